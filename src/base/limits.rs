@@ -1,0 +1,37 @@
+//! Every cap in one place. Hitting one is a named drop reason or a finding, never a hang or a crash.
+
+use core::time::Duration;
+
+/// Largest frame that is carried, in bytes (a GSO-free Ethernet frame of 64 KiB IP).
+pub const FRAME_MAX: usize = 65_536 + 64;
+/// Headroom in front of a new frame: VXLAN over IPv6 with a VLAN tag (14+4+40+8+8) twice, rounded up.
+pub const HEADROOM: usize = 128;
+/// Devices a frame may pass inside one namespace before the walk gives up
+/// (kernel: XMIT_RECURSION_LIMIT, 8 nested transmits, and the bridge's own re-entries).
+pub const WALK_DEPTH_MAX: u32 = 24;
+/// Events handled for one injected frame before the world calls it a loop.
+pub const EVENTS_PER_FRAME_MAX: u32 = 10_000;
+/// Events a world may hold.
+pub const EVENT_QUEUE_MAX: usize = 1 << 20;
+/// Steps kept in one trace; more are counted, not stored.
+pub const TRACE_STEPS_MAX: usize = 20_000;
+/// Bytes that may wait for one unresolved neighbour (kernel: unres_qlen_bytes = SK_WMEM_DEFAULT).
+pub const NEIGH_QUEUE_BYTES: usize = 212_992;
+/// Bytes held in all IPv4 reassembly queues of a namespace (kernel: net.ipv4.ipfrag_high_thresh).
+pub const FRAG_HIGH_THRESH: usize = 4 * 1024 * 1024;
+/// A reassembly queue's life (kernel: net.ipv4.ipfrag_time).
+pub const FRAG_TIME: Duration = Duration::from_secs(30);
+/// FDB entries a bridge learns (kernel: unlimited by default; ours, so that a fuzzer cannot eat memory).
+pub const FDB_MAX: usize = 1 << 16;
+/// Path-MTU cache entries of a namespace.
+pub const PMTU_CACHE_MAX: usize = 1 << 14;
+/// Documents in one manifest stream.
+pub const DOCUMENTS_MAX: usize = 1_000_000;
+/// Nesting of a YAML or JSON document.
+pub const DOCUMENT_DEPTH_MAX: usize = 128;
+/// Bytes of one input file that is read into memory (pcap files are streamed and not bound by this).
+pub const INPUT_BYTES_MAX: u64 = 4 << 30;
+/// Packets one capture replay handles at most.
+pub const REPLAY_PACKETS_MAX: u64 = u64::MAX;
+/// Virtual time one probe may take before it is called a timeout, if it sets none itself.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,0 +1,6 @@
+//! podpath: a userspace packet-path emulator for Kubernetes networking.
+//!
+//! Layers, bottom-up; a test (`tests/architecture.rs`) holds the import direction:
+//!
+//! - L0 [`base`]: ids, virtual time, seeded randomness, origins, caps. Reads nothing of the outside.
+pub mod base;
