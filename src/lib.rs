@@ -3,4 +3,6 @@
 //! Layers, bottom-up; a test (`tests/architecture.rs`) holds the import direction:
 //!
 //! - L0 [`base`]: ids, virtual time, seeded randomness, origins, caps. Reads nothing of the outside.
+//! - L1 [`wire`]: frames, headers, checksums, one-line printing. Knows no device.
 pub mod base;
+pub mod wire;

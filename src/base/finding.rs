@@ -19,7 +19,11 @@ pub struct Span {
 impl Span {
     /// A place in a file.
     pub fn new(file: impl Into<Arc<str>>, line: u32, column: u32) -> Self {
-        Span { file: file.into(), line, column }
+        Span {
+            file: file.into(),
+            line,
+            column,
+        }
     }
 }
 
@@ -70,17 +74,32 @@ pub struct Finding {
 impl Finding {
     /// An error at `span`.
     pub fn error(span: Span, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Finding { severity: Severity::Error, span, message: message.into(), help: help.into() }
+        Finding {
+            severity: Severity::Error,
+            span,
+            message: message.into(),
+            help: help.into(),
+        }
     }
 
     /// A warning at `span`.
     pub fn warning(span: Span, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Finding { severity: Severity::Warning, span, message: message.into(), help: help.into() }
+        Finding {
+            severity: Severity::Warning,
+            span,
+            message: message.into(),
+            help: help.into(),
+        }
     }
 
     /// A note at `span`.
     pub fn note(span: Span, message: impl Into<String>) -> Self {
-        Finding { severity: Severity::Note, span, message: message.into(), help: String::new() }
+        Finding {
+            severity: Severity::Note,
+            span,
+            message: message.into(),
+            help: String::new(),
+        }
     }
 
     /// Whether this stops the command.

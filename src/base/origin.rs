@@ -39,7 +39,10 @@ pub enum Origin {
 impl Origin {
     /// A controller's product, made from `from`.
     pub fn controller(name: &'static str, from: impl Into<Arc<str>>) -> Self {
-        Origin::Controller { name, from: from.into() }
+        Origin::Controller {
+            name,
+            from: from.into(),
+        }
     }
 }
 

@@ -1,0 +1,227 @@
+//! A frame on its way: bytes with headroom for encapsulation, and what the kernel keeps in the skb.
+//!
+//! Does not know devices. Invariant: `start + l3 <= buf.len()`.
+
+use crate::base::{FrameId, limits};
+use crate::wire::{ETH_HLEN, ETH_P_IP, ETH_P_IPV6, MacAddr};
+use bytes::BytesMut;
+
+/// To whom the link layer addressed a frame (kernel: `skb->pkt_type`, `eth_type_trans`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum PacketType {
+    /// To us.
+    #[default]
+    Host,
+    /// To all.
+    Broadcast,
+    /// To a group.
+    Multicast,
+    /// To somebody else.
+    OtherHost,
+}
+
+/// An Ethernet frame, or a bare IP packet where a device has no link header.
+#[derive(Clone, Debug, Default)]
+pub struct Frame {
+    buf: BytesMut,
+    start: usize,
+    l3: usize,
+    /// Identity in traces.
+    pub id: FrameId,
+    /// The frame that the user injected or a socket sent, from which this one descends.
+    pub root: FrameId,
+    /// The frame this one was copied from or answers.
+    pub parent: Option<FrameId>,
+    /// Firewall mark (`skb->mark`).
+    pub mark: u32,
+    /// Link-layer addressee.
+    pub pkt_type: PacketType,
+    /// Largest fragment that was merged into this packet, 0 for none (kernel: `IPCB->frag_max_size`).
+    pub frag_max: usize,
+    /// Whether a local socket or the kernel itself sent it (it then obeys the PMTU cache).
+    pub local: bool,
+}
+
+impl Frame {
+    /// A frame holding `data`, whose network header begins at `l3`.
+    pub fn new(data: &[u8], l3: usize) -> Self {
+        let mut buf = BytesMut::with_capacity(limits::HEADROOM + data.len());
+        buf.resize(limits::HEADROOM, 0);
+        buf.extend_from_slice(data);
+        Frame {
+            buf,
+            start: limits::HEADROOM,
+            l3: l3.min(data.len()),
+            ..Frame::default()
+        }
+    }
+
+    /// An Ethernet frame as captured or injected.
+    pub fn ethernet(data: &[u8]) -> Self {
+        Frame::new(data, ETH_HLEN)
+    }
+
+    /// A bare IP packet.
+    pub fn ip(packet: &[u8]) -> Self {
+        Frame::new(packet, 0)
+    }
+
+    /// All bytes from the link header on.
+    pub fn data(&self) -> &[u8] {
+        &self.buf[self.start..]
+    }
+
+    /// All bytes from the link header on, to be changed.
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        &mut self.buf[self.start..]
+    }
+
+    /// Bytes from the network header on.
+    pub fn l3(&self) -> &[u8] {
+        &self.buf[self.start + self.l3..]
+    }
+
+    /// Bytes from the network header on, to be changed.
+    pub fn l3_mut(&mut self) -> &mut [u8] {
+        let at = self.start + self.l3;
+        &mut self.buf[at..]
+    }
+
+    /// Length from the link header on.
+    pub fn len(&self) -> usize {
+        self.buf.len() - self.start
+    }
+
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether there is an Ethernet header in front.
+    pub fn has_eth(&self) -> bool {
+        self.l3 >= ETH_HLEN
+    }
+
+    /// Destination MAC, zero without an Ethernet header.
+    pub fn dst_mac(&self) -> MacAddr {
+        if self.has_eth() {
+            MacAddr::from_slice(self.data())
+        } else {
+            MacAddr::ZERO
+        }
+    }
+
+    /// Source MAC, zero without an Ethernet header.
+    pub fn src_mac(&self) -> MacAddr {
+        if self.has_eth() {
+            MacAddr::from_slice(&self.data()[6..])
+        } else {
+            MacAddr::ZERO
+        }
+    }
+
+    /// EtherType; for a bare packet the one its IP version implies; 0 when there is none.
+    pub fn ethertype(&self) -> u16 {
+        if self.has_eth() {
+            let d = self.data();
+            u16::from_be_bytes([d[self.l3 - 2], d[self.l3 - 1]])
+        } else {
+            match self.l3().first().map(|b| b >> 4) {
+                Some(4) => ETH_P_IP,
+                Some(6) => ETH_P_IPV6,
+                _ => 0,
+            }
+        }
+    }
+
+    /// Cuts the packet to `n` bytes from the network header on (link padding; kernel: `pskb_trim_rcsum`).
+    pub fn trim_l3(&mut self, n: usize) {
+        let end = (self.start + self.l3).saturating_add(n);
+        if end < self.buf.len() {
+            self.buf.truncate(end);
+        }
+    }
+
+    /// Takes the link header away.
+    pub fn strip_link(&mut self) {
+        self.start += self.l3;
+        self.l3 = 0;
+    }
+
+    /// Takes `n` bytes (or all there are) off the front; what follows begins with a header of `l3` bytes.
+    pub fn pull(&mut self, n: usize, l3: usize) {
+        self.start = (self.start + n).min(self.buf.len());
+        self.l3 = l3.min(self.len());
+    }
+
+    /// Puts `header` in front of what is now the first byte and says where the network header begins then.
+    pub fn push(&mut self, header: &[u8], l3: usize) {
+        if self.start < header.len() {
+            let mut buf = BytesMut::with_capacity(limits::HEADROOM + header.len() + self.len());
+            buf.resize(limits::HEADROOM + header.len(), 0);
+            buf.extend_from_slice(self.data());
+            self.start = limits::HEADROOM + header.len();
+            self.buf = buf;
+        }
+        self.start -= header.len();
+        self.buf[self.start..self.start + header.len()].copy_from_slice(header);
+        self.l3 = l3.min(self.len());
+    }
+
+    /// Replaces or adds the Ethernet header.
+    pub fn set_ethernet(&mut self, dst: MacAddr, src: MacAddr, ethertype: u16) {
+        self.strip_link();
+        let mut h = [0u8; ETH_HLEN];
+        h[..6].copy_from_slice(&dst.0);
+        h[6..12].copy_from_slice(&src.0);
+        h[12..].copy_from_slice(&ethertype.to_be_bytes());
+        self.push(&h, ETH_HLEN);
+    }
+
+    /// Replaces everything from the network header on.
+    pub fn replace_l3(&mut self, packet: &[u8]) {
+        self.buf.truncate(self.start + self.l3);
+        self.buf.extend_from_slice(packet);
+    }
+
+    /// Sets who the link layer addressed, seen from a device with address `dev` (kernel: `eth_type_trans`).
+    pub fn classify(&mut self, dev: MacAddr) {
+        let d = self.dst_mac();
+        self.pkt_type = if !self.has_eth() || d == dev {
+            PacketType::Host
+        } else if d.is_broadcast() {
+            PacketType::Broadcast
+        } else if d.is_multicast() {
+            PacketType::Multicast
+        } else {
+            PacketType::OtherHost
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn push_beyond_the_headroom_grows() {
+        let mut f = Frame::ip(&[0x45; 20]);
+        for _ in 0..20 {
+            f.push(&[7; 50], 0);
+        }
+        assert_eq!(f.len(), 20 + 20 * 50);
+        f.pull(20 * 50, 0);
+        assert_eq!(f.data(), &[0x45; 20]);
+    }
+
+    #[test]
+    fn short_frames_do_not_panic() {
+        for n in 0..16 {
+            let mut f = Frame::ethernet(&vec![1; n]);
+            let _ = (f.dst_mac(), f.src_mac(), f.ethertype(), f.l3().len());
+            f.classify(MacAddr::ZERO);
+            f.pull(100, 100);
+            assert!(f.is_empty());
+        }
+    }
+}
