@@ -4,5 +4,7 @@
 //!
 //! - L0 [`base`]: ids, virtual time, seeded randomness, origins, caps. Reads nothing of the outside.
 //! - L1 [`wire`]: frames, headers, checksums, one-line printing. Knows no device.
+//! - L2 [`net`]: one network namespace: devices, FDB, neighbours, FIB, sysctls, sockets.
 pub mod base;
+pub mod net;
 pub mod wire;

@@ -1,0 +1,594 @@
+//! Routing tables and policy rules (`ip route`, `ip rule`): lookup as `fib_lookup` does it.
+//!
+//! Does not know devices beyond their ids; the caller says which are alive. The longest prefix wins,
+//! then TOS, then the lower metric, then the older route. A `throw` route ends its table, not the lookup.
+//! Multipath next hops are chosen by weighted hash threshold (`fib_select_multipath`); the kernel's hash
+//! is keyed with a random seed, so which one it takes for a flow is not knowable; ours is fixed.
+
+use crate::base::{DevId, Origin};
+use crate::net::addr::{Scope, network_of};
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use prefix_trie::PrefixMap;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Table ids with names (`/etc/iproute2/rt_tables`).
+pub mod table {
+    /// `local`
+    pub const LOCAL: u32 = 255;
+    /// `main`
+    pub const MAIN: u32 = 254;
+    /// `default`
+    pub const DEFAULT: u32 = 253;
+}
+
+/// What a route does with a packet (kernel: `RTN_*`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum RouteKind {
+    /// Forward to a next hop.
+    Unicast,
+    /// Ours.
+    Local,
+    /// Ours, link-layer broadcast when sent.
+    Broadcast,
+    /// IPv6 anycast.
+    Anycast,
+    /// A group.
+    Multicast,
+    /// Drop silently.
+    Blackhole,
+    /// Answer host unreachable.
+    Unreachable,
+    /// Answer administratively prohibited.
+    Prohibit,
+    /// Go on with the next rule.
+    Throw,
+}
+
+impl RouteKind {
+    /// `ip`'s word.
+    pub fn name(self) -> &'static str {
+        match self {
+            RouteKind::Unicast => "unicast",
+            RouteKind::Local => "local",
+            RouteKind::Broadcast => "broadcast",
+            RouteKind::Anycast => "anycast",
+            RouteKind::Multicast => "multicast",
+            RouteKind::Blackhole => "blackhole",
+            RouteKind::Unreachable => "unreachable",
+            RouteKind::Prohibit => "prohibit",
+            RouteKind::Throw => "throw",
+        }
+    }
+}
+
+/// Where a route leads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NextHop {
+    /// Output device; none for blackhole and its kin.
+    pub dev: Option<DevId>,
+    /// Gateway, of either family (RFC 5549 style routes exist); none for directly connected.
+    pub via: Option<IpAddr>,
+    /// Weight in a multipath route, from 1.
+    pub weight: u32,
+    /// Do not check that the gateway is reachable (`onlink`).
+    pub onlink: bool,
+}
+
+/// A route of one table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// Destination prefix, host bits zero.
+    pub dst: IpNetwork,
+    /// TOS that must match, 0 for any.
+    pub tos: u8,
+    /// Metric; lower wins.
+    pub metric: u32,
+    /// What it does.
+    pub kind: RouteKind,
+    /// Reach of the destination.
+    pub scope: Scope,
+    /// Who installed it: the number of `/etc/iproute2/rt_protos` (2 kernel, 3 boot, 4 static, 12 bird, 80...).
+    pub protocol: u8,
+    /// Preferred source address.
+    pub prefsrc: Option<IpAddr>,
+    /// MTU metric.
+    pub mtu: Option<u32>,
+    /// Next hops; exactly one unless multipath; empty for blackhole and its kin.
+    pub nexthops: Vec<NextHop>,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// `rt_protos`: kernel.
+pub const PROTO_KERNEL: u8 = 2;
+/// `rt_protos`: boot, what `ip route add` writes.
+pub const PROTO_BOOT: u8 = 3;
+/// `rt_protos`: static.
+pub const PROTO_STATIC: u8 = 4;
+/// `rt_protos`: bird (Calico).
+pub const PROTO_BIRD: u8 = 12;
+
+impl Route {
+    /// A unicast route as `ip route add DST [via GW] dev DEV` makes it.
+    pub fn unicast(
+        dst: IpNetwork,
+        via: Option<IpAddr>,
+        dev: Option<DevId>,
+        origin: Origin,
+    ) -> Self {
+        Route {
+            dst: network_of(dst),
+            tos: 0,
+            metric: if dst.is_ipv6() { 1024 } else { 0 },
+            kind: RouteKind::Unicast,
+            scope: if via.is_some() || dst.is_ipv6() {
+                Scope::Universe
+            } else {
+                Scope::Link
+            },
+            protocol: PROTO_BOOT,
+            prefsrc: None,
+            mtu: None,
+            nexthops: vec![NextHop {
+                dev,
+                via,
+                weight: 1,
+                onlink: false,
+            }],
+            origin,
+        }
+    }
+
+    /// Whether the route has no next hop to offer.
+    pub fn is_dead_end(&self) -> bool {
+        use RouteKind::*;
+        matches!(self.kind, Blackhole | Unreachable | Prohibit | Throw)
+    }
+}
+
+/// What a policy rule does when it matches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RuleAction {
+    /// Look up this table.
+    Table(u32),
+    /// `blackhole`
+    Blackhole,
+    /// `unreachable`
+    Unreachable,
+    /// `prohibit`
+    Prohibit,
+    /// Go on at this priority.
+    Goto(u32),
+    /// Nothing.
+    Nop,
+}
+
+/// An `ip rule`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PolicyRule {
+    /// Priority; lower first.
+    pub priority: u32,
+    /// Invert the whole match (`not`).
+    pub not: bool,
+    /// Source prefix.
+    pub from: Option<IpNetwork>,
+    /// Destination prefix.
+    pub to: Option<IpNetwork>,
+    /// Input device name (`lo` for what this host sends itself).
+    pub iif: Option<String>,
+    /// Output device name.
+    pub oif: Option<String>,
+    /// Mark and mask.
+    pub fwmark: Option<(u32, u32)>,
+    /// TOS.
+    pub tos: u8,
+    /// What to do.
+    pub action: RuleAction,
+    /// Refuse results whose prefix is this long or shorter.
+    pub suppress_prefixlength: Option<u8>,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+impl PolicyRule {
+    /// `from all lookup TABLE` at `priority`.
+    pub fn lookup(priority: u32, table: u32, origin: Origin) -> Self {
+        PolicyRule {
+            priority,
+            not: false,
+            from: None,
+            to: None,
+            iif: None,
+            oif: None,
+            fwmark: None,
+            tos: 0,
+            action: RuleAction::Table(table),
+            suppress_prefixlength: None,
+            origin,
+        }
+    }
+
+    fn matches(&self, f: &Flow<'_>) -> bool {
+        let m = self
+            .from
+            .is_none_or(|n| f.src.map_or(n.prefix() == 0, |s| n.contains(s)))
+            && self.to.is_none_or(|n| n.contains(f.dst))
+            && self.iif.as_deref().is_none_or(|i| f.iif_name == i)
+            && self.oif.as_deref().is_none_or(|o| f.oif_name == Some(o))
+            && self
+                .fwmark
+                .is_none_or(|(v, mask)| f.mark & mask == v & mask)
+            && (self.tos == 0 || self.tos == f.tos & 0x1c);
+        m != self.not
+    }
+}
+
+/// What a lookup is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow<'a> {
+    /// Source, where known.
+    pub src: Option<IpAddr>,
+    /// Destination.
+    pub dst: IpAddr,
+    /// Input device's name; `lo` for locally made packets.
+    pub iif_name: &'a str,
+    /// Required output device.
+    pub oif: Option<DevId>,
+    /// Required output device's name.
+    pub oif_name: Option<&'a str>,
+    /// Firewall mark.
+    pub mark: u32,
+    /// TOS.
+    pub tos: u8,
+    /// Smallest scope the route must have (source validation asks for less than universe).
+    pub scope: Scope,
+}
+
+/// A route that was found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its table.
+    pub table: u32,
+    /// Priority of the rule that led there.
+    pub rule: u32,
+    /// The route.
+    pub route: Arc<Route>,
+    /// Which of its next hops, an index into `route.nexthops`.
+    pub hop: usize,
+}
+
+impl Found {
+    /// The chosen next hop, if the route has any.
+    pub fn nexthop(&self) -> Option<&NextHop> {
+        self.route.nexthops.get(self.hop)
+    }
+
+    /// The output device.
+    pub fn dev(&self) -> Option<DevId> {
+        self.nexthop().and_then(|n| n.dev)
+    }
+}
+
+/// Why there is no route.
+#[derive(Clone, Debug)]
+pub enum FibError {
+    /// Nothing matched (`ENETUNREACH`).
+    NoRoute,
+    /// An unreachable route or rule (`EHOSTUNREACH`).
+    Unreachable(Option<Arc<Route>>),
+    /// A prohibit route or rule (`EACCES`).
+    Prohibit(Option<Arc<Route>>),
+    /// A blackhole route or rule (`EINVAL`).
+    Blackhole(Option<Arc<Route>>),
+}
+
+/// One routing table, both families.
+#[derive(Clone, Debug, Default)]
+pub struct RouteTable {
+    v4: PrefixMap<Ipv4Network, Vec<Arc<Route>>>,
+    v6: PrefixMap<Ipv6Network, Vec<Arc<Route>>>,
+}
+
+impl RouteTable {
+    fn leaf_mut(&mut self, dst: IpNetwork) -> &mut Vec<Arc<Route>> {
+        match dst {
+            IpNetwork::V4(n) => self.v4.entry(n).or_default(),
+            IpNetwork::V6(n) => self.v6.entry(n).or_default(),
+        }
+    }
+
+    /// Leaves that cover `dst`, longest prefix first.
+    fn covering(&self, dst: IpAddr) -> Vec<&[Arc<Route>]> {
+        let mut v: Vec<&[Arc<Route>]> = match dst {
+            IpAddr::V4(a) => self
+                .v4
+                .cover(&Ipv4Network::from(a))
+                .map(|(_, l)| l.as_slice())
+                .collect(),
+            IpAddr::V6(a) => self
+                .v6
+                .cover(&Ipv6Network::from(a))
+                .map(|(_, l)| l.as_slice())
+                .collect(),
+        };
+        v.reverse();
+        v
+    }
+
+    /// All routes of one family, by prefix, in the order `ip route` lists them.
+    pub fn routes(&self, v4: bool) -> Vec<&Arc<Route>> {
+        if v4 {
+            self.v4.iter().flat_map(|(_, l)| l).collect()
+        } else {
+            self.v6.iter().flat_map(|(_, l)| l).collect()
+        }
+    }
+
+    fn lookup(&self, f: &Flow<'_>, alive: &dyn Fn(DevId) -> bool) -> Option<(Arc<Route>, usize)> {
+        for leaf in self.covering(f.dst) {
+            for r in leaf {
+                if (r.tos != 0 && r.tos != f.tos & 0x1c) || r.scope < f.scope {
+                    continue;
+                }
+                if r.is_dead_end() {
+                    return Some((r.clone(), 0));
+                }
+                if let Some(hop) = select(r, f, alive) {
+                    return Some((r.clone(), hop));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// The live next hop for this flow: by weighted hash threshold among several.
+fn select(r: &Route, f: &Flow<'_>, alive: &dyn Fn(DevId) -> bool) -> Option<usize> {
+    let usable = |n: &NextHop| {
+        n.dev.is_some_and(alive)
+            && (f.oif.is_none() || f.oif == n.dev || r.kind == RouteKind::Local)
+    };
+    if let [only] = r.nexthops.as_slice() {
+        return usable(only).then_some(0);
+    }
+    let total: u64 = r
+        .nexthops
+        .iter()
+        .filter(|n| usable(n))
+        .map(|n| u64::from(n.weight))
+        .sum();
+    let mut at = (u64::from(flow_hash(f)) * total) >> 32;
+    for (i, n) in r.nexthops.iter().enumerate().filter(|(_, n)| usable(n)) {
+        if at < u64::from(n.weight) {
+            return Some(i);
+        }
+        at -= u64::from(n.weight);
+    }
+    None
+}
+
+/// FNV-1a over both addresses, finished by a multiply (fib_multipath_hash_policy 0: layer 3 only).
+fn flow_hash(f: &Flow<'_>) -> u32 {
+    let mut h = 0xcbf2_9ce4_8422_2325u64;
+    let mut eat = |ip: IpAddr| match ip {
+        IpAddr::V4(a) => a
+            .octets()
+            .iter()
+            .for_each(|b| h = (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3)),
+        IpAddr::V6(a) => a
+            .octets()
+            .iter()
+            .for_each(|b| h = (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3)),
+    };
+    if let Some(s) = f.src {
+        eat(s);
+    }
+    eat(f.dst);
+    (h.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
+}
+
+/// All tables and rules of a namespace.
+#[derive(Clone, Debug)]
+pub struct Fib {
+    tables: BTreeMap<u32, RouteTable>,
+    rules_v4: Vec<PolicyRule>,
+    rules_v6: Vec<PolicyRule>,
+}
+
+impl Default for Fib {
+    /// The rules every namespace is born with (`fib_default_rules_init`, `fib6_rules_net_init`).
+    fn default() -> Self {
+        let k = || Origin::Kernel;
+        Fib {
+            tables: BTreeMap::new(),
+            rules_v4: vec![
+                PolicyRule::lookup(0, table::LOCAL, k()),
+                PolicyRule::lookup(32766, table::MAIN, k()),
+                PolicyRule::lookup(32767, table::DEFAULT, k()),
+            ],
+            rules_v6: vec![
+                PolicyRule::lookup(0, table::LOCAL, k()),
+                PolicyRule::lookup(32766, table::MAIN, k()),
+            ],
+        }
+    }
+}
+
+/// Why a route change was refused; the words are `ip`'s.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum FibEditError {
+    /// The same prefix, TOS and metric is there already.
+    #[error("File exists")]
+    Exists,
+    /// There is no such route or rule.
+    #[error("No such process")]
+    Missing,
+    /// The gateway is not on a connected network.
+    #[error("Nexthop has invalid gateway")]
+    BadGateway,
+    /// The device does not exist.
+    #[error("Cannot find device")]
+    NoDevice,
+}
+
+impl Fib {
+    /// The rules of one family in order.
+    pub fn rules(&self, v4: bool) -> &[PolicyRule] {
+        if v4 { &self.rules_v4 } else { &self.rules_v6 }
+    }
+
+    pub(crate) fn rules_mut(&mut self, v4: bool) -> &mut Vec<PolicyRule> {
+        if v4 {
+            &mut self.rules_v4
+        } else {
+            &mut self.rules_v6
+        }
+    }
+
+    /// Whether an operator changed the rules (kernel: `fib4_has_custom_rules`).
+    pub fn has_custom_rules(&self, v4: bool) -> bool {
+        self.rules(v4).iter().any(|r| r.origin != Origin::Kernel)
+    }
+
+    /// Adds a rule behind those of the same priority.
+    pub(crate) fn add_rule(&mut self, v4: bool, rule: PolicyRule) {
+        let rules = self.rules_mut(v4);
+        let at = rules.partition_point(|r| r.priority <= rule.priority);
+        rules.insert(at, rule);
+    }
+
+    /// The tables that hold anything, by id.
+    pub fn tables(&self) -> impl Iterator<Item = (u32, &RouteTable)> {
+        self.tables.iter().map(|(k, v)| (*k, v))
+    }
+
+    /// One table.
+    pub fn table(&self, id: u32) -> Option<&RouteTable> {
+        self.tables.get(&id)
+    }
+
+    /// Adds a route; `replace` drops one with the same prefix, TOS and metric first, `append` permits it.
+    pub(crate) fn add(&mut self, id: u32, route: Route, mode: AddMode) -> Result<(), FibEditError> {
+        let leaf = self.tables.entry(id).or_default().leaf_mut(route.dst);
+        let same = |r: &Arc<Route>| r.tos == route.tos && r.metric == route.metric;
+        match mode {
+            AddMode::New if leaf.iter().any(same) && route.dst.is_ipv4() => {
+                return Err(FibEditError::Exists);
+            }
+            AddMode::New if leaf.iter().any(|r| same(r) && r.nexthops == route.nexthops) => {
+                return Err(FibEditError::Exists);
+            }
+            AddMode::Replace => {
+                if let Some(i) = leaf.iter().position(same) {
+                    leaf.remove(i);
+                }
+            }
+            _ => {}
+        }
+        let at = leaf.partition_point(|r| {
+            (u8::MAX - r.tos, r.metric) <= (u8::MAX - route.tos, route.metric)
+        });
+        leaf.insert(at, Arc::new(route));
+        Ok(())
+    }
+
+    /// Removes the first route of the prefix for which `which` holds.
+    pub(crate) fn remove(
+        &mut self,
+        id: u32,
+        dst: IpNetwork,
+        which: &dyn Fn(&Route) -> bool,
+    ) -> Result<Arc<Route>, FibEditError> {
+        let t = self.tables.get_mut(&id).ok_or(FibEditError::Missing)?;
+        let leaf = t.leaf_mut(network_of(dst));
+        let i = leaf
+            .iter()
+            .position(|r| which(r))
+            .ok_or(FibEditError::Missing)?;
+        Ok(leaf.remove(i))
+    }
+
+    /// Removes every route for which `which` holds, from all tables.
+    pub(crate) fn retain(&mut self, keep: &dyn Fn(u32, &Route) -> bool) {
+        for (id, t) in &mut self.tables {
+            t.v4.iter_mut()
+                .for_each(|(_, l)| l.retain(|r| keep(*id, r)));
+            t.v6.iter_mut()
+                .for_each(|(_, l)| l.retain(|r| keep(*id, r)));
+        }
+    }
+
+    /// Finds the route for a flow: rules by priority, each naming a table (kernel: `__fib_lookup`).
+    pub fn lookup(&self, f: &Flow<'_>, alive: &dyn Fn(DevId) -> bool) -> Result<Found, FibError> {
+        let mut from = 0;
+        let rules = self.rules(f.dst.is_ipv4());
+        let mut i = 0;
+        while let Some(rule) = rules.get(i) {
+            i += 1;
+            if rule.priority < from || !rule.matches(f) {
+                continue;
+            }
+            match rule.action {
+                RuleAction::Table(id) => {
+                    let Some((route, hop)) = self.tables.get(&id).and_then(|t| t.lookup(f, alive))
+                    else {
+                        continue;
+                    };
+                    if rule
+                        .suppress_prefixlength
+                        .is_some_and(|n| route.dst.prefix() <= n)
+                    {
+                        continue;
+                    }
+                    match route.kind {
+                        RouteKind::Throw => continue,
+                        RouteKind::Blackhole => return Err(FibError::Blackhole(Some(route))),
+                        RouteKind::Unreachable => return Err(FibError::Unreachable(Some(route))),
+                        RouteKind::Prohibit => return Err(FibError::Prohibit(Some(route))),
+                        _ => {
+                            return Ok(Found {
+                                table: id,
+                                rule: rule.priority,
+                                route,
+                                hop,
+                            });
+                        }
+                    }
+                }
+                RuleAction::Blackhole => return Err(FibError::Blackhole(None)),
+                RuleAction::Unreachable => return Err(FibError::Unreachable(None)),
+                RuleAction::Prohibit => return Err(FibError::Prohibit(None)),
+                RuleAction::Goto(p) => from = p,
+                RuleAction::Nop => {}
+            }
+        }
+        Err(FibError::NoRoute)
+    }
+
+    /// What kind of address `ip` is to this host, looking in the local table (kernel: `inet_addr_type`).
+    pub fn address_kind(&self, ip: IpAddr) -> RouteKind {
+        if ip == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) {
+            return RouteKind::Broadcast;
+        }
+        if ip.is_multicast() {
+            return RouteKind::Multicast;
+        }
+        let local = self.tables.get(&table::LOCAL);
+        local
+            .and_then(|t| t.covering(ip).into_iter().flatten().next())
+            .map_or(RouteKind::Unicast, |r| r.kind)
+    }
+}
+
+/// How `Fib::add` treats a route that is there already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AddMode {
+    /// `ip route add`
+    New,
+    /// `ip route replace`
+    Replace,
+    /// `ip route append`
+    Append,
+}

@@ -1,0 +1,245 @@
+//! The neighbour table: ARP and neighbour discovery share it (kernel: `net/core/neighbour.c`).
+//!
+//! Holds states, queues and deadlines; who is asked and how is the walk's business.
+//! Invariant: an entry's queue is non-empty only while it is incomplete.
+
+use crate::base::{DevId, Instant, Origin, limits};
+use crate::wire::{Frame, MacAddr};
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+
+/// Time between solicitations (`net.ipv4.neigh.*.retrans_time_ms`).
+pub const RETRANS: Duration = Duration::from_secs(1);
+/// Solicitations by broadcast or group, and by unicast while probing (`mcast_solicit`, `ucast_solicit`).
+pub const SOLICITS: u8 = 3;
+/// From the first use of a stale entry to the first probe (`delay_first_probe_time`).
+pub const DELAY_PROBE: Duration = Duration::from_secs(5);
+/// How long an entry counts as reachable (`base_reachable_time_ms`; the kernel draws 0.5 to 1.5 times it).
+pub const REACHABLE: Duration = Duration::from_secs(30);
+/// A second answer within this time does not override the first (`locktime`, ARP only).
+pub const LOCKTIME: Duration = Duration::from_secs(1);
+/// Default of `net.ipv4.neigh.default.gc_thresh3`.
+pub const GC_THRESH3: usize = 1024;
+
+/// State of an entry (kernel: `NUD_*`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum NudState {
+    /// Being asked for.
+    Incomplete,
+    /// Confirmed lately.
+    Reachable,
+    /// Known, not confirmed lately.
+    Stale,
+    /// Stale and in use; a probe is due.
+    Delay,
+    /// Being probed by unicast.
+    Probe,
+    /// Asked in vain.
+    Failed,
+    /// Set by an operator or controller; never asked, never ages.
+    Permanent,
+    /// Needs no resolution (loopback, group, point to point).
+    Noarp,
+}
+
+impl NudState {
+    /// `ip neigh`'s word.
+    pub fn name(self) -> &'static str {
+        match self {
+            NudState::Incomplete => "INCOMPLETE",
+            NudState::Reachable => "REACHABLE",
+            NudState::Stale => "STALE",
+            NudState::Delay => "DELAY",
+            NudState::Probe => "PROBE",
+            NudState::Failed => "FAILED",
+            NudState::Permanent => "PERMANENT",
+            NudState::Noarp => "NOARP",
+        }
+    }
+
+    /// Whether the link address may be used (kernel: `NUD_VALID`).
+    pub fn is_valid(self) -> bool {
+        !matches!(self, NudState::Incomplete | NudState::Failed)
+    }
+}
+
+/// One neighbour.
+#[derive(Clone, Debug)]
+pub struct Neigh {
+    /// Its state.
+    pub state: NudState,
+    /// Its link address, meaningful while the state is valid.
+    pub lladdr: MacAddr,
+    /// Solicitations sent in the present state.
+    pub probes: u8,
+    /// When the state ends, if it does by itself.
+    pub timer: Option<Instant>,
+    /// Last change of state or address.
+    pub updated: Instant,
+    /// Packets waiting for the address, oldest first.
+    pub queue: VecDeque<Frame>,
+    /// Bytes in `queue`.
+    pub queued_bytes: usize,
+    /// The neighbour is a router (IPv6).
+    pub router: bool,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+impl Neigh {
+    fn new(state: NudState, lladdr: MacAddr, now: Instant, origin: Origin) -> Self {
+        Neigh {
+            state,
+            lladdr,
+            probes: 0,
+            timer: None,
+            updated: now,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            router: false,
+            origin,
+        }
+    }
+
+    /// Queues a packet; the oldest are given back when the queue is full (kernel: `__neigh_event_send`).
+    pub fn enqueue(&mut self, f: Frame) -> Vec<Frame> {
+        let mut dropped = Vec::new();
+        while self.queued_bytes + f.len() > limits::NEIGH_QUEUE_BYTES {
+            let Some(old) = self.queue.pop_front() else {
+                break;
+            };
+            self.queued_bytes -= old.len();
+            dropped.push(old);
+        }
+        self.queued_bytes += f.len();
+        self.queue.push_back(f);
+        dropped
+    }
+
+    /// Takes all waiting packets.
+    pub fn take_queue(&mut self) -> VecDeque<Frame> {
+        self.queued_bytes = 0;
+        std::mem::take(&mut self.queue)
+    }
+}
+
+/// All neighbours of a namespace, and the addresses it answers for on others' behalf.
+#[derive(Clone, Debug, Default)]
+pub struct NeighTable {
+    entries: BTreeMap<(DevId, IpAddr), Neigh>,
+    proxies: BTreeMap<(DevId, IpAddr), Origin>,
+    timers: std::collections::BTreeSet<(Instant, DevId, IpAddr)>,
+}
+
+impl NeighTable {
+    /// One entry.
+    pub fn get(&self, dev: DevId, ip: IpAddr) -> Option<&Neigh> {
+        self.entries.get(&(dev, ip))
+    }
+
+    pub(crate) fn get_mut(&mut self, dev: DevId, ip: IpAddr) -> Option<&mut Neigh> {
+        self.entries.get_mut(&(dev, ip))
+    }
+
+    /// All entries by device and address.
+    pub fn iter(&self) -> impl Iterator<Item = (DevId, IpAddr, &Neigh)> {
+        self.entries.iter().map(|((d, a), n)| (*d, *a, n))
+    }
+
+    /// Number of entries of one family that count against `gc_thresh3` (permanent ones do not).
+    pub fn counted(&self, v4: bool) -> usize {
+        let counts = |n: &Neigh| !matches!(n.state, NudState::Permanent | NudState::Noarp);
+        self.entries
+            .iter()
+            .filter(|((_, a), n)| a.is_ipv4() == v4 && counts(n))
+            .count()
+    }
+
+    /// Proxy entries (`ip neigh add proxy`).
+    pub fn proxies(&self) -> impl Iterator<Item = (DevId, IpAddr)> {
+        self.proxies.keys().copied()
+    }
+
+    /// Whether `ip` is proxied on `dev`.
+    pub fn is_proxied(&self, dev: DevId, ip: IpAddr) -> bool {
+        self.proxies.contains_key(&(dev, ip))
+    }
+
+    pub(crate) fn add_proxy(&mut self, dev: DevId, ip: IpAddr, origin: Origin) {
+        self.proxies.insert((dev, ip), origin);
+    }
+
+    pub(crate) fn del_proxy(&mut self, dev: DevId, ip: IpAddr) -> bool {
+        self.proxies.remove(&(dev, ip)).is_some()
+    }
+
+    /// Adds or replaces an entry outright.
+    pub(crate) fn put(
+        &mut self,
+        dev: DevId,
+        ip: IpAddr,
+        state: NudState,
+        mac: MacAddr,
+        now: Instant,
+        origin: Origin,
+    ) -> &mut Neigh {
+        let n = Neigh::new(state, mac, now, origin);
+        let e = self.entries.entry((dev, ip)).or_insert_with(|| n.clone());
+        let (queue, bytes) = (std::mem::take(&mut e.queue), e.queued_bytes);
+        if let Some(t) = e.timer {
+            self.timers.remove(&(t, dev, ip));
+        }
+        *e = n;
+        (e.queue, e.queued_bytes) = (queue, bytes);
+        e
+    }
+
+    /// Removes an entry.
+    pub(crate) fn remove(&mut self, dev: DevId, ip: IpAddr) -> Option<Neigh> {
+        let n = self.entries.remove(&(dev, ip))?;
+        if let Some(t) = n.timer {
+            self.timers.remove(&(t, dev, ip));
+        }
+        Some(n)
+    }
+
+    /// Forgets what was learned on a device (it went down); everything if it is gone for good.
+    pub(crate) fn flush(&mut self, dev: DevId, permanent_too: bool) {
+        let keep = |n: &Neigh| n.state == NudState::Permanent && !permanent_too;
+        self.entries.retain(|(d, _), n| *d != dev || keep(n));
+        self.timers.retain(|(_, d, _)| *d != dev);
+    }
+
+    /// Sets when an entry's state ends.
+    pub(crate) fn set_timer(&mut self, dev: DevId, ip: IpAddr, at: Option<Instant>) {
+        let Some(n) = self.entries.get_mut(&(dev, ip)) else {
+            return;
+        };
+        if let Some(t) = n.timer.take() {
+            self.timers.remove(&(t, dev, ip));
+        }
+        if let Some(t) = at {
+            n.timer = Some(t);
+            self.timers.insert((t, dev, ip));
+        }
+    }
+
+    /// When the next state ends.
+    pub fn next_timer(&self) -> Option<Instant> {
+        self.timers.first().map(|t| t.0)
+    }
+
+    /// Takes one entry whose time has come.
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(DevId, IpAddr)> {
+        let (t, dev, ip) = *self.timers.first()?;
+        if t > now {
+            return None;
+        }
+        self.timers.remove(&(t, dev, ip));
+        if let Some(n) = self.entries.get_mut(&(dev, ip)) {
+            n.timer = None;
+        }
+        Some((dev, ip))
+    }
+}
