@@ -5,6 +5,10 @@
 //! - L0 [`base`]: ids, virtual time, seeded randomness, origins, caps. Reads nothing of the outside.
 //! - L1 [`wire`]: frames, headers, checksums, one-line printing. Knows no device.
 //! - L2 [`net`]: one network namespace: devices, FDB, neighbours, FIB, sysctls, sockets.
+//! - L3 [`path`]: the walk of a frame, its observers and traces: the one definition of behaviour.
+//! - L4 [`sim`]: the world in virtual time: cables, events, captures.
 pub mod base;
 pub mod net;
+pub mod path;
+pub mod sim;
 pub mod wire;

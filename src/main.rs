@@ -1,1 +1,2 @@
+//! The `podpath` command.
 fn main() {}

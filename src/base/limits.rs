@@ -9,8 +9,8 @@ pub const HEADROOM: usize = 128;
 /// Devices a frame may pass inside one namespace before the walk gives up
 /// (kernel: XMIT_RECURSION_LIMIT, 8 nested transmits, and the bridge's own re-entries).
 pub const WALK_DEPTH_MAX: u32 = 24;
-/// Events handled for one injected frame before the world calls it a loop.
-pub const EVENTS_PER_FRAME_MAX: u32 = 10_000;
+/// Devices one frame may pass in all before the world calls it a loop (TTL stops layer 3 earlier).
+pub const HOPS_MAX: u16 = 1_024;
 /// Events a world may hold.
 pub const EVENT_QUEUE_MAX: usize = 1 << 20;
 /// Steps kept in one trace; more are counted, not stored.

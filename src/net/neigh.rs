@@ -77,6 +77,10 @@ pub struct Neigh {
     pub timer: Option<Instant>,
     /// Last change of state or address.
     pub updated: Instant,
+    /// Last time a packet was sent to it.
+    pub used: Instant,
+    /// Last time it was confirmed to be reachable.
+    pub confirmed: Instant,
     /// Packets waiting for the address, oldest first.
     pub queue: VecDeque<Frame>,
     /// Bytes in `queue`.
@@ -95,6 +99,8 @@ impl Neigh {
             probes: 0,
             timer: None,
             updated: now,
+            used: now,
+            confirmed: now,
             queue: VecDeque::new(),
             queued_bytes: 0,
             router: false,

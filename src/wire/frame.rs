@@ -38,6 +38,10 @@ pub struct Frame {
     pub pkt_type: PacketType,
     /// Largest fragment that was merged into this packet, 0 for none (kernel: `IPCB->frag_max_size`).
     pub frag_max: usize,
+    /// Devices passed so far, over all namespaces: the guard against loops at layer 2.
+    pub hops: u16,
+    /// Next hop the route named, for tunnels that take their remote from it.
+    pub nexthop: Option<std::net::IpAddr>,
     /// Whether a local socket or the kernel itself sent it (it then obeys the PMTU cache).
     pub local: bool,
 }

@@ -1,7 +1,7 @@
 //! L1: frames and headers: bytes in, bytes out, checksums, one-line printing.
 //!
 //! Knows no device and no rule. Header fields are read and set through `smoltcp::wire`'s views after
-//! a length check here; lax decoding of anything captured is `etherparse`'s ([`print`]).
+//! a length check here; lax decoding of anything captured is `etherparse`'s ([`mod@print`]).
 //! Invariant: no function here panics on any input; lengths are checked before a view is made.
 
 pub mod arp;

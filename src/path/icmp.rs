@@ -1,0 +1,169 @@
+//! ICMP errors that the kernel sends (kernel: `__icmp_send`, `icmp6_send`).
+
+use crate::base::DevId;
+use crate::net::RouteKind;
+use crate::path::observer::{Observer, Step};
+use crate::path::reason::IcmpSent;
+use crate::path::walker::Walker;
+use crate::wire::{Frame, IpHeader, PacketType, build, proto};
+use core::time::Duration;
+use std::net::IpAddr;
+
+impl<O: Observer> Walker<'_, O> {
+    /// Tells the sender of `cause` (a packet as it now stands) what became of it. `info` is the word behind
+    /// the checksum: an MTU, a gateway or a pointer. `None` when no error may be sent.
+    pub(crate) fn icmp_error(
+        &mut self,
+        cause: &Frame,
+        in_dev: Option<DevId>,
+        typ: u8,
+        code: u8,
+        info: u32,
+    ) -> Option<IcmpSent> {
+        let h = IpHeader::parse_lax(cause.l3()).ok()?;
+        if let Err(why) = self.icmp_permitted(cause, &h, typ, code) {
+            self.step(in_dev, cause, |_| Step::IcmpSuppressed { why });
+            return None;
+        }
+        let oif = self.icmp_oif(&h, in_dev);
+        let src = self.icmp_source(&h, in_dev, oif);
+        let route = self.ns.route_output(src, h.src, oif, 0, 0).ok();
+        let Some(src) = src.or_else(|| route.as_ref().and_then(|r| self.ns.source_for(r, h.src)))
+        else {
+            self.step(in_dev, cause, |_| Step::IcmpSuppressed {
+                why: "no route back to the sender",
+            });
+            return None;
+        };
+        if !self.icmp_rate(
+            &h,
+            typ,
+            code,
+            route.as_ref().map_or(0, |r| r.route.dst.prefix()),
+        ) {
+            self.step(in_dev, cause, |_| Step::IcmpSuppressed {
+                why: "rate limit (icmp_ratelimit)",
+            });
+            return None;
+        }
+        let path = route
+            .as_ref()
+            .map_or(1500, |r| self.ns.path_mtu(h.src, r, self.now));
+        let quoted = build::quote(&cause.l3()[..h.total_len.min(cause.l3().len())], path);
+        let message = build::icmp_message(src, h.src, typ, code, info, quoted);
+        let (p, tos) = if h.is_v4() {
+            (proto::ICMP, (h.tos & 0x1e) | 0xc0)
+        } else {
+            (proto::ICMPV6, 0)
+        };
+        let ttl = self.default_ttl(
+            h.is_v4(),
+            oif.or_else(|| route.as_ref().and_then(|r| r.dev())),
+        );
+        let id = self.ns.next_ip_id();
+        let packet = build::ip_packet(src, h.src, p, ttl, tos, id, false, &message);
+        let icmp = IcmpSent {
+            v6: !h.is_v4(),
+            typ,
+            code,
+        };
+        let f = self.child_of(cause, Frame::ip(&packet));
+        self.step(in_dev, cause, |_| Step::IcmpError { icmp, to: h.src });
+        let _ = self.local_out(f, oif);
+        Some(icmp)
+    }
+
+    /// Errors never answer groups, broadcasts, later fragments or other errors (RFC 1122 3.2.2, RFC 4443 2.4).
+    fn icmp_permitted(
+        &self,
+        cause: &Frame,
+        h: &IpHeader,
+        typ: u8,
+        code: u8,
+    ) -> Result<(), &'static str> {
+        let group_ok = !h.is_v4() && (typ == 2 || (typ == 4 && code == 2));
+        if cause.pkt_type != PacketType::Host && !group_ok {
+            return Err("it was broadcast or multicast at the link layer");
+        }
+        if h.frag_off > 0 {
+            return Err("not for a later fragment");
+        }
+        if typ != 5 && h.is_icmp_error(cause.l3()) {
+            return Err("not for an ICMP error");
+        }
+        let group = |ip: IpAddr| match ip {
+            IpAddr::V4(_) => {
+                matches!(
+                    self.ns.fib.address_kind(ip),
+                    RouteKind::Broadcast | RouteKind::Multicast
+                )
+            }
+            IpAddr::V6(a) => a.is_multicast(),
+        };
+        if group(h.dst) && !group_ok {
+            return Err("it was sent to a group");
+        }
+        if h.src.is_unspecified() || group(h.src) {
+            return Err("its source is no host");
+        }
+        Ok(())
+    }
+
+    /// Link-local senders are answered on the device they were heard on.
+    fn icmp_oif(&self, h: &IpHeader, in_dev: Option<DevId>) -> Option<DevId> {
+        match h.src {
+            IpAddr::V6(a) if crate::net::addr::is_link_local(a) => in_dev,
+            _ => None,
+        }
+    }
+
+    /// The packet's own destination where that is ours; else what the route to the sender chooses.
+    fn icmp_source(
+        &self,
+        h: &IpHeader,
+        in_dev: Option<DevId>,
+        oif: Option<DevId>,
+    ) -> Option<IpAddr> {
+        if self.is_own(h.dst) {
+            return Some(h.dst);
+        }
+        if h.is_v4() && self.ns.sysctl.icmp_errors_use_inbound_ifaddr != 0 {
+            let a = in_dev.and_then(|d| self.ns.select_addr4(d, None, crate::net::Scope::Link));
+            return a.map(IpAddr::V4);
+        }
+        match (oif, h.src) {
+            (Some(d), IpAddr::V6(to)) => self.ns.select_addr6(d, to).map(IpAddr::V6),
+            _ => None,
+        }
+    }
+
+    /// kernel: `icmpv4_xrlim_allow`, `icmpv6_xrlim_allow`. Frag-needed is never limited.
+    fn icmp_rate(&mut self, h: &IpHeader, typ: u8, code: u8, plen: u8) -> bool {
+        let s = &self.ns.sysctl;
+        let (limited, ms) = if h.is_v4() {
+            let masked = typ < 32 && s.icmp_ratemask & (1 << typ) != 0;
+            (masked && !(typ == 3 && code == 4), s.icmp_ratelimit)
+        } else {
+            let shift = (128 - u32::from(plen.min(128))) >> 5;
+            (typ != 2, s.icmp6_ratelimit >> shift)
+        };
+        if !limited {
+            return true;
+        }
+        let now = self.now;
+        self.ns
+            .icmp
+            .allow(h.src, now, Duration::from_millis(ms.max(0) as u64))
+    }
+
+    /// TTL of own packets.
+    pub(crate) fn default_ttl(&self, v4: bool, dev: Option<DevId>) -> u8 {
+        let v = if v4 {
+            self.ns.sysctl.ip_default_ttl
+        } else {
+            dev.and_then(|d| self.device(d))
+                .map_or(64, |d| d.conf6.hop_limit)
+        };
+        u8::try_from(v).unwrap_or(64)
+    }
+}

@@ -1,0 +1,309 @@
+//! Delivery to this host: reassembly, ICMP, UDP, TCP, tunnels (kernel: `ip_local_deliver`, `icmp_rcv`,
+//! `__udp4_lib_rcv`, `tcp_v4_rcv` and their IPv6 brothers).
+
+use crate::base::{DevId, Origin};
+use crate::net::SocketId;
+use crate::net::frag::FragResult;
+use crate::path::observer::{Observer, Step};
+use crate::path::reason::{Disposition, DropReason};
+use crate::path::walker::{Output, Walker};
+use crate::wire::{Frame, IpHeader, build, proto};
+use core::time::Duration;
+use std::net::IpAddr;
+
+/// Who reassembles (kernel: `IP_DEFRAG_LOCAL_DELIVER`).
+const LOCAL: u32 = 0;
+
+impl<O: Observer> Walker<'_, O> {
+    /// A packet for this host.
+    pub(crate) fn deliver(&mut self, dev: DevId, h: &IpHeader, f: Frame, group: bool) {
+        if !h.is_fragment() {
+            // INPUT comes here.
+            return self.deliver_whole(dev, h, f, group);
+        }
+        let life = if h.is_v4() {
+            self.ns.sysctl.ipfrag_time
+        } else {
+            self.ns.sysctl.ip6frag_time
+        };
+        let life = Duration::from_secs(life.max(0) as u64);
+        let shown = f.clone();
+        match self.ns.frags.add(f, h, LOCAL, dev, self.now, life) {
+            FragResult::Queued => self.step(Some(dev), &shown, |_| Step::FragmentQueued),
+            FragResult::Whole(w) => {
+                self.ns.snmp.reasm_ok += 1;
+                self.step(Some(dev), &w, |_| Step::Reassembled { len: w.l3().len() });
+                if let Ok(h) = IpHeader::parse_lax(w.l3()) {
+                    self.deliver_whole(dev, &h, w, group);
+                }
+            }
+            FragResult::Bad(f) => self.drop(Some(dev), &f, DropReason::FragmentBad),
+            FragResult::Duplicate(f) => self.drop(Some(dev), &f, DropReason::FragmentDuplicate),
+        }
+    }
+
+    /// A queue died with its first fragment in it (kernel: `ip_expire`, `ip6frag_expire_frag_queue`).
+    pub(crate) fn reassembly_timed_out(&mut self, dev: DevId, f: Frame) {
+        let v4 = IpHeader::parse_lax(f.l3()).is_ok_and(|h| h.is_v4());
+        let sent = self.icmp_error(&f, Some(dev), if v4 { 11 } else { 3 }, 1, 0);
+        self.rejected(
+            Some(dev),
+            &f,
+            sent,
+            DropReason::FragmentTimeout,
+            Origin::Kernel,
+            |_| String::new(),
+        );
+    }
+
+    fn deliver_whole(&mut self, dev: DevId, h: &IpHeader, f: Frame, group: bool) {
+        match h.proto {
+            proto::ICMP if h.is_v4() => self.icmp_receive(dev, h, f, group),
+            proto::ICMPV6 if !h.is_v4() => self.icmp_receive(dev, h, f, group),
+            proto::UDP => self.udp_receive(dev, h, f, group),
+            proto::TCP => self.tcp_receive(dev, h, f, group),
+            proto::IPIP if h.is_v4() && self.ipip_known() => self.ipip_receive(dev, h, f),
+            59 if !h.is_v4() => self.drop(Some(dev), &f, DropReason::NoProtocol), // no next header
+            _ => self.no_protocol(dev, h, f),
+        }
+    }
+
+    fn no_protocol(&mut self, dev: DevId, h: &IpHeader, f: Frame) {
+        if let Some(s) = self.find_socket(h, f.l3()) {
+            return self.to_socket(dev, s, f);
+        }
+        let sent = if h.is_v4() {
+            self.icmp_error(&f, Some(dev), 3, 2, 0)
+        } else {
+            self.icmp_error(&f, Some(dev), 4, 1, h.proto_at as u32)
+        };
+        let p = h.proto;
+        self.rejected(
+            Some(dev),
+            &f,
+            sent,
+            DropReason::NoProtocol,
+            Origin::Kernel,
+            |_| format!("protocol {p}"),
+        );
+    }
+
+    pub(crate) fn to_socket(&mut self, dev: DevId, socket: SocketId, mut f: Frame) {
+        self.end(Some(dev), &f, Disposition::Delivered(socket));
+        f.strip_link();
+        self.cx.out.push(Output::Socket {
+            ns: self.ns.id,
+            socket,
+            frame: f,
+        });
+    }
+
+    fn udp_receive(&mut self, dev: DevId, h: &IpHeader, f: Frame, group: bool) {
+        let p = h.payload(f.l3());
+        let claimed = p
+            .get(4..6)
+            .map_or(0, |l| usize::from(u16::from_be_bytes([l[0], l[1]])));
+        if p.len() < 8 || claimed < 8 || claimed > p.len() {
+            return self.drop(Some(dev), &f, DropReason::IpTruncated);
+        }
+        if !build::l4_checksum_ok(h, f.l3()) {
+            return self.drop(Some(dev), &f, DropReason::L4Checksum);
+        }
+        let port = h.ports(f.l3()).map_or(0, |p| p.1);
+        if self.vxlan_listens(port) {
+            return self.vxlan_receive(dev, h, f);
+        }
+        if let Some(s) = self.find_socket(h, f.l3()) {
+            return self.to_socket(dev, s, f);
+        }
+        if group {
+            return self.drop(Some(dev), &f, DropReason::NoSocket);
+        }
+        let (typ, code) = if h.is_v4() { (3, 3) } else { (1, 4) };
+        let sent = self.icmp_error(&f, Some(dev), typ, code, 0);
+        self.rejected(
+            Some(dev),
+            &f,
+            sent,
+            DropReason::NoSocket,
+            Origin::Kernel,
+            |_| format!("UDP port {port}"),
+        );
+    }
+
+    fn tcp_receive(&mut self, dev: DevId, h: &IpHeader, f: Frame, group: bool) {
+        let p = h.payload(f.l3());
+        let doff = p.get(12).map_or(0, |b| usize::from(b >> 4) * 4);
+        if group || p.len() < 20 || doff < 20 || doff > p.len() {
+            return self.drop(Some(dev), &f, DropReason::IpTruncated);
+        }
+        if !build::l4_checksum_ok(h, f.l3()) {
+            return self.drop(Some(dev), &f, DropReason::L4Checksum);
+        }
+        if let Some(s) = self.find_socket(h, f.l3()) {
+            return self.to_socket(dev, s, f);
+        }
+        let port = h.ports(f.l3()).map_or(0, |p| p.1);
+        let reset = build::tcp_reset(h, f.l3());
+        self.drop_with(
+            Some(dev),
+            &f,
+            DropReason::NoSocket,
+            Origin::Kernel,
+            |_| match reset {
+                Some(_) => format!("TCP port {port}: answered with RST"),
+                None => format!("TCP port {port}"),
+            },
+        );
+        let Some(reset) = reset else { return };
+        let ttl = self.default_ttl(h.is_v4(), None);
+        let packet = build::ip_packet(h.dst, h.src, proto::TCP, ttl, h.tos & !3, 0, true, &reset);
+        let r = self.child_of(&f, Frame::ip(&packet));
+        self.step(Some(dev), &f, |_| Step::Answer { what: "TCP reset" });
+        let oif = self.answer_oif(h, dev);
+        let _ = self.local_out(r, oif);
+    }
+
+    /// Answers to link-local peers leave where the question came in.
+    fn answer_oif(&self, h: &IpHeader, dev: DevId) -> Option<DevId> {
+        matches!(h.src, IpAddr::V6(a) if crate::net::addr::is_link_local(a)).then_some(dev)
+    }
+
+    fn icmp_receive(&mut self, dev: DevId, h: &IpHeader, f: Frame, group: bool) {
+        let m = h.payload(f.l3());
+        if m.len() < 8 {
+            return self.drop(Some(dev), &f, DropReason::IcmpMalformed);
+        }
+        if !build::l4_checksum_ok(h, f.l3()) {
+            return self.drop(Some(dev), &f, DropReason::L4Checksum);
+        }
+        let (typ, code) = (m[0], m[1]);
+        match (h.is_v4(), typ) {
+            (true, 8) | (false, 128) => self.echo(dev, h, f, group),
+            (true, 0) | (false, 129) => match self.find_socket(h, f.l3()) {
+                Some(s) => self.to_socket(dev, s, f),
+                None => self.end(
+                    Some(dev),
+                    &f,
+                    Disposition::Consumed("echo reply nobody waits for"),
+                ),
+            },
+            (true, 13) => self.timestamp(dev, h, f, group),
+            (true, 3 | 4 | 5 | 11 | 12) => self.icmp_error_received(dev, h, f, typ, code),
+            (false, 1..=4) => self.icmp_error_received(dev, h, f, typ, code),
+            (false, 135 | 136) => self.nd_receive(dev, h, f),
+            _ => self.drop_with(
+                Some(dev),
+                &f,
+                DropReason::IcmpIgnored,
+                Origin::Kernel,
+                |_| format!("type {typ}"),
+            ),
+        }
+    }
+
+    /// kernel: `icmp_echo`, `icmpv6_echo_reply`
+    fn echo(&mut self, dev: DevId, h: &IpHeader, f: Frame, group: bool) {
+        let s = &self.ns.sysctl;
+        let ignored = h.is_v4()
+            && (s.icmp_echo_ignore_all != 0 || (group && s.icmp_echo_ignore_broadcasts != 0));
+        if ignored {
+            return self.drop(Some(dev), &f, DropReason::IcmpIgnored);
+        }
+        let src = if group {
+            self.answer_source(dev, h)
+        } else {
+            Some(h.dst)
+        };
+        let Some(src) = src else {
+            return self.drop(Some(dev), &f, DropReason::NoSourceAddress);
+        };
+        let mut m = h.payload(f.l3()).to_vec();
+        m[0] = if h.is_v4() { 0 } else { 129 };
+        build::fill_icmp_checksum(&mut m, src, h.src);
+        self.icmp_answer(dev, h, src, &m, f, "echo reply");
+    }
+
+    /// The address to answer a group with (kernel: `fib_compute_spec_dst`).
+    fn answer_source(&self, dev: DevId, h: &IpHeader) -> Option<IpAddr> {
+        match h.src {
+            IpAddr::V4(_) => {
+                let r = self.ns.route_output(None, h.src, None, 0, 0).ok();
+                r.and_then(|r| self.ns.source_for(&r, h.src))
+            }
+            IpAddr::V6(a) => self.ns.select_addr6(dev, a).map(IpAddr::V6),
+        }
+    }
+
+    /// kernel: `icmp_timestamp`; the times are virtual, milliseconds since the world began.
+    fn timestamp(&mut self, dev: DevId, h: &IpHeader, f: Frame, group: bool) {
+        let m = h.payload(f.l3());
+        if m.len() < 12 || (group && self.ns.sysctl.icmp_echo_ignore_broadcasts != 0) {
+            return self.drop(Some(dev), &f, DropReason::IcmpIgnored);
+        }
+        let mut r = m[..12].to_vec();
+        r[0] = 14;
+        let ms = (self.now.as_micros() / 1000) as u32;
+        r.extend_from_slice(&ms.to_be_bytes());
+        r.extend_from_slice(&ms.to_be_bytes());
+        build::fill_icmp_checksum(&mut r, h.dst, h.src);
+        self.icmp_answer(dev, h, h.dst, &r, f, "timestamp reply");
+    }
+
+    fn icmp_answer(
+        &mut self,
+        dev: DevId,
+        h: &IpHeader,
+        src: IpAddr,
+        m: &[u8],
+        f: Frame,
+        what: &'static str,
+    ) {
+        let oif = self.answer_oif(h, dev);
+        let ttl = self.default_ttl(h.is_v4(), Some(dev));
+        let (p, tos) = if h.is_v4() {
+            (proto::ICMP, h.tos)
+        } else {
+            (proto::ICMPV6, h.tos)
+        };
+        let id = self.ns.next_ip_id();
+        let packet = build::ip_packet(src, h.src, p, ttl, tos, id, false, m);
+        let mut r = self.child_of(&f, Frame::ip(&packet));
+        if self.ns.sysctl.fwmark_reflect != 0 {
+            r.mark = f.mark;
+        }
+        self.step(Some(dev), &f, |_| Step::Answer { what });
+        self.end(Some(dev), &f, Disposition::Consumed("echo request"));
+        let _ = self.local_out(r, oif);
+    }
+
+    /// An error about something this host sent: the path MTU is learned, the socket told
+    /// (kernel: `icmp_unreach`, `icmpv6_notify`).
+    fn icmp_error_received(&mut self, dev: DevId, h: &IpHeader, f: Frame, typ: u8, code: u8) {
+        let quoted = h.payload(f.l3()).get(8..).unwrap_or(&[]).to_vec();
+        let Ok(q) = IpHeader::parse_lax(&quoted) else {
+            return self.drop(Some(dev), &f, DropReason::IcmpMalformed);
+        };
+        let m = h.payload(f.l3());
+        let word = u32::from_be_bytes([m[4], m[5], m[6], m[7]]);
+        let mtu = match (h.is_v4(), typ, code) {
+            (true, 3, 4) => Some(word & 0xffff),
+            (false, 2, _) => Some(word),
+            _ => None,
+        };
+        let tuple = crate::wire::Tuple::of(&q, &quoted).reply();
+        let socket = self.ns.sockets.lookup(&tuple);
+        let own_tunnel =
+            q.proto == proto::UDP && self.vxlan_listens(tuple.sport) || q.proto == proto::IPIP;
+        let echo = matches!(q.proto, proto::ICMP | proto::ICMPV6);
+        if let Some(mtu) = mtu.filter(|_| socket.is_some() || own_tunnel || echo) {
+            let now = self.now;
+            self.ns.learn_pmtu(q.dst, mtu, now);
+            self.step(Some(dev), &f, |_| Step::PmtuLearned { dst: q.dst, mtu });
+        }
+        match socket {
+            Some(s) => self.to_socket(dev, s, f),
+            None => self.end(Some(dev), &f, Disposition::Consumed("ICMP error")),
+        }
+    }
+}

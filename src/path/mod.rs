@@ -1,0 +1,27 @@
+//! L3: the walk of a frame through one namespace, in the kernel's own order: the one definition of behaviour.
+//!
+//! [`Walker`] does what `netif_receive_skb`, the bridge, ARP/ND, the IP input, forward and output paths and
+//! the tunnels do; [`Observer`]s watch. It knows neither who made the rules nor what joins namespaces: frames
+//! that leave are [`Output`]s for the world. Invariant: same namespace, frame, time and seed: same outputs;
+//! an observer never changes one.
+
+mod arp;
+mod bridge;
+mod forward;
+mod icmp;
+mod input;
+mod local;
+mod nd;
+mod neigh;
+mod observer;
+mod output;
+mod reason;
+mod trace;
+mod tunnel;
+mod walker;
+
+pub use observer::{Direction, NoTrace, Observer, Place, Step, Tee};
+pub use output::route_text;
+pub use reason::{Disposition, DropReason, IcmpSent};
+pub use trace::{Event, EventKind, TraceBuilder};
+pub use walker::{Errno, Output, Shared, Walker};

@@ -1,0 +1,178 @@
+//! IP output: route of own packets, fragmentation, next hop (kernel: `ip_output`, `ip_do_fragment`,
+//! `ip6_output`).
+
+use crate::base::{DevId, Origin};
+use crate::net::fib::{FibError, Found};
+use crate::net::frag;
+use crate::net::{NetNs, Route, RouteKind};
+use crate::path::observer::{Observer, Step};
+use crate::path::reason::DropReason;
+use crate::path::walker::{Errno, Walker};
+use crate::wire::{Frame, IpHeader};
+use std::net::IpAddr;
+
+impl<O: Observer> Walker<'_, O> {
+    /// A packet of this host's own (kernel: `ip_route_output_flow`, `ip_local_out`).
+    pub(crate) fn local_out(&mut self, mut f: Frame, oif: Option<DevId>) -> Result<(), Errno> {
+        f.local = true;
+        let Ok(h) = IpHeader::parse_lax(f.l3()) else {
+            self.drop(None, &f, DropReason::IpHeader);
+            return Err(Errno::Inval);
+        };
+        let link_scope = matches!(h.dst, IpAddr::V6(a) if a.is_multicast() || crate::net::addr::is_link_local(a));
+        if link_scope {
+            if let Some(dev) = oif {
+                self.neigh_output(dev, h.dst, f);
+                return Ok(());
+            }
+        }
+        let found = match self.ns.route_output(Some(h.src), h.dst, oif, f.mark, h.tos) {
+            Ok(found) => found,
+            Err(e) => return Err(self.output_failed(&f, h.dst, &e)),
+        };
+        if O::TRACING {
+            let dev = found.dev();
+            self.step(dev, &f, |ns| Step::Route {
+                table: found.table,
+                rule: found.rule,
+                route: route_text(ns, &found.route),
+                origin: found.route.origin.clone(),
+            });
+        }
+        // OUTPUT comes here.
+        self.ip_output(&found, h.dst, f);
+        Ok(())
+    }
+
+    fn output_failed(&mut self, f: &Frame, dst: IpAddr, e: &FibError) -> Errno {
+        let (errno, reason, route) = match e {
+            FibError::NoRoute => (Errno::NetUnreach, DropReason::NoRoute, None),
+            FibError::Unreachable(r) => (Errno::HostUnreach, DropReason::Unreachable, r.clone()),
+            FibError::Prohibit(r) => (Errno::Access, DropReason::Prohibit, r.clone()),
+            FibError::Blackhole(r) => (Errno::Inval, DropReason::Blackhole, r.clone()),
+        };
+        let origin = route.as_ref().map(|r| r.origin.clone()).unwrap_or_default();
+        self.drop_with(None, f, reason, origin, |ns| match route {
+            Some(r) => format!("{dst} matches {}", route_text(ns, &r)),
+            None => format!("{dst}"),
+        });
+        errno
+    }
+
+    /// Sends along a route (kernel: `ip_output`, `ip_finish_output`).
+    pub(crate) fn ip_output(&mut self, found: &Found, dst: IpAddr, f: Frame) {
+        let local = found.route.kind == RouteKind::Local;
+        let out = if local { self.loopback() } else { found.dev() };
+        let Some(dev) = out else {
+            return self.drop_with(
+                None,
+                &f,
+                DropReason::NoRoute,
+                found.route.origin.clone(),
+                |_| "the route has no device".into(),
+            );
+        };
+        // POSTROUTING comes here.
+        let mtu = if local {
+            self.device(dev).map_or(65_536, |d| d.mtu as usize)
+        } else if f.local {
+            self.ns.path_mtu(dst, found, self.now)
+        } else {
+            self.ns.route_mtu(found)
+        };
+        let hop = found
+            .nexthop()
+            .and_then(|n| n.via)
+            .filter(|_| !local)
+            .unwrap_or(dst);
+        if f.l3().len() <= mtu {
+            return self.neigh_output(dev, hop, f);
+        }
+        self.fragment_out(dev, hop, f, mtu, dst);
+    }
+
+    fn loopback(&self) -> Option<DevId> {
+        self.ns
+            .devices()
+            .find(|d| matches!(d.kind, crate::net::DeviceKind::Loopback))
+            .map(|d| d.id)
+    }
+
+    /// kernel: `ip_fragment`, `ip6_fragment`
+    fn fragment_out(&mut self, dev: DevId, hop: IpAddr, f: Frame, mtu: usize, dst: IpAddr) {
+        let Ok(h) = IpHeader::parse_lax(f.l3()) else {
+            return self.drop(Some(dev), &f, DropReason::IpHeader);
+        };
+        if h.df && h.is_v4() {
+            let sent = self.icmp_error(&f, None, 3, 4, mtu as u32);
+            return self.rejected(
+                Some(dev),
+                &f,
+                sent,
+                DropReason::MtuExceeded,
+                Origin::Kernel,
+                |ns| {
+                    format!(
+                        "{} bytes to {dst}, mtu {mtu} at {}",
+                        h.total_len,
+                        ns.dev_name(dev)
+                    )
+                },
+            );
+        }
+        self.ns.frag_id = self.ns.frag_id.wrapping_add(1);
+        let pieces = frag::fragment(f.l3(), mtu, self.ns.frag_id);
+        if pieces.is_empty() {
+            return self.drop(Some(dev), &f, DropReason::MtuExceeded);
+        }
+        self.ns.snmp.frag_creates += pieces.len() as u64;
+        self.step(Some(dev), &f, |_| Step::Fragment {
+            count: pieces.len(),
+            mtu,
+        });
+        for p in pieces {
+            let mut c = self.copy(&f);
+            c.strip_link();
+            c.replace_l3(&p);
+            self.neigh_output(dev, hop, c);
+        }
+    }
+}
+
+/// A route as `ip route` prints it, on one line.
+pub fn route_text(ns: &NetNs, r: &Route) -> String {
+    use std::fmt::Write as _;
+    let mut s = String::new();
+    if r.kind != RouteKind::Unicast {
+        let _ = write!(s, "{} ", r.kind.name());
+    }
+    let host = matches!(
+        (r.dst, r.dst.prefix()),
+        (ipnetwork::IpNetwork::V4(_), 32) | (ipnetwork::IpNetwork::V6(_), 128)
+    );
+    match r.dst.prefix() {
+        0 => s.push_str("default"),
+        _ if host => {
+            let _ = write!(s, "{}", r.dst.ip());
+        }
+        _ => {
+            let _ = write!(s, "{}", r.dst);
+        }
+    }
+    let several = r.nexthops.len() > 1;
+    for n in &r.nexthops {
+        if several {
+            s.push_str(" nexthop");
+        }
+        if let Some(v) = n.via {
+            let _ = write!(s, " via {v}");
+        }
+        if let Some(d) = n.dev {
+            let _ = write!(s, " dev {}", ns.dev_name(d));
+        }
+        if n.onlink {
+            s.push_str(" onlink");
+        }
+    }
+    s
+}

@@ -1,0 +1,376 @@
+//! The walker: one frame in one namespace, from a device's receive to wherever it ends.
+//!
+//! Frames that leave, or that the kernel would put on its backlog, become [`Output`]s; whoever joins the
+//! namespaces hands them on. Each protocol's part is a file beside this one.
+
+use crate::base::{DevId, FrameId, Instant, Origin, Rng, limits};
+use crate::net::{Device, DeviceKind, NetNs, PortAt, SocketId};
+use crate::path::observer::{Direction, Observer, Place, Step};
+use crate::path::reason::{Disposition, DropReason, IcmpSent};
+use crate::wire::{ETH_HLEN, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, Frame, IpHeader, Tuple};
+use std::net::IpAddr;
+
+/// Why the kernel refused to send what a socket gave it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Errno {
+    /// ENETUNREACH: no route.
+    NetUnreach,
+    /// EHOSTUNREACH: an unreachable route.
+    HostUnreach,
+    /// EACCES: a prohibit route.
+    Access,
+    /// EINVAL: a blackhole route.
+    Inval,
+    /// EADDRNOTAVAIL: no source address.
+    AddrNotAvail,
+    /// EPERM: a rule dropped it (netfilter OUTPUT).
+    Perm,
+    /// EMSGSIZE: larger than the path MTU with DF.
+    MsgSize,
+}
+
+/// What leaves a namespace.
+#[derive(Debug)]
+pub enum Output {
+    /// A frame on the cable of a veth or uplink.
+    Wire {
+        /// The sending device.
+        from: PortAt,
+        /// The receiving device.
+        to: PortAt,
+        /// The frame.
+        frame: Frame,
+    },
+    /// A frame for the same namespace's backlog: loopback, or what a tunnel took out of its outer packet.
+    Backlog {
+        /// The device that receives it.
+        at: PortAt,
+        /// The frame.
+        frame: Frame,
+    },
+    /// A packet for a socket; bytes from the network header on.
+    Socket {
+        /// The namespace.
+        ns: crate::base::NsId,
+        /// The socket.
+        socket: SocketId,
+        /// The packet.
+        frame: Frame,
+    },
+}
+
+/// What all walks of a world share: randomness, frame ids and the outputs to be handed on.
+#[derive(Debug)]
+pub struct Shared {
+    /// Seeded randomness.
+    pub rng: Rng,
+    next_frame: u64,
+    /// What left, in order.
+    pub out: Vec<Output>,
+}
+
+impl Shared {
+    /// Shared state with this seed.
+    pub fn new(seed: u64) -> Self {
+        Shared {
+            rng: Rng::new(seed),
+            next_frame: 0,
+            out: Vec::new(),
+        }
+    }
+
+    /// A new frame id.
+    pub fn frame_id(&mut self) -> FrameId {
+        self.next_frame += 1;
+        FrameId(self.next_frame)
+    }
+
+    /// Makes `f` a frame of its own: the start of a new lineage.
+    pub fn adopt(&mut self, f: &mut Frame) {
+        f.id = self.frame_id();
+        f.root = f.id;
+        f.parent = None;
+    }
+}
+
+/// One walk.
+pub struct Walker<'w, O> {
+    pub(crate) ns: &'w mut NetNs,
+    pub(crate) now: Instant,
+    pub(crate) cx: &'w mut Shared,
+    pub(crate) obs: &'w mut O,
+    depth: u32,
+}
+
+impl<'w, O: Observer> Walker<'w, O> {
+    /// A walk in `ns` at `now`.
+    pub fn new(ns: &'w mut NetNs, now: Instant, cx: &'w mut Shared, obs: &'w mut O) -> Self {
+        Walker {
+            ns,
+            now,
+            cx,
+            obs,
+            depth: 0,
+        }
+    }
+
+    /// Reports a step; its arguments are built only when somebody watches.
+    pub(crate) fn step(
+        &mut self,
+        dev: Option<DevId>,
+        f: &Frame,
+        step: impl FnOnce(&NetNs) -> Step,
+    ) {
+        if O::TRACING {
+            let s = step(self.ns);
+            let at = Place {
+                now: self.now,
+                ns: self.ns,
+                dev,
+            };
+            self.obs.step(at, f, s);
+        }
+    }
+
+    /// Ends a frame's way.
+    pub(crate) fn end(&mut self, dev: Option<DevId>, f: &Frame, how: Disposition) {
+        let at = Place {
+            now: self.now,
+            ns: self.ns,
+            dev,
+        };
+        self.obs.end(at, f, &how);
+    }
+
+    /// Drops a frame; `detail` is built only when somebody watches.
+    pub(crate) fn drop(&mut self, dev: Option<DevId>, f: &Frame, reason: DropReason) {
+        self.drop_with(dev, f, reason, Origin::Kernel, |_| String::new());
+    }
+
+    /// Drops a frame, naming what decided.
+    pub(crate) fn drop_with(
+        &mut self,
+        dev: Option<DevId>,
+        f: &Frame,
+        reason: DropReason,
+        origin: Origin,
+        detail: impl FnOnce(&NetNs) -> String,
+    ) {
+        let detail = if O::TRACING {
+            detail(self.ns)
+        } else {
+            String::new()
+        };
+        self.end(
+            dev,
+            f,
+            Disposition::Dropped {
+                reason,
+                detail,
+                origin,
+            },
+        );
+    }
+
+    /// Ends a frame whose sender is told by ICMP, if the ICMP went out; drops it otherwise.
+    pub(crate) fn rejected(
+        &mut self,
+        dev: Option<DevId>,
+        f: &Frame,
+        sent: Option<IcmpSent>,
+        reason: DropReason,
+        origin: Origin,
+        detail: impl FnOnce(&NetNs) -> String,
+    ) {
+        match sent {
+            Some(icmp) => {
+                let detail = if O::TRACING {
+                    detail(self.ns)
+                } else {
+                    String::new()
+                };
+                self.end(
+                    dev,
+                    f,
+                    Disposition::Rejected {
+                        icmp,
+                        reason,
+                        detail,
+                        origin,
+                    },
+                );
+            }
+            None => self.drop_with(dev, f, reason, origin, detail),
+        }
+    }
+
+    /// A copy of `f` with an identity of its own.
+    pub(crate) fn copy(&mut self, f: &Frame) -> Frame {
+        let mut c = f.clone();
+        c.id = self.cx.frame_id();
+        c.parent = Some(f.id);
+        c
+    }
+
+    /// A new frame that answers or is caused by `cause`.
+    pub(crate) fn child_of(&mut self, cause: &Frame, mut f: Frame) -> Frame {
+        f.id = self.cx.frame_id();
+        f.root = cause.root;
+        f.parent = Some(cause.id);
+        f
+    }
+
+    /// Enters one level of devices; false when it went too deep.
+    fn enter(&mut self, dev: DevId, f: &Frame) -> bool {
+        self.depth += 1;
+        if self.depth > limits::WALK_DEPTH_MAX {
+            self.end(Some(dev), f, Disposition::Loop);
+            self.depth -= 1;
+            return false;
+        }
+        true
+    }
+
+    /// A frame arrives at a device (kernel: `__netif_receive_skb_core`).
+    pub fn receive(&mut self, dev: DevId, mut f: Frame) {
+        let Some(d) = self.ns.dev(dev) else { return };
+        let (up, mac, layer3, master) = (d.up, d.mac, d.is_layer3(), d.master.is_some());
+        if !up {
+            return self.drop(Some(dev), &f, DropReason::DeviceDown);
+        }
+        if !layer3 && f.len() < ETH_HLEN {
+            return self.drop(Some(dev), &f, DropReason::Runt);
+        }
+        if !self.enter(dev, &f) {
+            return;
+        }
+        f.classify(mac);
+        self.count_rx(dev, f.len());
+        self.tap(dev, Direction::In, &f);
+        if master {
+            self.bridge_receive(dev, f);
+        } else {
+            self.protocol_receive(dev, f);
+        }
+        self.depth -= 1;
+    }
+
+    /// Hands a frame to its protocol on behalf of a device.
+    pub(crate) fn protocol_receive(&mut self, dev: DevId, f: Frame) {
+        match f.ethertype() {
+            ETH_P_ARP => self.arp_receive(dev, f),
+            ETH_P_IP => self.ipv4_receive(dev, f),
+            ETH_P_IPV6 => self.ipv6_receive(dev, f),
+            t => self.drop_with(
+                Some(dev),
+                &f,
+                DropReason::UnhandledProtocol,
+                Origin::Kernel,
+                |_| format!("EtherType 0x{t:04x}"),
+            ),
+        }
+    }
+
+    /// Shows a frame to whoever captures at the device.
+    pub(crate) fn tap(&mut self, dev: DevId, dir: Direction, f: &Frame) {
+        let at = Place {
+            now: self.now,
+            ns: self.ns,
+            dev: Some(dev),
+        };
+        self.obs.tap(at, dir, f);
+    }
+
+    pub(crate) fn count_rx(&mut self, dev: DevId, bytes: usize) {
+        if let Some(d) = self.ns.dev_mut(dev) {
+            d.stats.rx_packets += 1;
+            d.stats.rx_bytes += bytes as u64;
+        }
+    }
+
+    /// A device sends a frame (kernel: `__dev_queue_xmit` and the driver's transmit).
+    pub fn transmit(&mut self, dev: DevId, f: Frame) {
+        let Some(d) = self.ns.dev(dev) else { return };
+        if !d.up {
+            return self.drop_with(
+                Some(dev),
+                &f,
+                DropReason::DeviceDown,
+                d.origin.clone(),
+                |_| String::new(),
+            );
+        }
+        if !self.enter(dev, &f) {
+            return;
+        }
+        if let Some(d) = self.ns.dev_mut(dev) {
+            d.stats.tx_packets += 1;
+            d.stats.tx_bytes += f.len() as u64;
+        }
+        self.tap(dev, Direction::Out, &f);
+        self.driver_transmit(dev, f);
+        self.depth -= 1;
+    }
+
+    fn driver_transmit(&mut self, dev: DevId, f: Frame) {
+        let Some(d) = self.ns.dev(dev) else { return };
+        let from = PortAt {
+            ns: self.ns.id,
+            dev,
+        };
+        match &d.kind {
+            DeviceKind::Loopback => self.cx.out.push(Output::Backlog { at: from, frame: f }),
+            DeviceKind::Veth | DeviceKind::Uplink => match d.peer {
+                Some(to) => self.cx.out.push(Output::Wire { from, to, frame: f }),
+                None if matches!(d.kind, DeviceKind::Uplink) => {
+                    self.end(Some(dev), &f, Disposition::LeftTheCluster);
+                }
+                None => self.drop(Some(dev), &f, DropReason::NoPeer),
+            },
+            DeviceKind::Bridge(_) => self.bridge_transmit(dev, f),
+            DeviceKind::Vxlan(_) => self.vxlan_transmit(dev, f),
+            DeviceKind::Ipip(_) => self.ipip_transmit(dev, f),
+            DeviceKind::Dummy => self.drop(Some(dev), &f, DropReason::DummyDevice),
+        }
+    }
+
+    /// Lets everything happen whose time has come: neighbour timers, reassembly timeouts, delayed answers.
+    pub fn run_timers(&mut self) {
+        while let Some((dev, ip)) = self.ns.neigh.pop_due(self.now) {
+            self.neigh_timer(dev, ip);
+        }
+        while let Some((_, dev, first)) = self.ns.frags.pop_expired(self.now) {
+            if let Some(f) = first {
+                self.reassembly_timed_out(dev, f);
+            }
+        }
+        let now = self.now;
+        let (due, wait): (Vec<_>, Vec<_>) = std::mem::take(&mut self.ns.proxy_queue)
+            .into_iter()
+            .partition(|p| p.0 <= now);
+        self.ns.proxy_queue = wait;
+        for (_, dev, f) in due {
+            self.proxy_answer(dev, f);
+        }
+    }
+
+    /// A socket, or whoever plays one, sends an IP packet (kernel: `ip_local_out`).
+    pub fn send_local(&mut self, f: Frame, oif: Option<DevId>) -> Result<(), Errno> {
+        self.local_out(f, oif)
+    }
+
+    /// The socket that a delivered packet belongs to.
+    pub(crate) fn find_socket(&self, h: &IpHeader, packet: &[u8]) -> Option<SocketId> {
+        self.ns.sockets.lookup(&Tuple::of(h, packet))
+    }
+
+    /// A device that must be there.
+    pub(crate) fn device(&self, dev: DevId) -> Option<&Device> {
+        self.ns.dev(dev)
+    }
+
+    /// Whether `ip` belongs to a device of this namespace.
+    pub(crate) fn is_own(&self, ip: IpAddr) -> bool {
+        self.ns.is_local(ip)
+    }
+}

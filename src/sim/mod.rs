@@ -1,0 +1,12 @@
+//! L4: the world in virtual time: namespaces joined by cables, an event queue, faults.
+//!
+//! Sans-IO: the caller says how far time goes. Events are handled in a total order (time, class, sequence),
+//! so the same input and seed give the same bytes out.
+
+pub mod capture;
+pub mod link;
+pub mod world;
+
+pub use capture::{Captured, Captures};
+pub use link::{Block, Link};
+pub use world::{Delivery, World};
