@@ -273,10 +273,12 @@ impl<'a> Edit<'a> {
         let mut r = Route::unicast(any, None, Some(dev), Origin::Kernel);
         (r.kind, r.metric, r.protocol) = (RouteKind::Multicast, 256, PROTO_KERNEL);
         let _ = self.ns.fib.add(table::LOCAL, r, AddMode::Append);
-        if !have && !port && d_addr_gen(self.ns.dev(dev)) == 0 {
-            if let Ok(net) = IpNetwork::new(IpAddr::V6(ll), 64) {
-                let _ = self.addr_add(dev, IfAddr::new(net, Origin::Kernel));
-            }
+        if !have
+            && !port
+            && d_addr_gen(self.ns.dev(dev)) == 0
+            && let Ok(net) = IpNetwork::new(IpAddr::V6(ll), 64)
+        {
+            let _ = self.addr_add(dev, IfAddr::new(net, Origin::Kernel));
         }
     }
 
@@ -338,10 +340,10 @@ impl<'a> Edit<'a> {
         let mac = (!b.mac_set)
             .then(|| ports.iter().map(|p| p.mac).min())
             .flatten();
-        if let Some(mtu) = mtu {
-            if let Some(d) = self.ns.dev_mut(bridge) {
-                d.mtu = mtu;
-            }
+        if let Some(mtu) = mtu
+            && let Some(d) = self.ns.dev_mut(bridge)
+        {
+            d.mtu = mtu;
         }
         if let Some(mac) = mac {
             self.apply_mac(bridge, mac);

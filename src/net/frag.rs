@@ -167,14 +167,14 @@ impl FragQueue {
             return Insert::Conflict(f);
         }
         let before = self.parts.range(..end).next_back();
-        if let Some((o, (l, _))) = before {
-            if o + l > at {
-                return if *o <= at && end <= o + l {
-                    Insert::Duplicate(f)
-                } else {
-                    Insert::Conflict(f)
-                };
-            }
+        if let Some((o, (l, _))) = before
+            && o + l > at
+        {
+            return if *o <= at && end <= o + l {
+                Insert::Duplicate(f)
+            } else {
+                Insert::Conflict(f)
+            };
         }
         if !h.mf {
             self.total = Some(end);

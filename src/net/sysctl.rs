@@ -311,10 +311,10 @@ impl<'a> SysctlKey<'a> {
             if let Some((dev, k)) = rest.strip_prefix("conf.").and_then(|r| r.rsplit_once('.')) {
                 return SysctlKey::Conf(v4, dev, k);
             }
-            if let Some((dev, k)) = rest.strip_prefix("neigh.").and_then(|r| r.rsplit_once('.')) {
-                if dev != "default" {
-                    return SysctlKey::Neigh(v4, dev, k);
-                }
+            if let Some((dev, k)) = rest.strip_prefix("neigh.").and_then(|r| r.rsplit_once('.'))
+                && dev != "default"
+            {
+                return SysctlKey::Neigh(v4, dev, k);
             }
         }
         SysctlKey::Other(key)

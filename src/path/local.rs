@@ -70,7 +70,7 @@ impl<O: Observer> Walker<'_, O> {
 
     fn no_protocol(&mut self, dev: DevId, h: &IpHeader, f: Frame) {
         if let Some(s) = self.find_socket(h, f.l3()) {
-            return self.to_socket(dev, s, f);
+            return self.hand_to_socket(dev, s, f);
         }
         let sent = if h.is_v4() {
             self.icmp_error(&f, Some(dev), 3, 2, 0)
@@ -88,7 +88,7 @@ impl<O: Observer> Walker<'_, O> {
         );
     }
 
-    pub(crate) fn to_socket(&mut self, dev: DevId, socket: SocketId, mut f: Frame) {
+    pub(crate) fn hand_to_socket(&mut self, dev: DevId, socket: SocketId, mut f: Frame) {
         self.end(Some(dev), &f, Disposition::Delivered(socket));
         f.strip_link();
         self.cx.out.push(Output::Socket {
@@ -114,7 +114,7 @@ impl<O: Observer> Walker<'_, O> {
             return self.vxlan_receive(dev, h, f);
         }
         if let Some(s) = self.find_socket(h, f.l3()) {
-            return self.to_socket(dev, s, f);
+            return self.hand_to_socket(dev, s, f);
         }
         if group {
             return self.drop(Some(dev), &f, DropReason::NoSocket);
@@ -141,7 +141,7 @@ impl<O: Observer> Walker<'_, O> {
             return self.drop(Some(dev), &f, DropReason::L4Checksum);
         }
         if let Some(s) = self.find_socket(h, f.l3()) {
-            return self.to_socket(dev, s, f);
+            return self.hand_to_socket(dev, s, f);
         }
         let port = h.ports(f.l3()).map_or(0, |p| p.1);
         let reset = build::tcp_reset(h, f.l3());
@@ -181,7 +181,7 @@ impl<O: Observer> Walker<'_, O> {
         match (h.is_v4(), typ) {
             (true, 8) | (false, 128) => self.echo(dev, h, f, group),
             (true, 0) | (false, 129) => match self.find_socket(h, f.l3()) {
-                Some(s) => self.to_socket(dev, s, f),
+                Some(s) => self.hand_to_socket(dev, s, f),
                 None => self.end(
                     Some(dev),
                     &f,
@@ -302,7 +302,7 @@ impl<O: Observer> Walker<'_, O> {
             self.step(Some(dev), &f, |_| Step::PmtuLearned { dst: q.dst, mtu });
         }
         match socket {
-            Some(s) => self.to_socket(dev, s, f),
+            Some(s) => self.hand_to_socket(dev, s, f),
             None => self.end(Some(dev), &f, Disposition::Consumed("ICMP error")),
         }
     }

@@ -20,11 +20,9 @@ impl<O: Observer> Walker<'_, O> {
             return Err(Errno::Inval);
         };
         let link_scope = matches!(h.dst, IpAddr::V6(a) if a.is_multicast() || crate::net::addr::is_link_local(a));
-        if link_scope {
-            if let Some(dev) = oif {
-                self.neigh_output(dev, h.dst, f);
-                return Ok(());
-            }
+        if link_scope && let Some(dev) = oif {
+            self.neigh_output(dev, h.dst, f);
+            return Ok(());
         }
         let found = match self.ns.route_output(Some(h.src), h.dst, oif, f.mark, h.tos) {
             Ok(found) => found,

@@ -166,18 +166,19 @@ impl<O: Observer> Walker<'_, O> {
     /// kernel: `vxlan_snoop`
     fn vxlan_learn(&mut self, dev: DevId, mac: MacAddr, from: IpAddr) {
         let now = self.now;
-        if let Some(DeviceKind::Vxlan(v)) = self.ns.dev_mut(dev).map(|d| &mut d.kind) {
-            if v.learning && mac.is_valid_unicast() {
-                let e = VxlanDst {
-                    ip: from,
-                    learned: Some(now),
-                };
-                match v.fdb.get_mut(&mac).and_then(|l| l.first_mut()) {
-                    Some(old) if old.learned.is_some() => *old = e,
-                    Some(_) => {}
-                    None => {
-                        v.fdb.insert(mac, vec![e]);
-                    }
+        if let Some(DeviceKind::Vxlan(v)) = self.ns.dev_mut(dev).map(|d| &mut d.kind)
+            && v.learning
+            && mac.is_valid_unicast()
+        {
+            let e = VxlanDst {
+                ip: from,
+                learned: Some(now),
+            };
+            match v.fdb.get_mut(&mac).and_then(|l| l.first_mut()) {
+                Some(old) if old.learned.is_some() => *old = e,
+                Some(_) => {}
+                None => {
+                    v.fdb.insert(mac, vec![e]);
                 }
             }
         }
