@@ -5,6 +5,8 @@
 //! - L0 [`base`]: ids, virtual time, seeded randomness, origins, caps. Reads nothing of the outside.
 //! - L1 [`wire`]: frames, headers, checksums, one-line printing. Knows no device.
 //! - L2 [`net`]: one network namespace: devices, FDB, neighbours, FIB, sysctls, sockets.
+//! - L5 [`replay`]: captures read and written.
 pub mod base;
 pub mod net;
+pub mod replay;
 pub mod wire;
