@@ -5,12 +5,11 @@
 
 use core::fmt;
 use std::borrow::Cow;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{Direction, LinkType};
+use crate::wire::{ETH_HLEN, ETH_P_IP, ETH_P_IPV6, MacAddr};
 
-const ETHERNET_HEADER: usize = 14;
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
 /// Below this the field is an 802.3 length (IEEE 802.3 3.2.6).
 const ETHERTYPE_MIN: u16 = 0x0600;
 /// Longest payload an 802.3 length may name.
@@ -18,8 +17,6 @@ const LENGTH_MAX: u32 = 1_500;
 const ARPHRD_LOOPBACK: u16 = 772;
 const ARPHRD_NETLINK: u16 = 824;
 const ARPHRD_RADIOTAP: u16 = 803;
-
-type Mac = [u8; 6];
 
 /// Where a field of the Ethernet header came from.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -148,14 +145,14 @@ pub fn to_ethernet(
                 got: 0,
             })? >> 4;
             let ethertype = match version {
-                4 => ETHERTYPE_IPV4,
-                6 => ETHERTYPE_IPV6,
+                4 => ETH_P_IP,
+                6 => ETH_P_IPV6,
                 other => return Err(LinkError::NotIp(other)),
             };
             Ok(ip_frame(ethertype, data, orig_len))
         }
-        LinkType::Ipv4 => Ok(ip_frame(ETHERTYPE_IPV4, data, orig_len)),
-        LinkType::Ipv6 => Ok(ip_frame(ETHERTYPE_IPV6, data, orig_len)),
+        LinkType::Ipv4 => Ok(ip_frame(ETH_P_IP, data, orig_len)),
+        LinkType::Ipv6 => Ok(ip_frame(ETH_P_IPV6, data, orig_len)),
         LinkType::Null | LinkType::Loop => family_frame(link, data, orig_len),
         LinkType::LinuxSll => sll(data, orig_len),
         LinkType::LinuxSll2 => sll2(data, orig_len),
@@ -165,18 +162,18 @@ pub fn to_ethernet(
 
 fn ip_frame(ethertype: u16, payload: &[u8], payload_len: u32) -> EthernetFrame<'static> {
     EthernetFrame {
-        frame: Cow::Owned(frame([0; 6], [0; 6], ethertype, payload)),
-        orig_len: payload_len.saturating_add(ETHERNET_HEADER as u32),
+        frame: Cow::Owned(frame(MacAddr::ZERO, MacAddr::ZERO, ethertype, payload)),
+        orig_len: payload_len.saturating_add(ETH_HLEN as u32),
         direction: None,
         ifindex: None,
         header: HeaderSource::IP_ONLY,
     }
 }
 
-fn frame(destination: Mac, source: Mac, ethertype: u16, payload: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(ETHERNET_HEADER + payload.len());
-    frame.extend_from_slice(&destination);
-    frame.extend_from_slice(&source);
+fn frame(destination: MacAddr, source: MacAddr, ethertype: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(ETH_HLEN + payload.len());
+    frame.extend_from_slice(&destination.0);
+    frame.extend_from_slice(&source.0);
     frame.extend_from_slice(&ethertype.to_be_bytes());
     frame.extend_from_slice(payload);
     frame
@@ -200,8 +197,8 @@ fn family_frame(
         family = family.swap_bytes();
     }
     let ethertype = match family {
-        2 => ETHERTYPE_IPV4,
-        10 | 24 | 28 | 30 => ETHERTYPE_IPV6,
+        2 => ETH_P_IP,
+        10 | 24 | 28 | 30 => ETH_P_IPV6,
         other => return Err(LinkError::Family(other)),
     };
     Ok(ip_frame(ethertype, payload, orig_len.saturating_sub(4)))
@@ -212,7 +209,7 @@ struct Cooked {
     packet_type: u16,
     arphrd: u16,
     /// The link-layer address, if it is as long as a MAC.
-    sender: Option<Mac>,
+    sender: Option<MacAddr>,
     protocol: u16,
     ifindex: Option<u32>,
 }
@@ -228,7 +225,7 @@ fn sll(data: &[u8], orig_len: u32) -> Result<EthernetFrame<'_>, LinkError> {
         packet_type: u16::from_be_bytes([h[0], h[1]]),
         arphrd: u16::from_be_bytes([h[2], h[3]]),
         sender: (u16::from_be_bytes([h[4], h[5]]) == 6)
-            .then_some([h[6], h[7], h[8], h[9], h[10], h[11]]),
+            .then_some(MacAddr([h[6], h[7], h[8], h[9], h[10], h[11]])),
         protocol: u16::from_be_bytes([h[14], h[15]]),
         ifindex: None,
     };
@@ -245,7 +242,7 @@ fn sll2(data: &[u8], orig_len: u32) -> Result<EthernetFrame<'_>, LinkError> {
     let cooked = Cooked {
         packet_type: u16::from(h[10]),
         arphrd: u16::from_be_bytes([h[8], h[9]]),
-        sender: (h[11] == 6).then_some([h[12], h[13], h[14], h[15], h[16], h[17]]),
+        sender: (h[11] == 6).then_some(MacAddr([h[12], h[13], h[14], h[15], h[16], h[17]])),
         protocol: u16::from_be_bytes([h[0], h[1]]),
         ifindex: Some(u32::from_be_bytes([h[4], h[5], h[6], h[7]])),
     };
@@ -275,11 +272,11 @@ impl Cooked {
         Ok(EthernetFrame {
             frame: Cow::Owned(frame(
                 destination,
-                self.sender.unwrap_or_default(),
+                self.sender.unwrap_or(MacAddr::ZERO),
                 ethertype,
                 payload,
             )),
-            orig_len: payload_len.saturating_add(ETHERNET_HEADER as u32),
+            orig_len: payload_len.saturating_add(ETH_HLEN as u32),
             direction: self.direction(),
             ifindex: self.ifindex,
             header: HeaderSource {
@@ -301,27 +298,39 @@ impl Cooked {
 
     /// The destination MAC is not kept; a broadcast has only one, and a multicast's follows from the IP destination
     /// (RFC 1112 section 6.4, RFC 2464 section 7), for packets sent as well as received.
-    fn destination(&self, payload: &[u8]) -> (Mac, FieldSource) {
+    fn destination(&self, payload: &[u8]) -> (MacAddr, FieldSource) {
         // On `lo` every MAC is zero.
         if self.arphrd == ARPHRD_LOOPBACK {
-            return ([0; 6], FieldSource::Derived);
+            return (MacAddr::ZERO, FieldSource::Derived);
         }
         if self.packet_type == 1 {
-            return ([0xff; 6], FieldSource::Derived);
+            return (MacAddr::BROADCAST, FieldSource::Derived);
         }
-        let multicast = match self.protocol {
-            ETHERTYPE_IPV4 => payload.get(16..20).and_then(|a| match *a {
-                [255, 255, 255, 255] => Some([0xff; 6]),
-                [224..=239, b, c, d] => Some([0x01, 0x00, 0x5e, b & 0x7f, c, d]),
+        let group =
+            match self.protocol {
+                ETH_P_IP => {
+                    payload
+                        .get(16..)
+                        .and_then(<[u8]>::first_chunk)
+                        .and_then(|address: &[u8; 4]| {
+                            let address = Ipv4Addr::from(*address);
+                            address
+                                .is_broadcast()
+                                .then_some(MacAddr::BROADCAST)
+                                .or_else(|| {
+                                    address.is_multicast().then(|| MacAddr::ipv4_group(address))
+                                })
+                        })
+                }
+                ETH_P_IPV6 => payload.get(24..).and_then(<[u8]>::first_chunk).and_then(
+                    |address: &[u8; 16]| {
+                        let address = Ipv6Addr::from(*address);
+                        address.is_multicast().then(|| MacAddr::ipv6_group(address))
+                    },
+                ),
                 _ => None,
-            }),
-            ETHERTYPE_IPV6 => payload.get(24..40).and_then(|a| match *a {
-                [0xff, .., w, x, y, z] => Some([0x33, 0x33, w, x, y, z]),
-                _ => None,
-            }),
-            _ => None,
-        };
-        multicast.map_or(([0; 6], FieldSource::Unknown), |mac| {
+            };
+        group.map_or((MacAddr::ZERO, FieldSource::Unknown), |mac| {
             (mac, FieldSource::Derived)
         })
     }
