@@ -214,7 +214,7 @@ struct Cooked {
     ifindex: Option<u32>,
 }
 
-fn sll(data: &[u8], orig_len: u32) -> Result<EthernetFrame<'_>, LinkError> {
+fn sll(data: &[u8], orig_len: u32) -> Result<EthernetFrame<'static>, LinkError> {
     let short = LinkError::Short {
         link: LinkType::LinuxSll,
         want: 16,
@@ -232,7 +232,7 @@ fn sll(data: &[u8], orig_len: u32) -> Result<EthernetFrame<'_>, LinkError> {
     cooked.into_frame(payload, orig_len.saturating_sub(16))
 }
 
-fn sll2(data: &[u8], orig_len: u32) -> Result<EthernetFrame<'_>, LinkError> {
+fn sll2(data: &[u8], orig_len: u32) -> Result<EthernetFrame<'static>, LinkError> {
     let short = LinkError::Short {
         link: LinkType::LinuxSll2,
         want: 20,

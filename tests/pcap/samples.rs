@@ -1,0 +1,1 @@
+//! The captures under pcaps/.
