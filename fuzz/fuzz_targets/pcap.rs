@@ -1,5 +1,6 @@
 #![no_main]
-//! Any bytes through the capture reader and `link::to_ethernet`, and what was read back out through the writer.
+//! Any bytes through the capture reader and `link::to_ethernet`, and what was read back out through the
+//! writer.
 use libfuzzer_sys::fuzz_target;
 use podpath::replay::pcap::{PcapngWriter, link, read_all};
 
@@ -12,7 +13,9 @@ fuzz_target!(|data: &[u8]| {
     for record in &capture.records {
         let link = capture.interfaces[record.interface as usize].link;
         let _ = link::to_ethernet(link, &record.data, record.orig_len);
-        writer.write(&record.as_record()).expect("what was read can be written");
+        writer
+            .write(&record.as_record())
+            .expect("what was read can be written");
     }
     let (again, findings) = read_all("fuzz", &writer.finish().expect("a Vec takes all")[..]);
     assert!(findings.is_empty() && again.records.len() == capture.records.len());

@@ -1,4 +1,5 @@
-//! Capture files made field by field, in either byte order, so that the reader is not tested by our own writer alone.
+//! Capture files made field by field, in either byte order, so that the reader is not tested by our own
+//! writer alone.
 
 /// A file under construction.
 pub struct File {
@@ -8,15 +9,26 @@ pub struct File {
 
 impl File {
     pub fn new(big: bool) -> Self {
-        File { bytes: Vec::new(), big }
+        File {
+            bytes: Vec::new(),
+            big,
+        }
     }
 
     fn u16(&self, v: u16) -> [u8; 2] {
-        if self.big { v.to_be_bytes() } else { v.to_le_bytes() }
+        if self.big {
+            v.to_be_bytes()
+        } else {
+            v.to_le_bytes()
+        }
     }
 
     fn u32(&self, v: u32) -> [u8; 4] {
-        if self.big { v.to_be_bytes() } else { v.to_le_bytes() }
+        if self.big {
+            v.to_be_bytes()
+        } else {
+            v.to_le_bytes()
+        }
     }
 
     /// pcap's file header.
@@ -24,7 +36,14 @@ impl File {
         let mut f = File::new(big);
         let magic = f.u32(if nanos { 0xa1b2_3c4d } else { 0xa1b2_c3d4 });
         let (two, four) = (f.u16(2), f.u16(4));
-        let parts: [&[u8]; 6] = [&magic, &two, &four, &[0; 8], &f.u32(snaplen), &f.u32(network)];
+        let parts: [&[u8]; 6] = [
+            &magic,
+            &two,
+            &four,
+            &[0; 8],
+            &f.u32(snaplen),
+            &f.u32(network),
+        ];
         f.bytes = parts.concat();
         f
     }
@@ -46,7 +65,8 @@ impl File {
         self.bytes.extend(kind);
         self.bytes.extend(len);
         self.bytes.extend(body);
-        self.bytes.resize(self.bytes.len() + body_len - body.len(), 0);
+        self.bytes
+            .resize(self.bytes.len() + body_len - body.len(), 0);
         self.bytes.extend(len);
         self
     }
@@ -54,7 +74,13 @@ impl File {
     /// A section header; what follows is in the section's order.
     pub fn section(mut self, big: bool) -> Self {
         self.big = big;
-        let body = [&self.u32(0x1a2b_3c4d)[..], &self.u16(1), &self.u16(0), &[0xff; 8]].concat();
+        let body = [
+            &self.u32(0x1a2b_3c4d)[..],
+            &self.u16(1),
+            &self.u16(0),
+            &[0xff; 8],
+        ]
+        .concat();
         self.block(0x0a0d_0d0a, &body)
     }
 
@@ -66,23 +92,49 @@ impl File {
 
     pub fn interface(self, link: u16, snaplen: u32, options: &[(u16, &[u8])]) -> Self {
         let mut body = [&self.u16(link)[..], &[0, 0], &self.u32(snaplen)].concat();
-        body.extend(options.iter().flat_map(|(code, value)| self.option(*code, value)));
+        body.extend(
+            options
+                .iter()
+                .flat_map(|(code, value)| self.option(*code, value)),
+        );
         self.block(1, &body)
     }
 
-    pub fn packet(self, interface: u32, time: u64, data: &[u8], orig_len: u32, options: &[(u16, &[u8])]) -> Self {
-        let fields = [interface, (time >> 32) as u32, time as u32, data.len() as u32, orig_len];
+    pub fn packet(
+        self,
+        interface: u32,
+        time: u64,
+        data: &[u8],
+        orig_len: u32,
+        options: &[(u16, &[u8])],
+    ) -> Self {
+        let fields = [
+            interface,
+            (time >> 32) as u32,
+            time as u32,
+            data.len() as u32,
+            orig_len,
+        ];
         let mut body: Vec<u8> = fields.iter().flat_map(|v| self.u32(*v)).collect();
         body.extend(data);
         body.resize(body.len().next_multiple_of(4), 0);
-        body.extend(options.iter().flat_map(|(code, value)| self.option(*code, value)));
+        body.extend(
+            options
+                .iter()
+                .flat_map(|(code, value)| self.option(*code, value)),
+        );
         self.block(6, &body)
     }
 
     /// The obsolete packet block: a 16-bit interface and a drop count.
     pub fn old_packet(self, interface: u16, time: u64, data: &[u8], orig_len: u32) -> Self {
         let mut body = [self.u16(interface), self.u16(7)].concat();
-        let fields = [(time >> 32) as u32, time as u32, data.len() as u32, orig_len];
+        let fields = [
+            (time >> 32) as u32,
+            time as u32,
+            data.len() as u32,
+            orig_len,
+        ];
         body.extend(fields.iter().flat_map(|v| self.u32(*v)));
         body.extend(data);
         self.block(2, &body)
@@ -100,7 +152,11 @@ impl File {
 
     /// 64 bits in this section's order, for option values.
     pub fn long(&self, v: i64) -> Vec<u8> {
-        if self.big { v.to_be_bytes().to_vec() } else { v.to_le_bytes().to_vec() }
+        if self.big {
+            v.to_be_bytes().to_vec()
+        } else {
+            v.to_le_bytes().to_vec()
+        }
     }
 }
 

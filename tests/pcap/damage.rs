@@ -1,4 +1,5 @@
-//! Files that are cut, damaged or no captures at all: everything before is delivered, then one finding, never a panic.
+//! Files that are cut, damaged or no captures at all: everything before is delivered, then one finding, never
+//! a panic.
 
 use std::io::{self, Read};
 
@@ -23,7 +24,10 @@ fn small_ng(big: bool) -> File {
 }
 
 fn small_pcap(big: bool) -> File {
-    File::pcap(big, true, 96, 1).pcap_packet(1, 2, b"abc", 3).pcap_packet(3, 4, b"", 0).pcap_packet(5, 6, b"defgh", 99)
+    File::pcap(big, true, 96, 1)
+        .pcap_packet(1, 2, b"abc", 3)
+        .pcap_packet(3, 4, b"", 0)
+        .pcap_packet(5, 6, b"defgh", 99)
 }
 
 fn errors(findings: &[Finding]) -> Vec<String> {
@@ -37,7 +41,11 @@ fn cut_everywhere(file: &File) {
     let mut silent = 0;
     for len in 0..file.bytes.len() {
         let (part, findings) = read_all("t", &file.bytes[..len]);
-        assert_eq!(part.records, whole.records[..part.records.len()], "cut at {len}");
+        assert_eq!(
+            part.records,
+            whole.records[..part.records.len()],
+            "cut at {len}"
+        );
         match &findings[..] {
             [] => silent += 1,
             [one] => {
@@ -52,7 +60,11 @@ fn cut_everywhere(file: &File) {
         assert!(next.records.len() >= part.records.len());
     }
     // Silent only where a block ends and the file might as well.
-    let blocks = if whole.interfaces[0].name.is_some() { 8 } else { 3 };
+    let blocks = if whole.interfaces[0].name.is_some() {
+        8
+    } else {
+        3
+    };
     assert_eq!(silent, blocks);
 }
 
@@ -71,7 +83,10 @@ fn a_cut_names_the_packet_the_byte_and_what_was_expected() {
     assert_eq!(capture.records.len(), 2);
     let want = "x.pcap: error: byte 59: the file ends inside packet 3: 21 bytes were expected, 19 are there\n  help: ";
     assert!(findings[0].to_string().starts_with(want), "{}", findings[0]);
-    let file = File::new(false).section(false).interface(1, 0, &[]).packet(0, 1, b"abcd", 4, &[]);
+    let file = File::new(false)
+        .section(false)
+        .interface(1, 0, &[])
+        .packet(0, 1, b"abcd", 4, &[]);
     let (_, findings) = read_all("t", &file.bytes[..file.bytes.len() - 1]);
     assert_eq!(
         errors(&findings),
@@ -85,10 +100,22 @@ fn what_is_no_capture_is_named() {
         Ok(_) => panic!("{bytes:?} is no capture"),
         Err(finding) => finding.message,
     };
-    assert_eq!(message(b""), "the file is empty, a pcap or pcapng header was expected");
-    assert_eq!(message(&[0xd4, 0xc3]), "the file ends after 2 bytes, a pcap or pcapng header was expected");
-    assert_eq!(message(&[0x1f, 0x8b, 8, 0, 0]), "the file is compressed: gunzip first");
-    assert_eq!(message(&[0x28, 0xb5, 0x2f, 0xfd]), "the file is compressed: unzstd first");
+    assert_eq!(
+        message(b""),
+        "the file is empty, a pcap or pcapng header was expected"
+    );
+    assert_eq!(
+        message(&[0xd4, 0xc3]),
+        "the file ends after 2 bytes, a pcap or pcapng header was expected"
+    );
+    assert_eq!(
+        message(&[0x1f, 0x8b, 8, 0, 0]),
+        "the file is compressed: gunzip first"
+    );
+    assert_eq!(
+        message(&[0x28, 0xb5, 0x2f, 0xfd]),
+        "the file is compressed: unzstd first"
+    );
     assert_eq!(
         message(b"apiVersion: v1"),
         "byte 0: not a capture: it starts with 61 70 69 56 (\"apiV\"); pcap starts with a1b2c3d4 or a1b23c4d \
@@ -96,11 +123,19 @@ fn what_is_no_capture_is_named() {
     );
     assert!(message(&[0x7f, b'E', b'L', b'F']).contains("7f 45 4c 46;"));
     assert!(message(&[0x34, 0xcd, 0xb2, 0xa1]).contains("modified"));
-    let magic = [&[0x0a, 0x0d, 0x0d, 0x0a, 0, 0, 0, 28][..], b"nope", &[0; 16]].concat();
+    let magic = [
+        &[0x0a, 0x0d, 0x0d, 0x0a, 0, 0, 0, 28][..],
+        b"nope",
+        &[0; 16],
+    ]
+    .concat();
     assert!(message(&magic).contains("byte 8: a section header's byte-order magic"));
     let mut future = File::new(false).section(false).bytes;
     future[12] = 2;
-    assert_eq!(message(&future), "byte 0: pcapng version 2.0, version 1.0 was expected");
+    assert_eq!(
+        message(&future),
+        "byte 0: pcapng version 2.0, version 1.0 was expected"
+    );
 }
 
 #[test]
@@ -111,11 +146,19 @@ fn a_packet_that_cannot_be_used_costs_only_itself() {
         .interface(1, 0, &[])
         .packet(0, 2, b"good", 4, &[])
         .packet(9, 3, b"bad", 3, &[])
-        .block(6, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 200, 0, 0, 0, 200, 0, 0, 0, 1, 2, 3, 4])
+        .block(
+            6,
+            &[
+                0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 200, 0, 0, 0, 200, 0, 0, 0, 1, 2, 3, 4,
+            ],
+        )
         .block(6, b"tiny")
         .packet(0, 4, b"good", 4, &[]);
     let (capture, findings) = read_all("t", &file.bytes[..]);
-    assert_eq!(capture.records.iter().map(|r| r.number).collect::<Vec<_>>(), [2, 6]);
+    assert_eq!(
+        capture.records.iter().map(|r| r.number).collect::<Vec<_>>(),
+        [2, 6]
+    );
     assert_eq!(
         errors(&findings),
         [
@@ -129,8 +172,18 @@ fn a_packet_that_cannot_be_used_costs_only_itself() {
 
 #[test]
 fn an_option_that_lies_costs_only_itself() {
-    let file = File::new(true).section(true).interface(1, 0, &[(NAME, b"eth0"), (TSRESOL, &[9])]);
-    let mut file = file.packet(0, 1, b"abcd", 4, &[(COMMENT, b"kept"), (FLAGS, &[0, 0, 0, 1])]).packet(0, 2, b"", 0, &[]);
+    let file = File::new(true)
+        .section(true)
+        .interface(1, 0, &[(NAME, b"eth0"), (TSRESOL, &[9])]);
+    let mut file = file
+        .packet(
+            0,
+            1,
+            b"abcd",
+            4,
+            &[(COMMENT, b"kept"), (FLAGS, &[0, 0, 0, 1])],
+        )
+        .packet(0, 2, b"", 0, &[]);
     let flags_len = file.bytes.len() - 32 - 4 - 4 - 2;
     file.bytes[flags_len..flags_len + 2].copy_from_slice(&[1, 0]);
     let (capture, findings) = read_all("t", &file.bytes[..]);
@@ -138,20 +191,40 @@ fn an_option_that_lies_costs_only_itself() {
     assert_eq!(capture.records[0].comment.as_deref(), Some("kept"));
     assert_eq!(findings.len(), 1);
     assert_eq!(findings[0].severity, Severity::Warning);
-    assert!(findings[0].message.contains("an option of packet 1 reaches past its block"), "{}", findings[0]);
+    assert!(
+        findings[0]
+            .message
+            .contains("an option of packet 1 reaches past its block"),
+        "{}",
+        findings[0]
+    );
 }
 
 #[test]
 fn lengths_that_lie_end_the_file_with_one_finding() {
-    let good = File::new(false).section(false).interface(1, 0, &[]).packet(0, 1, b"abcd", 4, &[]);
+    let good = File::new(false)
+        .section(false)
+        .interface(1, 0, &[])
+        .packet(0, 1, b"abcd", 4, &[]);
     let start = good.bytes.len();
-    let good = good.packet(0, 2, b"efgh", 4, &[]).packet(0, 3, b"ijkl", 4, &[]);
+    let good = good
+        .packet(0, 2, b"efgh", 4, &[])
+        .packet(0, 3, b"ijkl", 4, &[]);
     for (len, want) in [
-        (0u32, "a block's length is 12 or more and a multiple of 4, 0 was there"),
+        (
+            0u32,
+            "a block's length is 12 or more and a multiple of 4, 0 was there",
+        ),
         (37, "a multiple of 4, 37 was there"),
         (32, "has the length 32 at its start and"),
-        (u32::MAX - 3, "the file ends inside a packet's block: 4294967292 bytes were expected"),
-        (1 << 20, "the file ends inside packet 2: 1048576 bytes were expected"),
+        (
+            u32::MAX - 3,
+            "the file ends inside a packet's block: 4294967292 bytes were expected",
+        ),
+        (
+            1 << 20,
+            "the file ends inside packet 2: 1048576 bytes were expected",
+        ),
     ] {
         let mut bytes = good.bytes.clone();
         bytes[start + 4..start + 8].copy_from_slice(&len.to_le_bytes());
@@ -160,10 +233,15 @@ fn lengths_that_lie_end_the_file_with_one_finding() {
         assert_eq!(findings.len(), 1, "{len}");
         assert!(findings[0].message.contains(want), "{}", findings[0]);
     }
-    let mut bytes = File::pcap(false, false, 96, 1).pcap_packet(1, 0, b"abcd", 4).bytes;
+    let mut bytes = File::pcap(false, false, 96, 1)
+        .pcap_packet(1, 0, b"abcd", 4)
+        .bytes;
     bytes[32..36].copy_from_slice(&0xffff_ff00u32.to_le_bytes());
     let (_, findings) = read_all("t", &bytes[..]);
-    assert_eq!(errors(&findings), ["byte 24: packet 1 claims 4294967040 bytes, at most 262144 can be"]);
+    assert_eq!(
+        errors(&findings),
+        ["byte 24: packet 1 claims 4294967040 bytes, at most 262144 can be"]
+    );
 }
 
 /// Fails after its bytes.
@@ -184,7 +262,10 @@ fn a_read_error_is_a_finding_after_what_was_read() {
     let (capture, findings) = read_all("t", Broken(&file.bytes));
     assert_eq!(capture.records.len(), 3);
     let at = file.bytes.len();
-    assert_eq!(errors(&findings), [format!("byte {at}: it could not be read: the disk is gone")]);
+    assert_eq!(
+        errors(&findings),
+        [format!("byte {at}: it could not be read: the disk is gone")]
+    );
     assert!(CaptureReader::new("t", Broken(b"")).is_err());
 }
 

@@ -1,4 +1,5 @@
-//! Captures: every format and link type we read, damage of every kind, round trips, and what tshark makes of ours.
+//! Captures: every format and link type we read, damage of every kind, round trips, and what tshark makes of
+//! ours.
 
 mod build;
 mod damage;

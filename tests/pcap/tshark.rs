@@ -24,7 +24,10 @@ fn tshark(name: &str, file: &[u8], fields: &[&str]) -> Option<String> {
     match output {
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(output.status.success() && !said.contains("cut short") && !said.contains("damaged"), "{said}");
+            assert!(
+                output.status.success() && !said.contains("cut short") && !said.contains("damaged"),
+                "{said}"
+            );
             Some(String::from_utf8(output.stdout).unwrap())
         }
         Err(_) => {
@@ -37,8 +40,12 @@ fn tshark(name: &str, file: &[u8], fields: &[&str]) -> Option<String> {
 #[test]
 fn tshark_shows_comments_names_directions_and_times() {
     let mut writer = PcapngWriter::new(Vec::new(), "podpath test").unwrap();
-    let eth0 = writer.add_interface(&Interface::new("n1/eth0", LinkType::Ethernet)).unwrap();
-    let tunl0 = writer.add_interface(&Interface::new("n1/tunl0", LinkType::Raw)).unwrap();
+    let eth0 = writer
+        .add_interface(&Interface::new("n1/eth0", LinkType::Ethernet))
+        .unwrap();
+    let tunl0 = writer
+        .add_interface(&Interface::new("n1/tunl0", LinkType::Raw))
+        .unwrap();
     let mut first = Record::new(eth0, 1_700_000_000_123_456_789, &FRAME);
     first.comment = Some("dropped: no route — PP0401".into());
     first.direction = Some(Direction::In);
@@ -55,14 +62,25 @@ fn tshark_shows_comments_names_directions_and_times() {
         "frame.cap_len",
         "frame.len",
     ];
-    let Some(shown) = tshark("comments.pcapng", &writer.finish().unwrap(), &fields) else { return };
-    let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split('\t').collect()).collect();
+    let Some(shown) = tshark("comments.pcapng", &writer.finish().unwrap(), &fields) else {
+        return;
+    };
+    let lines: Vec<Vec<&str>> = shown
+        .lines()
+        .map(|line| line.split('\t').collect())
+        .collect();
     // tshark 4.0 prints the flags' bits in hexadecimal, others in decimal.
     let number = |s: &str| u32::from_str_radix(s.trim_start_matches("0x"), 16).unwrap();
     assert_eq!(lines[0][..2], ["dropped: no route — PP0401", "n1/eth0"]);
-    assert_eq!((number(lines[0][2]), lines[0][3]), (1, "1700000000.123456789"));
+    assert_eq!(
+        (number(lines[0][2]), lines[0][3]),
+        (1, "1700000000.123456789")
+    );
     assert_eq!(lines[1][..2], ["", "n1/tunl0"]);
-    assert_eq!((number(lines[1][2]), &lines[1][3..]), (2, &["1700000001.000000001", "4", "1400"][..]));
+    assert_eq!(
+        (number(lines[1][2]), &lines[1][3..]),
+        (2, &["1700000001.000000001", "4", "1400"][..])
+    );
 }
 
 #[test]
@@ -72,6 +90,11 @@ fn tshark_reads_our_plain_pcap() {
     record.orig_len = 1_514;
     writer.write(&record).unwrap();
     let fields = ["frame.time_epoch", "frame.cap_len", "frame.len", "eth.src"];
-    let Some(shown) = tshark("plain.pcap", &writer.finish().unwrap(), &fields) else { return };
-    assert_eq!(shown.trim_end(), "1700000000.123456789\t60\t1514\t00:00:00:00:00:01");
+    let Some(shown) = tshark("plain.pcap", &writer.finish().unwrap(), &fields) else {
+        return;
+    };
+    assert_eq!(
+        shown.trim_end(),
+        "1700000000.123456789\t60\t1514\t00:00:00:00:00:01"
+    );
 }

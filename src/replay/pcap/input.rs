@@ -63,7 +63,8 @@ impl<R: Read> Input<R> {
         Ok(true)
     }
 
-    /// Uses up `n` bytes at hand and says where they stay readable (with [`Input::at`]) until the next `have`.
+    /// Uses up `n` bytes at hand and says where they stay readable (with [`Input::at`]) until the next
+    /// `have`.
     pub(super) fn consume(&mut self, n: usize) -> Range<usize> {
         let from = self.start;
         self.start = (from + n).min(self.end);

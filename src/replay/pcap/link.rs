@@ -1,9 +1,9 @@
 //! Ethernet frames out of the other link types, and what of them had to be made up.
 //!
-//! Layouts: <https://www.tcpdump.org/linktypes/LINKTYPE_LINUX_SLL.html>, `..._SLL2.html`, and the registry's entries
-//! for NULL, LOOP, RAW, IPV4 and IPV6. The payload is never changed; only the header in front of it is.
+//! Layouts: <https://www.tcpdump.org/linktypes/LINKTYPE_LINUX_SLL.html>, `..._SLL2.html`, and the registry's
+//! entries for NULL, LOOP, RAW, IPV4 and IPV6. The payload is never changed; only the header in front of it
+//! is.
 
-use core::fmt;
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -69,9 +69,10 @@ pub struct EthernetFrame<'a> {
 }
 
 /// Why a captured packet cannot be made an Ethernet frame.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum LinkError {
     /// The capture kept less than the link-layer header.
+    #[error("{link} needs {want} bytes, {got} were captured")]
     Short {
         /// The link type.
         link: LinkType,
@@ -81,47 +82,24 @@ pub enum LinkError {
         got: usize,
     },
     /// Neither IPv4 nor IPv6 where the link type promises IP: the version field.
+    #[error("IP version {0}, 4 or 6 was expected")]
     NotIp(u8),
     /// An address family (NULL, LOOP) other than IPv4 and IPv6.
+    #[error("address family {0}, IPv4 (2) or IPv6 was expected")]
     Family(u32),
     /// A Linux cooked packet of a device type (ARPHRD) whose packets are not frames.
+    #[error("captured at a device of type {0}, which carries no frames")]
     Device(u16),
     /// A Linux cooked packet whose protocol field is no ethertype.
+    #[error("protocol {0:#06x} is not an ethertype")]
     Protocol(u16),
     /// A link type we have no Ethernet for.
+    #[error("{0} cannot be made Ethernet (Ethernet, Linux cooked, raw IP, NULL and LOOP can)")]
     Unsupported(LinkType),
 }
 
-impl fmt::Display for LinkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LinkError::Short { link, want, got } => {
-                write!(f, "{link} needs {want} bytes, {got} were captured")
-            }
-            LinkError::NotIp(version) => write!(f, "IP version {version}, 4 or 6 was expected"),
-            LinkError::Family(family) => {
-                write!(f, "address family {family}, IPv4 (2) or IPv6 was expected")
-            }
-            LinkError::Device(arphrd) => write!(
-                f,
-                "captured at a device of type {arphrd}, which carries no frames"
-            ),
-            LinkError::Protocol(protocol) => {
-                write!(f, "protocol {protocol:#06x} is not an ethertype")
-            }
-            LinkError::Unsupported(link) => {
-                write!(
-                    f,
-                    "{link} cannot be made Ethernet (Ethernet, Linux cooked, raw IP, NULL and LOOP can)"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for LinkError {}
-
-/// Makes an Ethernet frame of `data`, a packet of `orig_len` bytes on a link of type `link`. Ethernet is lent as it is.
+/// Makes an Ethernet frame of `data`, a packet of `orig_len` bytes on a link of type `link`. Ethernet is lent
+/// as it is.
 ///
 /// # Errors
 /// A [`LinkError`] saying what stands where a header was expected.
@@ -179,8 +157,8 @@ fn frame(destination: MacAddr, source: MacAddr, ethertype: u16, payload: &[u8]) 
     frame
 }
 
-/// NULL and LOOP: the family of the capturing system. AF_INET is 2 everywhere; AF_INET6 is 24 (NetBSD, OpenBSD),
-/// 28 (FreeBSD), 30 (Darwin) or 10 (Linux).
+/// NULL and LOOP: the family of the capturing system. AF_INET is 2 everywhere; AF_INET6 is 24 (NetBSD,
+/// OpenBSD), 28 (FreeBSD), 30 (Darwin) or 10 (Linux).
 fn family_frame(
     link: LinkType,
     data: &[u8],
@@ -296,8 +274,8 @@ impl Cooked {
         }
     }
 
-    /// The destination MAC is not kept; a broadcast has only one, and a multicast's follows from the IP destination
-    /// (RFC 1112 section 6.4, RFC 2464 section 7), for packets sent as well as received.
+    /// The destination MAC is not kept; a broadcast has only one, and a multicast's follows from the IP
+    /// destination (RFC 1112 section 6.4, RFC 2464 section 7), for packets sent as well as received.
     fn destination(&self, payload: &[u8]) -> (MacAddr, FieldSource) {
         // On `lo` every MAC is zero.
         if self.arphrd == ARPHRD_LOOPBACK {

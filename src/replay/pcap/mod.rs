@@ -1,17 +1,19 @@
 //! Captures: pcap and pcapng, read as a stream and written back.
 //!
-//! [`CaptureReader`] takes any `std::io::Read` and lends one [`Record`] at a time out of one growing window, so
-//! a file of any size passes through bounded memory and without an allocation per packet. [`PcapngWriter`] and
-//! [`PcapWriter`] write to any `std::io::Write`. [`link::to_ethernet`] makes Ethernet frames of the other link types.
+//! [`CaptureReader`] takes any `std::io::Read` and lends one [`Record`] at a time out of one growing window,
+//! so a file of any size passes through bounded memory and without an allocation per packet. [`PcapngWriter`]
+//! and [`PcapWriter`] write to any `std::io::Write`. [`link::to_ethernet`] makes Ethernet frames of the other
+//! link types.
 //!
-//! The formats are parsed here and not by the crate pcap-file, whose 2.0 reads timestamps as nanoseconds whatever
-//! `if_tsresol` says, refuses a cut frame longer than the snapshot length, drops a packet whose comment is not
-//! UTF-8 and a file with `if_tzone`, and cannot say at which byte a file is damaged.
+//! The formats are parsed here and not by the crate pcap-file, whose 2.0 reads timestamps as nanoseconds
+//! whatever `if_tsresol` says, refuses a cut frame longer than the snapshot length, drops a packet whose
+//! comment is not UTF-8 and a file with `if_tzone`, and cannot say at which byte a file is damaged.
 //!
 //! Sources: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng, <https://www.tcpdump.org/linktypes.html>.
 //!
-//! Invariants: a `Record`'s `orig_len` is never less than its data; a damaged file gives every packet before the
-//! damage and then one finding; the same records written twice are the same bytes (no clock, no host name).
+//! Invariants: a `Record`'s `orig_len` is never less than its data; a damaged file gives every packet before
+//! the damage and then one finding; the same records written twice are the same bytes (no clock, no host
+//! name).
 
 mod classic;
 mod input;
@@ -83,8 +85,8 @@ pub struct Record<'a> {
     pub number: u64,
     /// Index into [`CaptureReader::interfaces`] (over all sections) or of the writer's own interfaces.
     pub interface: u32,
-    /// Nanoseconds since 1970-01-01 UTC. None when the format keeps no time for it (a simple packet block) or the
-    /// time is before 1970 or after 2554.
+    /// Nanoseconds since 1970-01-01 UTC. None when the format keeps no time for it (a simple packet block) or
+    /// the time is before 1970 or after 2554.
     pub time_ns: Option<u64>,
     /// The bytes kept, from the link-layer header on.
     pub data: &'a [u8],

@@ -1,7 +1,7 @@
 //! pcapng (draft-ietf-opsawg-pcapng): what the blocks we use say. Framing is the reader's.
 //!
-//! Every function here takes a block's body (without type, lengths and trailer) and answers with plain values or with
-//! a sentence saying what is wrong.
+//! Every function here takes a block's body (without type, lengths and trailer) and answers with plain values
+//! or with a sentence saying what is wrong.
 
 use std::ops::Range;
 
@@ -95,8 +95,8 @@ pub(super) fn interface(order: Order, section: u32, body: &[u8]) -> Option<(Inte
     Some((interface, options.damaged))
 }
 
-/// Reads an enhanced packet or an obsolete packet block: they differ in the width of the interface number alone.
-/// `interfaces` are those of the file, the section's own start at `base`.
+/// Reads an enhanced packet or an obsolete packet block: they differ in the width of the interface number
+/// alone. `interfaces` are those of the file, the section's own start at `base`.
 pub(super) fn packet(
     order: Order,
     kind: u32,

@@ -54,7 +54,8 @@ impl From<Record<'_>> for OwnedRecord {
     }
 }
 
-/// The packets of a reader as an iterator of owned values; findings come as [`CaptureReader::next`] gives them.
+/// The packets of a reader as an iterator of owned values; findings come as [`CaptureReader::next`] gives
+/// them.
 pub struct OwnedRecords<R> {
     reader: CaptureReader<R>,
 }
@@ -87,8 +88,8 @@ pub struct Capture {
     pub records: Vec<OwnedRecord>,
 }
 
-/// Reads all of `read`, called `name` in findings: everything that could be used, and what could not. Holds the whole
-/// capture in memory.
+/// Reads all of `read`, called `name` in findings: everything that could be used, and what could not. Holds
+/// the whole capture in memory.
 pub fn read_all(name: &str, read: impl Read) -> (Capture, Vec<Finding>) {
     let mut capture = Capture::default();
     let mut findings = Vec::new();

@@ -1,7 +1,8 @@
 //! The streaming reader: framing of both formats, and findings with the byte they are about.
 //!
-//! A finding that leaves the framing whole (one packet of a pcapng cannot be used) is given in that packet's place
-//! and reading goes on; one after which nothing can be found again (a cut file, a false length) is the last item.
+//! A finding that leaves the framing whole (one packet of a pcapng cannot be used) is given in that packet's
+//! place and reading goes on; one after which nothing can be found again (a cut file, a false length) is the
+//! last item.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -169,7 +170,8 @@ impl<R: Read> CaptureReader<R> {
         }
     }
 
-    /// Lends `found`, whose `len` bytes are at hand and are used up by this; `head` of them come before the body.
+    /// Lends `found`, whose `len` bytes are at hand and are used up by this; `head` of them come before the
+    /// body.
     fn lend(&mut self, found: Found, head: usize, len: usize) -> Record<'_> {
         let order = match &self.state {
             State::Ng(section) => section.order,
@@ -240,7 +242,8 @@ impl<R: Read> CaptureReader<R> {
         if head.len > CAPTURE_BLOCK_MAX {
             self.skip_block(head)?;
             let message = format!(
-                "byte {}: packet {} is left out: its block has {} bytes, at most {CAPTURE_BLOCK_MAX} are taken",
+                "byte {}: packet {} is left out: its block has {} bytes, at most {CAPTURE_BLOCK_MAX} \
+                 are taken",
                 head.offset, self.number, head.len,
             );
             return Err(Trouble::Packet(
@@ -299,7 +302,8 @@ impl<R: Read> CaptureReader<R> {
             let Some(named) = ng::section_order(start) else {
                 let found = Order::Big.u32(start, 8).unwrap_or_default();
                 let message = format!(
-                    "byte {}: a section header's byte-order magic is 1a2b3c4d or 4d3c2b1a, {found:08x} was there",
+                    "byte {}: a section header's byte-order magic is 1a2b3c4d or 4d3c2b1a, {found:08x} \
+                     was there",
                     offset + 8,
                 );
                 return Err(self.rest(message, DAMAGED_HELP));

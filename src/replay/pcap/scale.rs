@@ -1,7 +1,7 @@
 //! Timestamps of any resolution into nanoseconds since 1970.
 //!
-//! draft-ietf-opsawg-pcapng 4.2: `if_tsresol` is a power of 10, or of 2 with the top bit set; `if_tsoffset` is a
-//! signed number of seconds to add. Finer than a nanosecond is rounded down.
+//! draft-ietf-opsawg-pcapng 4.2: `if_tsresol` is a power of 10, or of 2 with the top bit set; `if_tsoffset`
+//! is a signed number of seconds to add. Finer than a nanosecond is rounded down.
 
 /// How many nanoseconds one unit of an interface's clock is, and where its zero lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,7 +40,8 @@ impl TimeScale {
         } else if exponent <= 9 {
             Unit::Nanos(10u64.pow(9 - exponent))
         } else {
-            // Past 10^28 no 64-bit count reaches a nanosecond; a divisor larger than any count says just that.
+            // Past 10^28 no 64-bit count reaches a nanosecond; a divisor larger than any count says just
+            // that.
             Unit::PerNano(10u128.checked_pow(exponent - 9).unwrap_or(u128::MAX))
         };
         TimeScale { unit, ..self }

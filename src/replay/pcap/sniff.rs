@@ -31,7 +31,8 @@ pub(super) fn sniff(start: &[u8]) -> Result<Format, Refusal> {
         [0xa1, 0xb2, 0x3c, 0x4d, ..] => classic(Order::Big, true),
         [0x4d, 0x3c, 0xb2, 0xa1, ..] => classic(Order::Little, true),
         [0xa1, 0xb2, 0xcd, 0x34, ..] | [0x34, 0xcd, 0xb2, 0xa1, ..] => Err((
-            "byte 0: a pcap of the \"modified\" kind (magic a1b2cd34), whose packet headers have no standard".to_owned(),
+            "byte 0: a pcap of the \"modified\" kind (magic a1b2cd34), its packet headers have no standard"
+                .to_owned(),
             "convert it: editcap -F pcap IN OUT".to_owned(),
         )),
         [0x1f, 0x8b, ..] => Err(compressed("gzip", "gunzip")),
