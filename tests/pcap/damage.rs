@@ -5,10 +5,11 @@ use std::io::{self, Read};
 
 use podpath::base::{Finding, Severity};
 use podpath::replay::pcap::link::to_ethernet;
-use podpath::replay::pcap::{Capture, CaptureReader, read_all};
+use podpath::replay::pcap::{Capture, CaptureReader, OwnedRecord, read_all};
 use proptest::prelude::*;
 
 use crate::build::*;
+use crate::round_trip::write_ng;
 
 fn small_ng(big: bool) -> File {
     File::new(big)
@@ -280,6 +281,21 @@ fn survives(bytes: &[u8]) -> Result<Capture, TestCaseError> {
         }
     }
     prop_assert!(capture.records.iter().map(|r| r.data.len()).sum::<usize>() <= bytes.len());
+    let (again, findings) = read_all("t", &write_ng(&capture)[..]);
+    prop_assert_eq!(findings, vec![]);
+    let essence = |c: &Capture| -> Vec<_> {
+        let of = |r: &OwnedRecord| {
+            (
+                r.interface,
+                r.data.clone(),
+                r.orig_len,
+                r.direction,
+                r.comment.clone(),
+            )
+        };
+        c.records.iter().map(of).collect()
+    };
+    prop_assert_eq!(essence(&again), essence(&capture));
     Ok(capture)
 }
 

@@ -6,7 +6,7 @@ use podpath::replay::pcap::{
 };
 use proptest::prelude::*;
 
-fn write_ng(capture: &Capture) -> Vec<u8> {
+pub fn write_ng(capture: &Capture) -> Vec<u8> {
     let mut writer = PcapngWriter::new(Vec::new(), "podpath test").unwrap();
     for (i, interface) in capture.interfaces.iter().enumerate() {
         assert_eq!(writer.add_interface(interface).unwrap() as usize, i);

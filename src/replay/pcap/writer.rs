@@ -5,7 +5,7 @@
 use std::io::{self, ErrorKind, Write};
 
 use super::{Direction, Interface, LinkType, Record, ng, options};
-use crate::base::limits::CAPTURE_FRAME_MAX;
+use crate::base::limits::{CAPTURE_BLOCK_MAX, CAPTURE_FRAME_MAX};
 
 /// Writes one section of pcapng, nanosecond stamps throughout.
 pub struct PcapngWriter<W> {
@@ -63,7 +63,8 @@ impl<W: Write> PcapngWriter<W> {
     /// Writes a packet. No time is written as 0; a comment over 65,535 bytes is cut and ends in "…".
     ///
     /// # Errors
-    /// `InvalidInput` for an interface that was not added or data over 4 GiB; those of the output.
+    /// `InvalidInput` for an interface that was not added or a block over
+    /// [`CAPTURE_BLOCK_MAX`]; those of the output.
     pub fn write(&mut self, record: &Record<'_>) -> io::Result<()> {
         if record.interface >= self.interfaces {
             let why = format!(
@@ -119,7 +120,12 @@ impl<W: Write> PcapngWriter<W> {
 
     /// Fills in both lengths and writes the block out.
     fn end(&mut self) -> io::Result<()> {
-        let len = u32::try_from(self.block.len() + 4).map_err(|_| too_long(self.block.len()))?;
+        let len = self.block.len() + 4;
+        // No more than our own reader takes.
+        let len = u32::try_from(len)
+            .ok()
+            .filter(|_| len <= CAPTURE_BLOCK_MAX)
+            .ok_or_else(|| too_long(len))?;
         self.u32(len);
         if let Some(at_start) = self.block.get_mut(4..8) {
             at_start.copy_from_slice(&len.to_le_bytes());
