@@ -7,8 +7,10 @@
 //! - L2 [`net`]: one network namespace: devices, FDB, neighbours, FIB, sysctls, sockets.
 //! - L3 [`path`]: the walk of a frame, its observers and traces: the one definition of behaviour.
 //! - L4 [`sim`]: the world in virtual time: cables, events, captures.
+//! - L5 [`replay`]: captures read and written.
 pub mod base;
 pub mod net;
 pub mod path;
+pub mod replay;
 pub mod sim;
 pub mod wire;

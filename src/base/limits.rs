@@ -31,6 +31,14 @@ pub const DOCUMENTS_MAX: usize = 1_000_000;
 pub const DOCUMENT_DEPTH_MAX: usize = 128;
 /// Bytes of one input file that is read into memory (pcap files are streamed and not bound by this).
 pub const INPUT_BYTES_MAX: u64 = 4 << 30;
+/// Bytes a capture is read in at a time, and so what its reader holds while no packet is larger.
+pub const CAPTURE_WINDOW: usize = 256 * 1024;
+/// Largest block of a capture that is held in memory (Wireshark: MAX_BLOCK_SIZE, 16 MiB).
+pub const CAPTURE_BLOCK_MAX: usize = 16 * 1024 * 1024;
+/// Largest packet a pcap file may claim when its own snapshot length is smaller (libpcap: MAXIMUM_SNAPLEN).
+pub const CAPTURE_FRAME_MAX: usize = 262_144;
+/// Interfaces one capture may describe.
+pub const CAPTURE_INTERFACES_MAX: usize = 1 << 16;
 /// Packets one capture replay handles at most.
 pub const REPLAY_PACKETS_MAX: u64 = u64::MAX;
 /// Virtual time one probe may take before it is called a timeout, if it sets none itself.
