@@ -3,7 +3,11 @@
 //! The judge of `tests/conformance` is only as good as this: the original (`oracle norm`) is run with python3 where
 //! it is at hand. Where it is not, the recordings' own one-line summaries still check the decoder.
 
-#![allow(dead_code, missing_docs, reason = "shares the conformance runner's modules, of which it uses a part")]
+#![allow(
+    dead_code,
+    missing_docs,
+    reason = "shares the conformance runner's modules, of which it uses a part"
+)]
 
 #[path = "conformance/decode.rs"]
 mod decode;
@@ -41,37 +45,73 @@ fn ours(frames: &[scenario::Recorded], fixed: &[u16], arp: bool, payload: bool) 
         }
         let mut o: Layers = nz.norm(&d);
         o.insert("if".into(), json!(f.interface));
-        o.insert("dir".into(), json!(if f.dir == scenario::Dir::In { "in" } else { "out" }));
-        by_if.entry(&f.interface).or_default().push(Value::Object(o));
+        o.insert(
+            "dir".into(),
+            json!(if f.dir == scenario::Dir::In {
+                "in"
+            } else {
+                "out"
+            }),
+        );
+        by_if
+            .entry(&f.interface)
+            .or_default()
+            .push(Value::Object(o));
     }
     by_if.into_values().flatten().collect()
 }
 
 fn theirs(tool: &Path, trace: &Path, flags: &[&str]) -> Option<Vec<Value>> {
-    let out = Command::new("python3").arg(tool).arg("norm").arg(trace).args(flags).output().ok()?;
-    assert!(out.status.success(), "oracle norm {}: {}", trace.display(), String::from_utf8_lossy(&out.stderr));
+    let out = Command::new("python3")
+        .arg(tool)
+        .arg("norm")
+        .arg(trace)
+        .args(flags)
+        .output()
+        .ok()?;
+    assert!(
+        out.status.success(),
+        "oracle norm {}: {}",
+        trace.display(),
+        String::from_utf8_lossy(&out.stderr)
+    );
     let text = String::from_utf8(out.stdout).expect("oracle norm prints UTF-8");
-    Some(text.lines().map(|l| serde_json::from_str(l).expect("a JSON object a line")).collect())
+    Some(
+        text.lines()
+            .map(|l| serde_json::from_str(l).expect("a JSON object a line"))
+            .collect(),
+    )
 }
 
 #[test]
 fn sha256_of_the_standard_examples() {
     assert_eq!(sha256::short(b"abc"), "ba7816bf8f01");
     assert_eq!(sha256::short(b""), "e3b0c44298fc");
-    assert_eq!(sha256::short(b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"), "248d6a61d206");
+    assert_eq!(
+        sha256::short(b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"),
+        "248d6a61d206"
+    );
 }
 
 #[test]
 fn one_line_form_equals_the_recordings() {
     let Ok(all) = Recordings::find(&root(), None) else {
-        return eprintln!("SKIPPED: no recordings at all beside this package or in tests/recordings");
+        return eprintln!(
+            "SKIPPED: no recordings at all beside this package or in tests/recordings"
+        );
     };
     let mut seen = 0;
     for r in all.all().iter().filter(|r| r.kind == Kind::Captures) {
         let trace = scenario::load_trace(r).unwrap_or_else(|e| panic!("{}: {e}", r.label()));
         scenario::load_scenario(r).unwrap_or_else(|e| panic!("{}: {e}", r.label()));
         for f in scenario::load_frames(r, &trace).unwrap_or_else(|e| panic!("{}: {e}", r.label())) {
-            assert_eq!(summary(&decode(&f.data, 0, f.l3)), f.sum, "{} {}", r.label(), f.interface);
+            assert_eq!(
+                summary(&decode(&f.data, 0, f.l3)),
+                f.sum,
+                "{} {}",
+                r.label(),
+                f.interface
+            );
             seen += 1;
         }
     }
@@ -83,17 +123,28 @@ fn normalised_form_equals_the_original() {
     let oracle = root().join("../shared/oracle");
     let tool = oracle.join("oracle");
     if !tool.is_file() || Command::new("python3").arg("-V").output().is_err() {
-        return eprintln!("SKIPPED: needs python3 and ../shared/oracle/oracle; the port was NOT compared here");
+        return eprintln!(
+            "SKIPPED: needs python3 and ../shared/oracle/oracle; the port was NOT compared here"
+        );
     }
     let all = Recordings::find(&root(), None).expect("the folder is there");
     let mut compared = 0;
-    for r in all.all().iter().filter(|r| r.kind == Kind::Captures && !r.source.own) {
+    for r in all
+        .all()
+        .iter()
+        .filter(|r| r.kind == Kind::Captures && !r.source.own)
+    {
         let trace = scenario::load_trace(r).expect("trace.json");
         let frames = scenario::load_frames(r, &trace).expect("frames");
         let path = oracle.join("captures").join(&r.name).join("trace.json");
         for flags in [&[][..], &["--no-arp", "--no-payload"][..]] {
             let want = theirs(&tool, &path, flags).expect("python3 runs");
-            let got = ours(&frames, &trace.fixed_ports, flags.is_empty(), flags.is_empty());
+            let got = ours(
+                &frames,
+                &trace.fixed_ports,
+                flags.is_empty(),
+                flags.is_empty(),
+            );
             assert_eq!(got.len(), want.len(), "{} {flags:?}", r.label());
             for (n, (g, w)) in got.iter().zip(&want).enumerate() {
                 assert_eq!(g, w, "{} {flags:?} line {}", r.label(), n + 1);

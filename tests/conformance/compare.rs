@@ -75,7 +75,12 @@ struct Item {
 impl Item {
     fn line(&self) -> String {
         let arrow = if self.dir == Dir::In { "in " } else { "out" };
-        format!("{}.{:06}s {arrow} {}", self.t_ns / 1_000_000_000, self.t_ns / 1000 % 1_000_000, summary(&self.layers))
+        format!(
+            "{}.{:06}s {arrow} {}",
+            self.t_ns / 1_000_000_000,
+            self.t_ns / 1000 % 1_000_000,
+            summary(&self.layers)
+        )
     }
 }
 
@@ -89,7 +94,11 @@ pub fn compare(recorded: &[Recorded], emulated: &[Emulated], rules: &Rules) -> T
     let mut ours: BTreeMap<&str, Vec<Item>> = BTreeMap::new();
     let mut order: Vec<(&str, usize)> = Vec::new();
     for f in recorded {
-        let item = Item { dir: f.dir, t_ns: f.t_ns, layers: decode(&f.data, 0, f.l3) };
+        let item = Item {
+            dir: f.dir,
+            t_ns: f.t_ns,
+            layers: decode(&f.data, 0, f.l3),
+        };
         if kept(&item.layers, rules) {
             let list = theirs.entry(&f.interface).or_default();
             order.push((&f.interface, list.len()));
@@ -97,7 +106,11 @@ pub fn compare(recorded: &[Recorded], emulated: &[Emulated], rules: &Rules) -> T
         }
     }
     for f in emulated {
-        let item = Item { dir: f.dir, t_ns: f.t_ns, layers: decode(&f.data, 0, f.l3) };
+        let item = Item {
+            dir: f.dir,
+            t_ns: f.t_ns,
+            layers: decode(&f.data, 0, f.l3),
+        };
         if kept(&item.layers, rules) {
             let list = ours.entry(&f.interface).or_default();
             if list.len() >= theirs.get(f.interface.as_str()).map_or(0, Vec::len) {
@@ -107,11 +120,19 @@ pub fn compare(recorded: &[Recorded], emulated: &[Emulated], rules: &Rules) -> T
         }
     }
     let mut tally = Tally::default();
-    let (mut left, mut right) =
-        (Normaliser::new(&rules.fixed_ports, rules.payload), Normaliser::new(&rules.fixed_ports, rules.payload));
+    let (mut left, mut right) = (
+        Normaliser::new(&rules.fixed_ports, rules.payload),
+        Normaliser::new(&rules.fixed_ports, rules.payload),
+    );
     for (interface, index) in order {
-        let (a, b) = (theirs.get(interface).and_then(|l| l.get(index)), ours.get(interface).and_then(|l| l.get(index)));
-        let (na, nb) = (a.map(|i| left.norm(&i.layers)), b.map(|i| right.norm(&i.layers)));
+        let (a, b) = (
+            theirs.get(interface).and_then(|l| l.get(index)),
+            ours.get(interface).and_then(|l| l.get(index)),
+        );
+        let (na, nb) = (
+            a.map(|i| left.norm(&i.layers)),
+            b.map(|i| right.norm(&i.layers)),
+        );
         tally.compared += 1;
         if na == nb && a.map(|i| i.dir) == b.map(|i| i.dir) {
             tally.equal += 1;
@@ -131,10 +152,14 @@ pub fn compare(recorded: &[Recorded], emulated: &[Emulated], rules: &Rules) -> T
 
 /// The top-level layers that differ, one line each.
 fn differing(a: Option<&Layers>, b: Option<&Layers>) -> Vec<String> {
-    let (Some(a), Some(b)) = (a, b) else { return Vec::new() };
+    let (Some(a), Some(b)) = (a, b) else {
+        return Vec::new();
+    };
     let mut names: Vec<&String> = a.keys().collect();
     names.extend(b.keys().filter(|k| !a.contains_key(*k)));
     let show = |l: &Layers, k: &str| l.get(k).map_or("absent".to_owned(), ToString::to_string);
     let differ = names.into_iter().filter(|k| a.get(*k) != b.get(*k));
-    differ.map(|k| format!("{k}: {} / {}", show(a, k), show(b, k))).collect()
+    differ
+        .map(|k| format!("{k}: {} / {}", show(a, k), show(b, k)))
+        .collect()
 }

@@ -14,24 +14,40 @@ use super::sha256;
 pub type Layers = Map<String, Value>;
 
 /// TCP flag letters in the order they are printed.
-const TCP_FLAGS: [(char, u8); 8] =
-    [('F', 1), ('S', 2), ('R', 4), ('P', 8), ('A', 16), ('U', 32), ('E', 64), ('C', 128)];
+const TCP_FLAGS: [(char, u8); 8] = [
+    ('F', 1),
+    ('S', 2),
+    ('R', 4),
+    ('P', 8),
+    ('A', 16),
+    ('U', 32),
+    ('E', 64),
+    ('C', 128),
+];
 
 /// Python's `b[from..to]`: out of range means shorter, never an error.
 fn cut(b: &[u8], from: usize, to: usize) -> &[u8] {
-    b.get(from.min(b.len())..to.min(b.len()).max(from.min(b.len()))).unwrap_or(&[])
+    b.get(from.min(b.len())..to.min(b.len()).max(from.min(b.len())))
+        .unwrap_or(&[])
 }
 
 fn be16(b: &[u8], at: usize) -> u16 {
-    cut(b, at, at + 2).iter().fold(0, |a, x| a << 8 | u16::from(*x))
+    cut(b, at, at + 2)
+        .iter()
+        .fold(0, |a, x| a << 8 | u16::from(*x))
 }
 
 fn be32(b: &[u8], at: usize) -> u32 {
-    cut(b, at, at + 4).iter().fold(0, |a, x| a << 8 | u32::from(*x))
+    cut(b, at, at + 4)
+        .iter()
+        .fold(0, |a, x| a << 8 | u32::from(*x))
 }
 
 fn mac(b: &[u8]) -> String {
-    b.iter().map(|x| format!("{x:02x}")).collect::<Vec<_>>().join(":")
+    b.iter()
+        .map(|x| format!("{x:02x}"))
+        .collect::<Vec<_>>()
+        .join(":")
 }
 
 fn ip4(b: &[u8], at: usize) -> String {
@@ -39,14 +55,19 @@ fn ip4(b: &[u8], at: usize) -> String {
 }
 
 fn ip6(b: &[u8], at: usize) -> String {
-    let a = cut(b, at, at + 16).iter().fold(0u128, |a, x| a << 8 | u128::from(*x));
+    let a = cut(b, at, at + 16)
+        .iter()
+        .fold(0u128, |a, x| a << 8 | u128::from(*x));
     Ipv6Addr::from(a).to_string()
 }
 
 /// The Internet checksum (RFC 1071) over several pieces; an odd piece is padded only at the very end.
 fn checksum(parts: &[&[u8]]) -> u16 {
     let all = parts.concat();
-    let mut sum: u64 = all.chunks(2).map(|c| u64::from(c[0]) << 8 | u64::from(*c.get(1).unwrap_or(&0))).sum();
+    let mut sum: u64 = all
+        .chunks(2)
+        .map(|c| u64::from(c[0]) << 8 | u64::from(*c.get(1).unwrap_or(&0)))
+        .sum();
     while sum >> 16 != 0 {
         sum = (sum & 0xFFFF) + (sum >> 16);
     }
@@ -71,7 +92,10 @@ pub fn decode(f: &[u8], depth: u32, l3: bool) -> Layers {
         return d;
     }
     let et = be16(f, 12);
-    d.insert("eth".into(), json!({"dst": mac(&f[..6]), "src": mac(&f[6..12]), "type": format!("{et:04x}")}));
+    d.insert(
+        "eth".into(),
+        json!({"dst": mac(&f[..6]), "src": mac(&f[6..12]), "type": format!("{et:04x}")}),
+    );
     match et {
         0x0806 if f.len() >= 42 => {
             let arp = json!({"op": be16(f, 20), "sha": mac(cut(f, 22, 28)), "spa": ip4(f, 28),
@@ -92,7 +116,10 @@ fn ipv6(p: &[u8], d: &mut Layers, depth: u32) {
         nh = l4[0];
         l4 = cut(l4, (usize::from(l4[1]) + 1) * 8, usize::MAX);
     }
-    d.insert("ip".into(), json!({"v": 6, "src": ip6(p, 8), "dst": ip6(p, 24), "ttl": p[7], "proto": nh}));
+    d.insert(
+        "ip".into(),
+        json!({"v": 6, "src": ip6(p, 8), "dst": ip6(p, 24), "ttl": p[7], "proto": nh}),
+    );
     let mut pseudo = p[8..40].to_vec();
     pseudo.extend_from_slice(&(l4.len() as u32).to_be_bytes());
     pseudo.extend_from_slice(&[0, 0, 0, nh]);
@@ -122,7 +149,10 @@ fn ipv4(p: &[u8], d: &mut Layers, depth: u32) {
 }
 
 fn payload(d: &mut Layers, b: &[u8]) {
-    d.insert("payload".into(), json!({"len": b.len(), "sha": sha256::short(b)}));
+    d.insert(
+        "payload".into(),
+        json!({"len": b.len(), "sha": sha256::short(b)}),
+    );
 }
 
 fn transport(proto: u8, l4: &[u8], d: &mut Layers, depth: u32, v6: bool, pseudo: Option<&[u8]>) {
@@ -147,10 +177,19 @@ fn udp(l4: &[u8], d: &mut Layers, depth: u32, pseudo: Option<&[u8]>) {
         Some(ps) if usize::from(n) == l4.len() => ok_or_bad(&[ps, l4]),
         _ => "?",
     };
-    d.insert("udp".into(), json!({"sport": be16(l4, 0), "dport": dport, "len": n, "csum": csum}));
+    d.insert(
+        "udp".into(),
+        json!({"sport": be16(l4, 0), "dport": dport, "len": n, "csum": csum}),
+    );
     if matches!(dport, 8472 | 4789) && l4.len() >= 30 && depth == 0 {
-        d.insert("vxlan".into(), json!({"vni": be32(l4, 12) >> 8, "flags": l4[8]}));
-        d.insert("inner".into(), Value::Object(decode(&l4[16..], depth + 1, false)));
+        d.insert(
+            "vxlan".into(),
+            json!({"vni": be32(l4, 12) >> 8, "flags": l4[8]}),
+        );
+        d.insert(
+            "inner".into(),
+            Value::Object(decode(&l4[16..], depth + 1, false)),
+        );
     } else {
         payload(d, &l4[8..]);
     }
@@ -158,7 +197,11 @@ fn udp(l4: &[u8], d: &mut Layers, depth: u32, pseudo: Option<&[u8]>) {
 
 fn tcp(l4: &[u8], d: &mut Layers, pseudo: Option<&[u8]>) {
     let hl = usize::from(l4[12] >> 4) * 4;
-    let flags: String = TCP_FLAGS.iter().filter(|(_, b)| l4[13] & b != 0).map(|(c, _)| *c).collect();
+    let flags: String = TCP_FLAGS
+        .iter()
+        .filter(|(_, b)| l4[13] & b != 0)
+        .map(|(c, _)| *c)
+        .collect();
     let csum = pseudo.map_or("?", |ps| ok_or_bad(&[ps, l4]));
     let t = json!({"sport": be16(l4, 0), "dport": be16(l4, 2), "seq": be32(l4, 4), "ack": be32(l4, 8),
         "win": be16(l4, 14), "opts": tcp_options(cut(l4, 0, hl)), "flags": flags, "csum": csum});
@@ -202,12 +245,20 @@ fn tcp_options(o: &[u8]) -> Layers {
 
 fn icmp(l4: &[u8], d: &mut Layers, v6: bool, pseudo: Option<&[u8]>) {
     let (t, c) = (l4[0], l4[1]);
-    let csum = if v6 { ok_or_bad(&[pseudo.unwrap_or(&[]), l4]) } else { ok_or_bad(&[l4]) };
+    let csum = if v6 {
+        ok_or_bad(&[pseudo.unwrap_or(&[]), l4])
+    } else {
+        ok_or_bad(&[l4])
+    };
     let mut i = Layers::new();
     i.insert("type".into(), json!(t));
     i.insert("code".into(), json!(c));
     i.insert("csum".into(), json!(csum));
-    let error = if v6 { matches!(t, 1..=4) } else { matches!(t, 3 | 4 | 5 | 11 | 12) };
+    let error = if v6 {
+        matches!(t, 1..=4)
+    } else {
+        matches!(t, 3 | 4 | 5 | 11 | 12)
+    };
     if error {
         let mtu = match (t, c) {
             (2, _) if v6 => json!(be32(l4, 4)),
@@ -233,9 +284,9 @@ fn icmp(l4: &[u8], d: &mut Layers, v6: bool, pseudo: Option<&[u8]>) {
 
 /// Whether the frame is neighbour discovery or multicast listener traffic, IPv6's counterpart of ARP.
 pub fn is_neighbour_discovery(d: &Layers) -> bool {
-    d.get("ip").is_some_and(|i| i["v"] == 6) && d.get("icmp").is_some_and(|i| {
-        matches!(i["type"].as_u64(), Some(130..=137 | 143))
-    })
+    d.get("ip").is_some_and(|i| i["v"] == 6)
+        && d.get("icmp")
+            .is_some_and(|i| matches!(i["type"].as_u64(), Some(130..=137 | 143)))
 }
 
 /// One line for people, as the recordings' own `trace.json` has it.
@@ -271,13 +322,19 @@ pub fn summary(d: &Layers) -> String {
         }
     }
     if i["mf"] == true || i["off"].as_u64().is_some_and(|o| o != 0) {
-        s += &format!(" frag@{}{}", i["off"], if i["mf"] == true { "+" } else { "" });
+        s += &format!(
+            " frag@{}{}",
+            i["off"],
+            if i["mf"] == true { "+" } else { "" }
+        );
     }
     if let Some(p) = d.get("payload") {
         s += &format!(" len={}", p["len"]);
     }
     if let Some(Value::Object(inner)) = d.get("inner") {
-        let outer = d.get("vxlan").map_or("ipip".to_owned(), |v| format!("vxlan {}", v["vni"]));
+        let outer = d
+            .get("vxlan")
+            .map_or("ipip".to_owned(), |v| format!("vxlan {}", v["vni"]));
         s += &format!(" {outer} {{{}}}", summary(inner));
     }
     s

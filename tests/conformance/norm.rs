@@ -22,11 +22,18 @@ impl Normaliser {
     /// Tables for a recording whose `fixed` ports keep their numbers; payload hashes are kept on request.
     pub fn new(fixed: &[u16], keep_payload: bool) -> Self {
         let fixed = fixed.iter().map(|p| u64::from(*p)).collect();
-        Normaliser { fixed, ports: IndexMap::new(), echo: IndexMap::new(), keep_payload }
+        Normaliser {
+            fixed,
+            ports: IndexMap::new(),
+            echo: IndexMap::new(),
+            keep_payload,
+        }
     }
 
     fn port(&mut self, p: &Value) -> Value {
-        let Some(n) = p.as_u64().filter(|n| !self.fixed.contains(n)) else { return p.clone() };
+        let Some(n) = p.as_u64().filter(|n| !self.fixed.contains(n)) else {
+            return p.clone();
+        };
         let next = format!("p{}", self.ports.len() + 1);
         json!(self.ports.entry(n).or_insert(next))
     }
@@ -40,7 +47,11 @@ impl Normaliser {
             }
         }
         if let Some(Value::Object(ip)) = d.get("ip") {
-            let kept = ip.iter().filter(|(k, _)| *k != "id").map(|(k, v)| (k.clone(), v.clone())).collect();
+            let kept = ip
+                .iter()
+                .filter(|(k, _)| *k != "id")
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect();
             o.insert("ip".into(), Value::Object(kept));
         }
         if let Some(u) = d.get("udp") {
@@ -54,7 +65,12 @@ impl Normaliser {
             o.insert("udp".into(), u);
         }
         if let Some(t) = d.get("tcp") {
-            let opts: Layers = t["opts"].as_object().into_iter().flatten().map(option_value).collect();
+            let opts: Layers = t["opts"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(option_value)
+                .collect();
             let t = json!({"sport": self.port(&t["sport"]), "dport": self.port(&t["dport"]), "flags": t["flags"],
                 "csum": t["csum"], "opts": opts});
             o.insert("tcp".into(), t);
@@ -63,7 +79,11 @@ impl Normaliser {
             o.insert("icmp".into(), self.icmp(c));
         }
         if let Some(p) = d.get("payload") {
-            let p = if self.keep_payload { p.clone() } else { json!({"len": p["len"]}) };
+            let p = if self.keep_payload {
+                p.clone()
+            } else {
+                json!({"len": p["len"]})
+            };
             o.insert("payload".into(), p);
         }
         if let Some(Value::Object(inner)) = d.get("inner") {

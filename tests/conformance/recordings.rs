@@ -54,7 +54,11 @@ impl Source {
         if !path.is_dir() {
             return Err(format!("{}: not a folder", path.display()));
         }
-        Ok(Source { label: path.display().to_string(), own: false, store: Store::Folder(path.to_path_buf()) })
+        Ok(Source {
+            label: path.display().to_string(),
+            own: false,
+            store: Store::Folder(path.to_path_buf()),
+        })
     }
 
     /// A .tar.gz, read into memory; a leading `./` of its names is dropped.
@@ -69,12 +73,21 @@ impl Source {
             if !entry.header().entry_type().is_file() {
                 continue;
             }
-            let name = entry.path().map_err(fail)?.to_string_lossy().trim_start_matches("./").to_owned();
+            let name = entry
+                .path()
+                .map_err(fail)?
+                .to_string_lossy()
+                .trim_start_matches("./")
+                .to_owned();
             let mut data = Vec::new();
             entry.read_to_end(&mut data).map_err(fail)?;
             files.insert(name, data);
         }
-        Ok(Source { label, own, store: Store::Archive(files) })
+        Ok(Source {
+            label,
+            own,
+            store: Store::Archive(files),
+        })
     }
 
     /// The bytes of `name`, a path inside the source.
@@ -89,12 +102,19 @@ impl Source {
     pub fn list(&self, dir: &str) -> Vec<String> {
         let names: BTreeSet<String> = match &self.store {
             Store::Folder(root) => std::fs::read_dir(root.join(dir))
-                .map(|d| d.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
+                .map(|d| {
+                    d.flatten()
+                        .map(|e| e.file_name().to_string_lossy().into_owned())
+                        .collect()
+                })
                 .unwrap_or_default(),
             Store::Archive(files) => {
                 let prefix = format!("{dir}/");
                 let below = files.keys().filter_map(|k| k.strip_prefix(&prefix));
-                below.filter_map(|k| k.split('/').next()).map(str::to_owned).collect()
+                below
+                    .filter_map(|k| k.split('/').next())
+                    .map(str::to_owned)
+                    .collect()
             }
         };
         names.into_iter().collect()
@@ -105,11 +125,15 @@ impl Source {
         match kind {
             Kind::Captures => {
                 let here = self.list("captures").into_iter();
-                here.filter(|n| self.read(&format!("captures/{n}/scenario.json")).is_some()).collect()
+                here.filter(|n| self.read(&format!("captures/{n}/scenario.json")).is_some())
+                    .collect()
             }
             Kind::Cni | Kind::Ipvs => {
                 let here = self.list(&format!("{}/results", kind.dir()));
-                here.iter().filter_map(|n| n.strip_suffix(".json")).map(str::to_owned).collect()
+                here.iter()
+                    .filter_map(|n| n.strip_suffix(".json"))
+                    .map(str::to_owned)
+                    .collect()
             }
         }
     }
@@ -128,7 +152,11 @@ pub struct Recording<'a> {
 impl Recording<'_> {
     /// The name under which it is selected, printed and pinned.
     pub fn label(&self) -> String {
-        let kind = if self.source.own && self.kind == Kind::Captures { "own" } else { self.kind.dir() };
+        let kind = if self.source.own && self.kind == Kind::Captures {
+            "own"
+        } else {
+            self.kind.dir()
+        };
         format!("{kind}/{}", self.name)
     }
 
@@ -152,9 +180,13 @@ impl Recordings {
     /// Finds the sources below the package folder `root`; `oracle` is the value of `PODPATH_ORACLE`.
     pub fn find(root: &Path, oracle: Option<&str>) -> Result<Self, String> {
         let mut sources = Vec::new();
-        let (beside, packed) = (root.join("../shared/oracle"), root.join("tests/recordings/oracle.tar.gz"));
+        let (beside, packed) = (
+            root.join("../shared/oracle"),
+            root.join("tests/recordings/oracle.tar.gz"),
+        );
         match oracle {
-            Some(dir) => sources.push(Source::folder(Path::new(dir)).map_err(|e| format!("PODPATH_ORACLE: {e}"))?),
+            Some(dir) => sources
+                .push(Source::folder(Path::new(dir)).map_err(|e| format!("PODPATH_ORACLE: {e}"))?),
             None if beside.is_dir() => sources.push(Source::folder(&beside)?),
             None if packed.is_file() => sources.push(Source::archive(&packed, false)?),
             None => {}
@@ -164,7 +196,10 @@ impl Recordings {
             sources.push(Source::archive(&own, true)?);
         }
         if sources.is_empty() {
-            return Err("no recordings: set PODPATH_ORACLE to a folder with captures/, cni/ or ipvs/".to_owned());
+            return Err(
+                "no recordings: set PODPATH_ORACLE to a folder with captures/, cni/ or ipvs/"
+                    .to_owned(),
+            );
         }
         Ok(Recordings { sources })
     }
@@ -174,7 +209,11 @@ impl Recordings {
         let mut out = Vec::new();
         for source in &self.sources {
             for kind in Kind::ALL {
-                out.extend(source.names(kind).into_iter().map(|name| Recording { source, kind, name }));
+                out.extend(source.names(kind).into_iter().map(|name| Recording {
+                    source,
+                    kind,
+                    name,
+                }));
             }
         }
         out

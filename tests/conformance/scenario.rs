@@ -309,13 +309,17 @@ pub struct Recorded {
 
 /// Reads `scenario.json`.
 pub fn load_scenario(r: &Recording<'_>) -> Result<Scenario, String> {
-    let text = r.text("scenario.json").ok_or("scenario.json: absent or not UTF-8")?;
+    let text = r
+        .text("scenario.json")
+        .ok_or("scenario.json: absent or not UTF-8")?;
     serde_json::from_str(&text).map_err(|e| format!("scenario.json: {e}"))
 }
 
 /// Reads `trace.json`.
 pub fn load_trace(r: &Recording<'_>) -> Result<Trace, String> {
-    let text = r.text("trace.json").ok_or("trace.json: absent or not UTF-8")?;
+    let text = r
+        .text("trace.json")
+        .ok_or("trace.json: absent or not UTF-8")?;
     serde_json::from_str(&text).map_err(|e| format!("trace.json: {e}"))
 }
 
@@ -327,7 +331,10 @@ pub fn load_frames(r: &Recording<'_>, trace: &Trace) -> Result<Vec<Recorded>, St
         if !files.contains_key(f.interface.as_str()) {
             let name = format!("{}.pcapng", f.interface);
             let bytes = r.file(&name).ok_or_else(|| format!("{name}: absent"))?;
-            files.insert(&f.interface, pcapng::read(&bytes).map_err(|e| format!("{name}: {e}"))?);
+            files.insert(
+                &f.interface,
+                pcapng::read(&bytes).map_err(|e| format!("{name}: {e}"))?,
+            );
         }
         let packet = files.get(f.interface.as_str()).and_then(|v| v.get(f.i));
         let p = packet.ok_or_else(|| format!("{}.pcapng: no frame {}", f.interface, f.i))?;
