@@ -5,11 +5,13 @@
 //! Invariant: a word that is not understood is an error with its column; no word is skipped
 //! (syntax: iproute2's ip-link(8), ip-address(8), ip-route(8), ip-rule(8), ip-neighbour(8), bridge(8)).
 
+mod apply;
 mod l3;
 mod link;
 mod types;
 mod words;
 
+pub use apply::{ApplyError, apply, derived_mac};
 pub use types::*;
 
 use crate::base::{Finding, Span};
@@ -102,6 +104,8 @@ fn sysctl(w: &mut Words<'_>) -> Result<Command, Finding> {
         value = format!("{value} {more}");
         w.skip();
     }
+    // The shell's quotes around a value of several words.
+    let value = value.trim_matches(['\'', '"']).to_owned();
     Ok(Command::Sysctl {
         key: sysctl_name(key),
         value,
