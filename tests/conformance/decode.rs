@@ -2,7 +2,7 @@
 //!
 //! Semantics are the original's to the letter, its gaps included: an ICMPv6 error's quoted packet is not
 //! decoded, an IPv6 extension header other than hop-by-hop is not skipped, a fragment's transport header is
-//! decoded only at offset 0. `tests/conformance_norm.rs` compares every recorded frame with the original.
+//! decoded only at offset 0. `tests/conformance_parts.rs` compares every recorded frame with the original.
 //! Nothing here panics: every slice is cut the way Python cuts it.
 
 use serde_json::{Map, Value, json};

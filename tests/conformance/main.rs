@@ -33,9 +33,12 @@ mod compare;
 mod decode;
 mod norm;
 mod pcapng;
+mod plan;
 mod recordings;
 mod scenario;
+mod seed;
 mod sha256;
+mod topo;
 mod verdict;
 
 use args::Args;

@@ -7,6 +7,8 @@ use super::compare::{Difference, Tally};
 pub struct Verdict {
     /// Things compared: frames of a capture, results and states of a CNI recording.
     pub tally: Tally,
+    /// What is counted: `frames`, or what else a kind of recording has.
+    pub unit: &'static str,
     /// What podpath lacks for this recording, each one a failure of its own.
     pub lacks: Vec<String>,
     /// Remarks that do not decide.
@@ -33,8 +35,8 @@ impl Verdict {
     pub fn render(&self, label: &str, verbose: bool) -> String {
         let word = if self.passed() { "ok  " } else { "FAIL" };
         let mut s = format!(
-            "{word} {label}  frames compared {} equal {}",
-            self.tally.compared, self.tally.equal
+            "{word} {label}  {} compared {} equal {}",
+            self.unit, self.tally.compared, self.tally.equal
         );
         if !self.lacks.is_empty() {
             s += &format!("  {}", self.lacks.join("; "));
@@ -56,18 +58,17 @@ impl Verdict {
     }
 }
 
+/// On the recording's line in short; with `verbose` below it, side by side.
 fn difference(d: &Difference, verbose: bool) -> String {
     let line = |l: &Option<String>| l.clone().unwrap_or_else(|| "(no such frame)".to_owned());
-    let mut s = format!("  first difference {} #{}", d.interface, d.index);
-    s += &format!(
-        "\n       recorded {}\n       emulated {}",
-        line(&d.recorded),
-        line(&d.emulated)
-    );
-    if verbose {
-        for l in &d.layers {
-            s += &format!("\n       {l}");
-        }
+    let (theirs, ours) = (line(&d.recorded), line(&d.emulated));
+    let at = format!("  first difference {} #{}", d.interface, d.index);
+    if !verbose {
+        return format!("{at}: recorded {theirs} | emulated {ours}");
+    }
+    let mut s = format!("{at}\n       recorded {theirs}\n       emulated {ours}");
+    for l in &d.layers {
+        s += &format!("\n       {l}");
     }
     s
 }
