@@ -32,6 +32,7 @@ fn attempt(r: &Recording<'_>, all: &Recordings) -> Result<Verdict, String> {
     let tally = compare(&plan.expected, &[], &rules);
     plan.lacks.push("needs the emulator".to_owned());
     Ok(Verdict {
+        unit: "frames",
         tally,
         lacks: plan.lacks,
         notes: plan.notes,

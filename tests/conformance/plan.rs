@@ -157,7 +157,7 @@ fn rule_sets(topo: &Topo<'_>, text: &dyn Fn(&Value) -> Option<String>, plan: &mu
 
 /// The configuration changes of one step, and what of it cannot be played.
 fn changes(topo: &Topo<'_>, step: &Step, t: Option<u64>, setup: bool, plan: &mut Plan) {
-    let mut push = |plan: &mut Plan, ns: &str, command| match (setup, t) {
+    let push = |plan: &mut Plan, ns: &str, command| match (setup, t) {
         (true, _) => plan.changes.push(Change {
             t_ns: None,
             ns: ns.to_owned(),

@@ -151,7 +151,7 @@ fn link_add(
 ) -> Result<(), ApplyError> {
     let kind = match kind {
         NewLink::Dummy => DeviceKind::Dummy,
-        NewLink::Bridge => DeviceKind::Bridge(Box::new(Bridge::default())),
+        NewLink::Bridge => DeviceKind::Bridge(Box::<Bridge>::default()),
         NewLink::Veth { .. } => return Err(ApplyError::NeedsWorld("a veth pair")),
         NewLink::Vxlan {
             vni,
