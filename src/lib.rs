@@ -5,6 +5,8 @@
 //! - L0 [`base`]: ids, virtual time, seeded randomness, origins, caps. Reads nothing of the outside.
 //! - L1 [`wire`]: frames, headers, checksums, one-line printing. Knows no device.
 //! - L2 [`net`]: one network namespace: devices, FDB, neighbours, FIB, sysctls, sockets.
+//! - L5 [`import`]: parsers of commands and dumps. Knows no file.
 pub mod base;
+pub mod import;
 pub mod net;
 pub mod wire;

@@ -4,7 +4,7 @@
 //! lists as they were at the first frame. They show in what happened: a node that sends a unicast packet to a
 //! neighbour without having asked for it first had it cached; one that asks first had not. A bridge that sends a frame
 //! to one port only, for an address it has not seen as a source yet, had learned it; one that floods it had not.
-//! Where no captured port could show a flood, the address counts as learned. Only layer 2 memory is seeded; it
+//! Where no captured port could show a flood, nothing is seeded: it makes no visible difference. Only layer 2 memory is seeded; it
 //! decides nothing but whether ARP is asked and where unknown unicast goes, and a wrong guess shows as a difference.
 
 use std::collections::BTreeSet;
@@ -203,11 +203,14 @@ fn learned(topo: &Topo<'_>, bridge: &Port, frames: &[Recorded], seeds: &mut Seed
                 continue;
             }
             let others = ports.iter().filter(|q| *q != home && Some(*q) != from);
-            let flooded = others
+            let shown: Vec<Vec<&Recorded>> = others
                 .filter_map(|q| at_port(topo, q, Dir::Out, frames))
+                .collect();
+            let flooded = shown
+                .iter()
                 .flatten()
                 .any(|g| g.data == f.data && g.t_ns >= f.t_ns && g.t_ns - f.t_ns < FLOOD_NS);
-            if !flooded {
+            if !shown.is_empty() && !flooded {
                 seeds.fdb.push((home.clone(), mac));
             }
         }
