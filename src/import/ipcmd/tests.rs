@@ -187,3 +187,92 @@ proptest::proptest! {
         let _ = split_script(&line);
     }
 }
+
+fn ns() -> crate::net::NetNs {
+    crate::net::NetNs::new(crate::base::NsId(0), "n1", crate::base::NodeId(0))
+}
+
+fn run(ns: &mut crate::net::NetNs, line: &str) -> Result<Vec<String>, String> {
+    let origin = crate::base::Origin::Scenario("test".into());
+    let cmd = parse(line, &Span::default()).map_err(|e| e.to_string())?;
+    apply(&cmd, ns, crate::base::Instant::ZERO, &origin).map_err(|e| e.to_string())
+}
+
+fn routes(ns: &crate::net::NetNs, table: u32) -> Vec<String> {
+    let t = ns
+        .fib()
+        .table(table)
+        .map(|t| t.routes(true))
+        .unwrap_or_default();
+    t.iter()
+        .map(|r| format!("{:?} {} {:?} {}", r.kind, r.dst, r.scope, r.metric))
+        .collect()
+}
+
+#[test]
+fn commands_change_the_namespace_and_their_opposites_change_it_back() {
+    let mut n = ns();
+    for line in [
+        "ip link add d0 type dummy",
+        "ip link set d0 up",
+        "ip addr add 10.0.0.1/24 dev d0",
+    ] {
+        assert_eq!(run(&mut n, line), Ok(vec![]), "{line}");
+    }
+    let before = routes(&n, 254);
+    assert_eq!(before, ["Unicast 10.0.0.0/24 Link 0"]);
+    run(&mut n, "ip route add 10.9.0.0/16 via 10.0.0.2 metric 7").unwrap();
+    run(&mut n, "ip route add blackhole 10.8.0.0/16 table 100").unwrap();
+    assert_eq!(
+        routes(&n, 254).last().map(String::as_str),
+        Some("Unicast 10.9.0.0/16 Universe 7")
+    );
+    assert_eq!(routes(&n, 100), ["Blackhole 10.8.0.0/16 Universe 0"]);
+    assert!(
+        run(&mut n, "ip route add 10.9.0.0/16 via 10.0.0.3 metric 7").is_err(),
+        "File exists"
+    );
+    assert!(
+        run(&mut n, "ip route del 10.9.0.0/16 via 10.0.0.3").is_err(),
+        "another gateway"
+    );
+    run(&mut n, "ip route del 10.9.0.0/16 via 10.0.0.2").unwrap();
+    assert_eq!(routes(&n, 254), before);
+    run(&mut n, "ip rule add from 10.0.0.0/8 lookup 100").unwrap();
+    assert_eq!(
+        n.fib().rules(true)[1].priority,
+        32765,
+        "one below the second rule"
+    );
+    run(&mut n, "ip rule del from 10.0.0.0/8 lookup 100").unwrap();
+    assert_eq!(n.fib().rules(true).len(), 3);
+}
+
+#[test]
+fn what_needs_more_than_podpath_has_is_refused_and_what_is_only_kept_is_said() {
+    let mut n = ns();
+    assert!(
+        run(&mut n, "ip link add v0 type veth peer name v1")
+            .unwrap_err()
+            .contains("second namespace")
+    );
+    assert!(
+        run(&mut n, "ip route add 10.0.0.0/8 via 10.0.0.1")
+            .unwrap_err()
+            .contains("invalid gateway")
+    );
+    assert!(
+        run(&mut n, "ip link set nope up")
+            .unwrap_err()
+            .contains("Cannot find device")
+    );
+    assert_eq!(
+        run(&mut n, "sysctl -w net.core.somaxconn=9"),
+        Ok(vec!["sysctl net.core.somaxconn = 9".into()])
+    );
+    assert_eq!(
+        run(&mut n, "ip link set lo txqueuelen 5"),
+        Ok(vec!["txqueuelen 5".into()])
+    );
+    assert!(run(&mut n, "ip rule add to 10.0.0.0/8 ipproto udp lookup 9").is_err());
+}
