@@ -84,7 +84,8 @@ impl Item {
     }
 }
 
-fn kept(layers: &Layers, rules: &Rules) -> bool {
+/// Whether a frame takes part in the comparison.
+pub fn kept(layers: &Layers, rules: &Rules) -> bool {
     rules.arp || !(layers.contains_key("arp") || is_neighbour_discovery(layers))
 }
 

@@ -28,12 +28,14 @@
 )]
 
 mod args;
+mod build;
 mod captures;
 mod compare;
 mod decode;
 mod norm;
 mod pcapng;
 mod plan;
+mod play;
 mod recordings;
 mod scenario;
 mod seed;
@@ -85,7 +87,7 @@ fn run() -> Result<ExitCode, String> {
     }
     let mut failed = 0;
     for r in &chosen {
-        let verdict = judge(r, &recordings);
+        let verdict = judge(r, &recordings, args.verbose);
         failed += usize::from(!verdict.passed());
         say(&verdict.render(&r.label(), args.verbose));
     }
@@ -114,9 +116,9 @@ fn run() -> Result<ExitCode, String> {
 }
 
 /// One recording's verdict.
-fn judge(r: &Recording<'_>, recordings: &Recordings) -> Verdict {
+fn judge(r: &Recording<'_>, recordings: &Recordings, verbose: bool) -> Verdict {
     match r.kind {
-        Kind::Captures => captures::judge(r, recordings),
+        Kind::Captures => captures::judge(r, recordings, verbose),
         Kind::Cni => Verdict::cannot("needs the CNI plugins"),
         Kind::Ipvs => Verdict::cannot("needs IPVS"),
     }

@@ -16,6 +16,9 @@ use podpath::import::ipcmd::{Command, parse, parse_batch, split_script, sysctl_n
 /// The recorder waits this long after its beginning before `at_ms` 0.
 const LEAD_NS: i64 = 150_000_000;
 
+/// Podpath may be this much later than the kernel with the last frame.
+const SLACK_NS: u64 = 2_000_000;
+
 /// A frame that an endpoint sent.
 pub struct Input {
     /// When.
@@ -50,6 +53,8 @@ pub struct Plan {
     pub lacks: Vec<String>,
     /// Remarks.
     pub notes: Vec<String>,
+    /// The recording's end: what podpath does later was not recorded.
+    pub end: u64,
     /// A process on an emulated node talks HTTP and so may name its ephemeral port in a body.
     pub node_http: bool,
 }
@@ -69,6 +74,26 @@ pub fn make(
         changes(topo, step, None, true, &mut plan);
     }
     let times = step_times(topo.scenario, trace, frames);
+    let settle = s
+        .rest
+        .get("settle_ms")
+        .and_then(Value::as_u64)
+        .unwrap_or(300)
+        * 1_000_000;
+    let timed = s
+        .steps
+        .iter()
+        .zip(&times)
+        .filter(|(x, _)| x.at_ms.is_some())
+        .filter_map(|(_, t)| *t)
+        .max();
+    plan.end = frames
+        .iter()
+        .map(|f| f.t_ns)
+        .chain(timed.map(|t| t + settle))
+        .max()
+        .unwrap_or(0)
+        + SLACK_NS;
     for (step, t) in s.steps.iter().zip(times) {
         changes(topo, step, t, false, &mut plan);
     }

@@ -8,7 +8,6 @@ use crate::base::{DevId, Instant, Origin};
 use crate::net::edit::{Edit, EditError, LinkSpec};
 use crate::net::fib::{self, AddMode, NextHop, PolicyRule, Route, RouteKind, table};
 use crate::net::neigh::NudState;
-use crate::net::netns::NetNs;
 use crate::net::sysctl::SetSysctl;
 use crate::net::{Bridge, DeviceKind, IfAddr, Ipip, Scope, Vxlan};
 use crate::wire::MacAddr;
@@ -32,36 +31,35 @@ pub enum ApplyError {
 /// Carries `cmd` out. Says what of it podpath keeps without acting on it (an unknown sysctl, a queue length).
 pub fn apply(
     cmd: &Command,
-    ns: &mut NetNs,
+    e: &mut Edit<'_>,
     now: Instant,
     origin: &Origin,
 ) -> Result<Vec<String>, ApplyError> {
     let mut kept = Vec::new();
-    let mut e = ns.edit();
     match cmd {
         Command::LinkSet { dev, changes } => {
             let id = e.find(dev)?;
             for c in changes {
-                link_change(&mut e, id, c, &mut kept)?;
+                link_change(e, id, c, &mut kept)?;
             }
         }
         Command::LinkAdd { dev, kind, changes } => {
-            link_add(&mut e, dev, kind, changes, origin, &mut kept)?
+            link_add(e, dev, kind, changes, origin, &mut kept)?
         }
         Command::LinkDel { dev } => {
             let id = e.find(dev)?;
             e.link_del(id)?;
         }
-        Command::Addr { op, addr } => address(&mut e, *op, addr, origin)?,
+        Command::Addr { op, addr } => address(e, *op, addr, origin)?,
         Command::AddrFlush { dev } => {
             let id = e.find(dev)?;
             while let Some(net) = e.dev(id).and_then(|d| d.addrs.first()).map(|a| a.net) {
                 e.addr_del(id, net)?;
             }
         }
-        Command::Route { op, route } => self::route(&mut e, *op, route, origin)?,
+        Command::Route { op, route } => self::route(e, *op, route, origin)?,
         Command::RouteFlush { route } => {
-            let which = matcher(&e, route)?;
+            let which = matcher(e, route)?;
             let id = table_of(route);
             e.route_flush(&|t, r| t == id && r.dst == route.dst && which(r));
         }
@@ -73,8 +71,8 @@ pub fn apply(
             v6,
             priority,
             rule,
-        } => self::rule(&mut e, *op, !v6, *priority, rule, origin)?,
-        Command::Neigh { op, neigh } => self::neigh(&mut e, *op, neigh, origin)?,
+        } => self::rule(e, *op, !v6, *priority, rule, origin)?,
+        Command::Neigh { op, neigh } => self::neigh(e, *op, neigh, origin)?,
         Command::NeighFlush { dev } => {
             let all = e
                 .devices()
@@ -82,11 +80,11 @@ pub fn apply(
             let ids: Vec<DevId> = all.map(|d| d.id).collect();
             ids.into_iter().for_each(|id| e.neigh_flush(id));
         }
-        Command::Fdb { op, fdb } => self::fdb(&mut e, *op, fdb, now)?,
+        Command::Fdb { op, fdb } => self::fdb(e, *op, fdb, now)?,
         Command::BridgeLink { dev, changes } => {
             let id = e.find(dev)?;
             for c in changes {
-                port_change(&mut e, id, *c)?;
+                port_change(e, id, *c)?;
             }
         }
         Command::Sysctl { key, value } => {

@@ -195,7 +195,7 @@ fn ns() -> crate::net::NetNs {
 fn run(ns: &mut crate::net::NetNs, line: &str) -> Result<Vec<String>, String> {
     let origin = crate::base::Origin::Scenario("test".into());
     let cmd = parse(line, &Span::default()).map_err(|e| e.to_string())?;
-    apply(&cmd, ns, crate::base::Instant::ZERO, &origin).map_err(|e| e.to_string())
+    apply(&cmd, &mut ns.edit(), crate::base::Instant::ZERO, &origin).map_err(|e| e.to_string())
 }
 
 fn routes(ns: &crate::net::NetNs, table: u32) -> Vec<String> {
