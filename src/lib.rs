@@ -8,7 +8,9 @@
 //! - L3 [`path`]: the walk of a frame, its observers and traces: the one definition of behaviour.
 //! - L4 [`sim`]: the world in virtual time: cables, events, captures.
 //! - L5 [`replay`]: captures read and written.
+//! - L5 [`import`]: parsers of commands and dumps. Knows no file.
 pub mod base;
+pub mod import;
 pub mod net;
 pub mod path;
 pub mod replay;

@@ -1,0 +1,141 @@
+//! Kernel conformance: podpath against recordings of the Linux kernel, frame by frame. `make conformance` runs it.
+//!
+//! # What is run
+//! Every recording of the folder `PODPATH_ORACLE` (default `../shared/oracle`, else `tests/recordings/oracle.tar.gz`)
+//! and of `tests/recordings/own.tar.gz`. With `--all` each is attempted and counted. Without (plain `cargo test`) only
+//! those named in `tests/conformance/passing.txt` are, and all of them have to pass: what once passed stays.
+//!
+//! # How a capture is judged
+//! Namespaces of role `node` and `switch` are emulated kernels. `pod`, `host` and `router` are endpoints: what they
+//! sent (their frames marked "out") enters the emulator at the recorded times at the far end of their links.
+//! Compared is everything else that was captured: all frames at node and switch interfaces, and the frames
+//! marked "in" at endpoint interfaces whose far end is emulated. Not compared, because podpath has no part in it: frames
+//! "out" of endpoints (they are the input) and wires between two endpoints.
+//! A frame is equal when its normalised layers and its direction are (see `norm.rs`, `compare.rs`).
+//! ARP, neighbour discovery and multicast listener frames are dropped on both sides for the oracle's recordings, where
+//! real stacks decide their timing, and kept for our own unless their scenario says `"compare": {"arp": false}`.
+//! A recording that says `"compare"` itself is believed, whoever made it. Payloads are compared by hash; by length only
+//! where a process on a node names its ephemeral port in HTTP (`"payload": false`, or found as `driver.rs` says).
+//! A recording passes when nothing needed is missing in podpath, at least one frame was compared and all are equal.
+//!
+//! # Output
+//! One line per recording, then alone on the last line `N passed, N failed`.
+//! Exit code 0: all passed; 1: some failed; 2: could not run.
+
+#![allow(
+    missing_docs,
+    reason = "a test binary; its modules document themselves"
+)]
+
+mod args;
+mod build;
+mod captures;
+mod compare;
+mod decode;
+mod norm;
+mod pcapng;
+mod plan;
+mod play;
+mod recordings;
+mod scenario;
+mod seed;
+mod sha256;
+mod topo;
+mod verdict;
+
+use args::Args;
+use recordings::{Kind, Recording, Recordings};
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use verdict::Verdict;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("conformance: {e}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<ExitCode, String> {
+    let args = Args::parse(std::env::args().skip(1))?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Pins belong to the default recordings; another folder is judged with --all.
+    let named = std::env::var("PODPATH_ORACLE")
+        .ok()
+        .filter(|v| args.all && !v.is_empty());
+    let recordings = Recordings::find(root, named.as_deref())?;
+    let all = recordings.all();
+    let pins = pins(&root.join("tests/conformance/passing.txt"))?;
+    let wanted = |r: &&Recording<'_>| {
+        args.selects(r.kind, &r.label()) && (args.all || pins.contains(&r.label()))
+    };
+    let chosen: Vec<&Recording<'_>> = all.iter().filter(wanted).collect();
+    if args.list {
+        chosen.iter().for_each(|r| say(&r.label()));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.all && chosen.is_empty() {
+        return Err(format!(
+            "no recording of that name in {}",
+            recordings.labels().join(", ")
+        ));
+    }
+    let mut failed = 0;
+    for r in &chosen {
+        let verdict = judge(r, &recordings, args.verbose);
+        failed += usize::from(!verdict.passed());
+        say(&verdict.render(&r.label(), args.verbose));
+    }
+    let absent: Vec<&String> = if args.all || !args.names.is_empty() || !args.kinds.is_empty() {
+        Vec::new()
+    } else {
+        pins.iter()
+            .filter(|p| !all.iter().any(|r| r.label() == **p))
+            .collect()
+    };
+    for p in &absent {
+        say(&format!(
+            "FAIL {p}  pinned in passing.txt, but there is no such recording"
+        ));
+    }
+    say(&format!(
+        "{} passed, {} failed",
+        chosen.len() + absent.len() - failed - absent.len(),
+        failed + absent.len()
+    ));
+    Ok(if failed + absent.len() == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// One recording's verdict.
+fn judge(r: &Recording<'_>, recordings: &Recordings, verbose: bool) -> Verdict {
+    match r.kind {
+        Kind::Captures => captures::judge(r, recordings, verbose),
+        Kind::Cni => Verdict::cannot("needs the CNI plugins"),
+        Kind::Ipvs => Verdict::cannot("needs IPVS"),
+    }
+}
+
+/// The names that passed once: one a line, `#` begins a comment.
+fn pins(path: &Path) -> Result<BTreeSet<String>, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let names = text
+        .lines()
+        .map(|l| l.split('#').next().unwrap_or("").trim());
+    Ok(names.filter(|l| !l.is_empty()).map(str::to_owned).collect())
+}
+
+/// One line to standard output; a closed pipe ends the run quietly.
+fn say(line: &str) {
+    if writeln!(std::io::stdout(), "{line}").is_err() {
+        std::process::exit(0);
+    }
+}

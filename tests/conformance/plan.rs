@@ -1,0 +1,370 @@
+//! What has to be played and compared: inputs, expected frames, timed changes, and what podpath lacks for it.
+//!
+//! Times are nanoseconds from the first captured frame. A step with `at_ms` begins 150 ms plus that after the run's
+//! beginning, as the recorder has it; the run's beginning is found from frames the steps injected, which are
+//! stamped on both clocks. A change without `at_ms` happens just before the first frame of the step after it.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::scenario::{Dir, Exec, Recorded, Scenario, Step, Trace};
+use super::topo::{Port, Topo};
+use podpath::base::Span;
+use podpath::import::ipcmd::{Command, parse, parse_batch, split_script, sysctl_name};
+
+/// The recorder waits this long after its beginning before `at_ms` 0.
+const LEAD_NS: i64 = 150_000_000;
+
+/// Podpath may be this much later than the kernel with the last frame.
+const SLACK_NS: u64 = 2_000_000;
+
+/// A frame that an endpoint sent.
+pub struct Input {
+    /// When.
+    pub t_ns: u64,
+    /// The endpoint's interface.
+    pub port: Port,
+    /// Its bytes.
+    pub data: Vec<u8>,
+}
+
+/// A change of configuration.
+#[derive(Debug)]
+pub struct Change {
+    /// When; `None` before the capture.
+    pub t_ns: Option<u64>,
+    /// In which namespace.
+    pub ns: String,
+    /// What.
+    pub command: Command,
+}
+
+/// A whole recording, ready to be played.
+#[derive(Default)]
+pub struct Plan {
+    /// Frames to put in, by time.
+    pub inputs: Vec<Input>,
+    /// Frames that have to come out, in the trace's order.
+    pub expected: Vec<Recorded>,
+    /// Changes, by time.
+    pub changes: Vec<Change>,
+    /// What podpath does not have.
+    pub lacks: Vec<String>,
+    /// Remarks.
+    pub notes: Vec<String>,
+    /// The recording's end: what podpath does later was not recorded.
+    pub end: u64,
+    /// A process on an emulated node talks HTTP and so may name its ephemeral port in a body.
+    pub node_http: bool,
+}
+
+/// Makes the plan. `rules` finds the text of a rule set.
+pub fn make(
+    topo: &Topo<'_>,
+    trace: &Trace,
+    frames: &[Recorded],
+    rules: &dyn Fn(&Value) -> Option<String>,
+) -> Plan {
+    let mut plan = Plan::default();
+    split_frames(topo, frames, &mut plan);
+    rule_sets(topo, rules, &mut plan);
+    let s = topo.scenario;
+    for step in &s.setup {
+        changes(topo, step, None, true, &mut plan);
+    }
+    let times = step_times(topo.scenario, trace, frames);
+    let settle = s
+        .rest
+        .get("settle_ms")
+        .and_then(Value::as_u64)
+        .unwrap_or(300)
+        * 1_000_000;
+    let timed = s
+        .steps
+        .iter()
+        .zip(&times)
+        .filter(|(x, _)| x.at_ms.is_some())
+        .filter_map(|(_, t)| *t)
+        .max();
+    plan.end = frames
+        .iter()
+        .map(|f| f.t_ns)
+        .chain(timed.map(|t| t + settle))
+        .max()
+        .unwrap_or(0)
+        + SLACK_NS;
+    for (step, t) in s.steps.iter().zip(times) {
+        changes(topo, step, t, false, &mut plan);
+    }
+    plan.changes.sort_by_key(|c| c.t_ns);
+    for k in s
+        .netns
+        .iter()
+        .flat_map(|(n, x)| x.rest.keys().map(move |k| format!("netns.{n}.{k}")))
+    {
+        plan.notes
+            .push(format!("scenario.json: {k} is not understood"));
+    }
+    plan
+}
+
+/// Endpoints' "out" frames are inputs; theirs "in" from an emulated peer and everything at emulated ones is expected.
+fn split_frames(topo: &Topo<'_>, frames: &[Recorded], plan: &mut Plan) {
+    for f in frames {
+        let Some((ns, dev)) = f.interface.split_once('.') else {
+            continue;
+        };
+        let port = (ns.to_owned(), dev.to_owned());
+        let peer = topo.peers.get(&port);
+        let joined = peer.is_some_and(|p| topo.emulated(&p.0));
+        if topo.emulated(ns) {
+            plan.expected.push(f.clone());
+            // An endpoint whose own interface was not captured is heard at the near end of its cable.
+            if let Some(p) =
+                peer.filter(|p| f.dir == Dir::In && !topo.emulated(&p.0) && !topo.captured(p))
+            {
+                plan.inputs.push(Input {
+                    t_ns: f.t_ns,
+                    port: p.clone(),
+                    data: f.data.clone(),
+                });
+            }
+        } else if joined && f.dir == Dir::In {
+            plan.expected.push(f.clone());
+        } else if joined {
+            plan.inputs.push(Input {
+                t_ns: f.t_ns,
+                port,
+                data: f.data.clone(),
+            });
+        }
+    }
+    plan.inputs.sort_by_key(|i| i.t_ns);
+}
+
+/// Rule sets of emulated namespaces: none can be loaded yet, each is counted.
+fn rule_sets(topo: &Topo<'_>, text: &dyn Fn(&Value) -> Option<String>, plan: &mut Plan) {
+    for (ns, sets) in topo
+        .scenario
+        .rules
+        .iter()
+        .filter(|(ns, _)| topo.emulated(ns))
+    {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for (key, value) in sets.iter().flatten() {
+            let Some(text) = text(value) else { continue };
+            let lines = |begins: &[&str]| {
+                let hit = |l: &&str| begins.iter().any(|b| l.trim_start().starts_with(b));
+                text.lines().filter(hit).count()
+            };
+            let (what, n) = match key.trim_end_matches("_text") {
+                "iptables" => ("iptables rules", lines(&["-A", "-I"])),
+                "ip6tables" => ("ip6tables rules", lines(&["-A", "-I"])),
+                "nft" => ("lines of nft", text.lines().count()),
+                "ipset" => ("ipset entries", lines(&["create", "add"])),
+                "ipvs" => ("IPVS services and destinations", lines(&["-A", "-a"])),
+                _ => ("lines of an unknown rule set", text.lines().count()),
+            };
+            *counts.entry(what).or_default() += n;
+        }
+        let list: Vec<String> = counts
+            .iter()
+            .filter(|(_, n)| **n > 0)
+            .map(|(k, n)| format!("{n} {k}"))
+            .collect();
+        if !list.is_empty() {
+            plan.lacks
+                .push(format!("needs netfilter: {} in {ns}", list.join(", ")));
+        }
+    }
+}
+
+/// The configuration changes of one step, and what of it cannot be played.
+fn changes(topo: &Topo<'_>, step: &Step, t: Option<u64>, setup: bool, plan: &mut Plan) {
+    let push = |plan: &mut Plan, ns: &str, command| match (setup, t) {
+        (true, _) => plan.changes.push(Change {
+            t_ns: None,
+            ns: ns.to_owned(),
+            command,
+        }),
+        (false, Some(t)) => plan.changes.push(Change {
+            t_ns: Some(t),
+            ns: ns.to_owned(),
+            command,
+        }),
+        (false, None) => plan
+            .lacks
+            .push(format!("the time of a change in {ns} is not known")),
+    };
+    for (ns, lines) in step.ip.iter().flatten() {
+        for line in lines {
+            match parse_batch(line, &Span::new("scenario.json", 0, 0)) {
+                Ok(c) => push(plan, ns, c),
+                Err(e) => plan.lacks.push(format!("{ns}: ip {line}: {}", e.message)),
+            }
+        }
+    }
+    for (ns, keys) in step.sysctl.iter().flatten() {
+        for (k, v) in keys {
+            push(
+                plan,
+                ns,
+                Command::Sysctl {
+                    key: sysctl_name(k),
+                    value: plain(v),
+                },
+            );
+        }
+    }
+    for ns in step
+        .rules
+        .iter()
+        .flat_map(|r| r.keys())
+        .filter(|ns| topo.emulated(ns))
+    {
+        plan.lacks
+            .push(format!("needs netfilter: rules loaded in {ns} by a step"));
+    }
+    if let Some(e) = step.exec.as_ref().filter(|e| topo.emulated(&e.ns)) {
+        for line in split_script(&e.line()) {
+            match command(e, line, setup) {
+                Does::Change(c) => push(plan, &e.ns, *c),
+                Does::Nothing => {}
+                Does::Note(n) => plan.notes.push(n),
+                Does::Http(l) => {
+                    plan.node_http = true;
+                    plan.lacks.push(l);
+                }
+                Does::Lack(l) => plan.lacks.push(l),
+            }
+        }
+    }
+}
+
+/// A value of a JSON scenario as `sysctl` takes it.
+pub fn plain(v: &Value) -> String {
+    v.as_str().map_or_else(|| v.to_string(), str::to_owned)
+}
+
+/// What a command on an emulated node amounts to.
+enum Does {
+    Change(Box<Command>),
+    Nothing,
+    Note(String),
+    Http(String),
+    Lack(String),
+}
+
+fn command(e: &Exec, line: &str, setup: bool) -> Does {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let first = words.iter().find(|w| **w != "exec").copied().unwrap_or("");
+    match first {
+        "ip" | "bridge" | "sysctl" => match parse(line, &Span::new("scenario.json", 0, 0)) {
+            Ok(Command::Show) => Does::Nothing,
+            Ok(c) => Does::Change(Box::new(c)),
+            Err(err) => Does::Lack(format!("{}: {line}: {}", e.ns, err.message)),
+        },
+        "true" | ":" | "sleep" | "echo" | "" => Does::Nothing,
+        "conntrack" => Does::Note(format!(
+            "{}: {line}: there is no connection tracking to change",
+            e.ns
+        )),
+        "iptables" | "ip6tables" | "nft" | "ipset" | "ipvsadm" | "iptables-restore" => {
+            Does::Lack(format!("needs netfilter: {line} in {}", e.ns))
+        }
+        _ if setup && first == "ping" => {
+            Does::Note(format!("{}: {line}: what it warmed is inferred", e.ns))
+        }
+        "curl" => Does::Http(format!("needs a process on the node: {line} in {}", e.ns)),
+        _ if line.contains("ppsrv.py http") => {
+            Does::Http(format!("needs a process on the node: {line} in {}", e.ns))
+        }
+        _ => Does::Lack(format!("needs a process on the node: {line} in {}", e.ns)),
+    }
+}
+
+/// When each step began.
+fn step_times(s: &Scenario, trace: &Trace, frames: &[Recorded]) -> Vec<Option<u64>> {
+    let begin = run_begin(s, trace, frames);
+    let mut located: Vec<Option<u64>> = Vec::new();
+    let (mut cursor, mut injected) = (0, 0);
+    for step in &s.steps {
+        let at = step
+            .at_ms
+            .map(|ms| u64::try_from(begin + LEAD_NS + ms as i64 * 1_000_000).unwrap_or(0));
+        let seen = match (&step.inject, &step.exec) {
+            (Some(_), _) => {
+                let i = trace.injected.get(injected);
+                injected += injection_size(step.inject.as_ref());
+                i.and_then(|i| u64::try_from(begin + i.t_us as i64 * 1000).ok())
+            }
+            (_, Some(e)) => first_frame(e, frames, cursor),
+            _ => None,
+        };
+        cursor = seen.map_or(cursor, |t| t + 1);
+        located.push(at.or(seen));
+    }
+    // What has no time of its own happens just before the next thing that has.
+    let mut next = None;
+    for t in located.iter_mut().rev() {
+        match t {
+            Some(t) => next = Some(t.saturating_sub(1000)),
+            None => *t = next,
+        }
+    }
+    located
+}
+
+/// The run's beginning on the capture's clock: the recorder stamps an injected frame just after sending it.
+fn run_begin(s: &Scenario, trace: &Trace, frames: &[Recorded]) -> i64 {
+    let mut best = None;
+    for i in &trace.injected {
+        let same = |f: &&Recorded| {
+            f.interface == i.interface && f.dir == Dir::Out && hex(&f.data) == i.hex
+        };
+        // Equal frames may be sent twice; then neither says which stamp is whose.
+        let mut hits = frames.iter().filter(same);
+        if let (Some(f), None) = (hits.next(), hits.next()) {
+            let begin = f.t_ns as i64 - i.t_us as i64 * 1000;
+            best = Some(best.map_or(begin, |b: i64| b.max(begin)));
+        }
+    }
+    let first = s.steps.first().and_then(|x| x.at_ms).unwrap_or(0);
+    best.unwrap_or(-(LEAD_NS + first as i64 * 1_000_000))
+}
+
+fn hex(b: &[u8]) -> String {
+    b.iter().map(|x| format!("{x:02x}")).collect()
+}
+
+/// How many frames an `inject` sends; a fragmented one is not counted exactly, its step has `at_ms`.
+fn injection_size(v: Option<&Value>) -> usize {
+    v.and_then(|v| v.get("frames"))
+        .and_then(Value::as_array)
+        .map_or(0, Vec::len)
+}
+
+/// The first frame after `cursor` that a command on an endpoint sent to an address it names.
+fn first_frame(e: &Exec, frames: &[Recorded], cursor: u64) -> Option<u64> {
+    let line = e.line();
+    let words = line.split(|c: char| c.is_whitespace() || matches!(c, '/' | '[' | ']' | '@' | ';'));
+    let named: Vec<IpAddr> = words
+        .filter_map(|w| {
+            w.parse()
+                .ok()
+                .or_else(|| w.rsplit_once(':').and_then(|(h, _)| h.parse().ok()))
+        })
+        .collect();
+    let prefix = format!("{}.", e.ns);
+    let hit = |f: &&Recorded| {
+        let to = super::decode::decode(&f.data, 0, f.l3)
+            .get("ip")
+            .and_then(|i| i["dst"].as_str()?.parse().ok());
+        f.dir == Dir::Out
+            && f.t_ns >= cursor
+            && f.interface.starts_with(&prefix)
+            && to.is_some_and(|t: IpAddr| named.contains(&t))
+    };
+    frames.iter().find(hit).map(|f| f.t_ns)
+}

@@ -1,0 +1,297 @@
+//! Plays a plan through podpath's world and keeps what passes the interfaces that were recorded.
+//!
+//! The networks are built by the same commands the recorder gave; then virtual time goes to [`BEGIN`], which is the
+//! moment of the first recorded frame. What the kernels say while they come up is before it and not compared, as it
+//! was not recorded. Frames after the recording's end are not compared either: the end is the last recorded frame, or
+//! `settle_ms` after the last timed step if that is later, plus 2 ms.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::build::{self, Line};
+use super::compare::Emulated;
+use super::plan::{Change, Input, Plan};
+use super::scenario::{Dir, End};
+use super::seed::Seeds;
+use super::topo::{Port, Topo};
+use podpath::base::{FrameId, Instant, NsId, Origin, Span};
+use podpath::import::ipcmd::{Command, apply, derived_mac, parse};
+use podpath::net::{DeviceKind, LinkSpec, NudState, PortAt};
+use podpath::path::{Direction, Tee, TraceBuilder};
+use podpath::sim::{Captures, World};
+use podpath::wire::{Frame, MacAddr};
+
+/// Virtual time of the first recorded frame: late enough that nothing of the bring-up is still going on.
+const BEGIN: Instant = Instant::from_secs(1000);
+
+/// What came out.
+#[derive(Default)]
+pub struct Played {
+    /// Frames at recorded interfaces, in the order they happened.
+    pub frames: Vec<Emulated>,
+    /// Of each, the input it descends from.
+    pub roots: Vec<FrameId>,
+    /// When each input was put in, and as which frame.
+    pub inputs: Vec<(u64, FrameId)>,
+    /// What could not be done.
+    pub lacks: Vec<String>,
+    /// What is kept without being acted on.
+    pub notes: Vec<String>,
+    /// The way of each input's descendants, when asked for.
+    pub stories: BTreeMap<FrameId, Vec<String>>,
+}
+
+struct Player<'t, 's> {
+    topo: &'t Topo<'s>,
+    world: World,
+    ns: BTreeMap<String, NsId>,
+    obs: Tee<Captures, TraceBuilder>,
+    out: Played,
+}
+
+/// Plays it; `end` is the recording's end. With `tell` every step is kept.
+pub fn play(topo: &Topo<'_>, plan: &Plan, seeds: &Seeds, end: u64, tell: bool) -> Played {
+    let mut world = World::new(1);
+    let ns = topo.scenario.netns.keys().map(|n| {
+        let node = world.add_node(n.as_str());
+        (n.clone(), world.add_ns(n.as_str(), node))
+    });
+    let ns: BTreeMap<String, NsId> = ns.collect();
+    let mut p = Player {
+        topo,
+        world,
+        ns,
+        obs: Tee(Captures::at([]), TraceBuilder::default()),
+        out: Played::default(),
+    };
+    p.build();
+    p.world.run_until(Instant::from_secs(900), &mut p.obs.0);
+    for c in plan.changes.iter().filter(|c| c.t_ns.is_none()) {
+        p.change(c);
+    }
+    p.seed(seeds);
+    let at = p.world.now().max(Instant::from_secs(990));
+    p.world.run_until(at, &mut p.obs.0);
+    p.obs = Tee(Captures::at(p.watched()), TraceBuilder::default());
+    p.run(plan, end, tell);
+    p.collect(end);
+    p.out
+}
+
+impl Player<'_, '_> {
+    fn build(&mut self) {
+        let b = build::commands(self.topo);
+        self.out.lacks.extend(b.lacks);
+        b.first.iter().for_each(|l| self.line(l));
+        for [x, y] in &b.cables {
+            let (Some(x), Some(y)) = (self.veth(x), self.veth(y)) else {
+                continue;
+            };
+            if let Err(e) = self.world.connect(x, y) {
+                self.out.lacks.push(e.to_string());
+            }
+        }
+        b.then.iter().for_each(|l| self.line(l));
+    }
+
+    fn veth(&mut self, e: &End) -> Option<PortAt> {
+        let port = (e.ns.clone(), e.dev.clone());
+        let mac = self
+            .topo
+            .macs
+            .get(&port)
+            .copied()
+            .unwrap_or_else(|| derived_mac(&e.ns, &e.dev));
+        let spec = LinkSpec {
+            name: e.dev.clone(),
+            kind: DeviceKind::Veth,
+            mac,
+            mtu: None,
+            origin: Origin::Scenario("scenario.json".into()),
+        };
+        let ns = *self.ns.get(&e.ns)?;
+        match self.world.edit(ns, |edit| edit.link_add(spec))? {
+            Ok(dev) => Some(PortAt { ns, dev }),
+            Err(err) => {
+                self.out.lacks.push(format!("{}: {err}", e.ns));
+                None
+            }
+        }
+    }
+
+    fn line(&mut self, (ns, line): &Line) {
+        match parse(line, &Span::new("scenario.json", 0, 0)) {
+            Ok(c) => self.command(ns, line, &c),
+            Err(e) => self.out.lacks.push(format!("{ns}: {line}: {}", e.message)),
+        }
+    }
+
+    fn command(&mut self, ns: &str, text: &str, c: &Command) {
+        let Some(id) = self.ns.get(ns).copied() else {
+            return self.out.lacks.push(format!("no namespace {ns}: {text}"));
+        };
+        let now = self.world.now();
+        let origin = Origin::Scenario(text.into());
+        match self.world.edit(id, |e| apply(c, e, now, &origin)) {
+            Some(Ok(kept)) => self.out.notes.extend(
+                kept.into_iter()
+                    .map(|k| format!("{ns}: kept, not acted on: {k}")),
+            ),
+            Some(Err(e)) => self.out.lacks.push(format!("{ns}: {text}: {e}")),
+            None => self.out.lacks.push(format!("{ns}: {text}")),
+        }
+    }
+
+    /// A change of a step. Endpoints have only their interfaces: of the rest they know nothing.
+    fn change(&mut self, c: &Change) {
+        let endpoint = !self.topo.emulated(&c.ns);
+        if endpoint && !matches!(c.command, Command::LinkSet { .. }) {
+            return;
+        }
+        self.command(&c.ns, &format!("{:?}", c.command), &c.command);
+    }
+
+    fn port(&self, p: &Port) -> Option<PortAt> {
+        let ns = *self.ns.get(&p.0)?;
+        let dev = self.world.ns(ns)?.dev_by_name(&p.1)?.id;
+        Some(PortAt { ns, dev })
+    }
+
+    fn seed(&mut self, seeds: &Seeds) {
+        let now = self.world.now();
+        for (p, ip, mac) in &seeds.neigh {
+            self.seed_neighbour(p, *ip, *mac);
+        }
+        for (p, mac) in &seeds.fdb {
+            let Some(at) = self.port(p) else { continue };
+            if let Some(Err(e)) = self
+                .world
+                .edit(at.ns, |e| e.fdb_set(at.dev, 0, *mac, false, now))
+            {
+                self.out
+                    .notes
+                    .push(format!("not seeded: {mac} at {}.{}: {e}", p.0, p.1));
+            }
+        }
+    }
+
+    fn seed_neighbour(&mut self, p: &Port, ip: IpAddr, mac: MacAddr) {
+        let Some(at) = self.port(p) else { return };
+        let origin = Origin::Scenario("in use before the recording".into());
+        let set = |e: &mut podpath::net::Edit<'_>| {
+            e.neigh_set(at.dev, ip, mac, NudState::Reachable, origin)
+        };
+        if let Some(Err(e)) = self.world.edit(at.ns, set) {
+            self.out
+                .notes
+                .push(format!("not seeded: {ip} at {}.{}: {e}", p.0, p.1));
+        }
+    }
+
+    /// The interfaces whose frames are compared.
+    fn watched(&self) -> Vec<(NsId, podpath::base::DevId)> {
+        let topo = self.topo;
+        let joined = |p: &Port| topo.peers.get(p).is_some_and(|q| topo.emulated(&q.0));
+        let wanted = topo
+            .ends
+            .keys()
+            .filter(|p| topo.captured(p) && (topo.emulated(&p.0) || joined(p)));
+        wanted
+            .filter_map(|p| self.port(p))
+            .map(|at| (at.ns, at.dev))
+            .collect()
+    }
+
+    fn run(&mut self, plan: &Plan, end: u64, tell: bool) {
+        let (mut changes, mut inputs) = (
+            plan.changes.iter().filter(|c| c.t_ns.is_some()).peekable(),
+            plan.inputs.iter().peekable(),
+        );
+        loop {
+            let (c, i) = (
+                changes.peek().and_then(|c| c.t_ns),
+                inputs.peek().map(|i| i.t_ns),
+            );
+            let Some(t) = c.into_iter().chain(i).min() else {
+                break;
+            };
+            self.until(t, tell);
+            if c == Some(t) {
+                changes.next().into_iter().for_each(|c| self.change(c));
+            } else if let Some(input) = inputs.next() {
+                self.input(input);
+            }
+        }
+        self.until(end, tell);
+    }
+
+    fn until(&mut self, t_ns: u64, tell: bool) {
+        let t = BEGIN + std::time::Duration::from_nanos(t_ns);
+        if !tell {
+            return self.world.run_until(t, &mut self.obs.0);
+        }
+        // Event by event, so that the trace never reaches its cap.
+        self.tell();
+        while self.world.next_event().is_some_and(|e| e <= t) {
+            self.world.step(&mut self.obs);
+            self.tell();
+        }
+        self.world.run_until(t, &mut self.obs);
+    }
+
+    fn tell(&mut self) {
+        for e in self.obs.1.take() {
+            let at = if e.dev_name.is_empty() {
+                e.ns_name.clone()
+            } else {
+                format!("{}.{}", e.ns_name, e.dev_name)
+            };
+            let line = format!("{:?} {at} {:?} {}", e.time.since(BEGIN), e.kind, e.summary);
+            self.out.stories.entry(e.root).or_default().push(line);
+        }
+    }
+
+    fn input(&mut self, i: &Input) {
+        match self.port(&i.port) {
+            Some(at) => {
+                let id = self
+                    .world
+                    .transmit(at, Frame::ethernet(&i.data), &mut self.obs);
+                self.out.inputs.push((i.t_ns, id));
+            }
+            None => self
+                .out
+                .lacks
+                .push(format!("no interface {}.{}", i.port.0, i.port.1)),
+        }
+    }
+
+    fn collect(&mut self, end: u64) {
+        let until = BEGIN + std::time::Duration::from_nanos(end);
+        for c in self.obs.0.take() {
+            let Some(ns) = self.world.ns(c.ns) else {
+                continue;
+            };
+            let dir = if c.dir == Direction::In {
+                Dir::In
+            } else {
+                Dir::Out
+            };
+            // What an endpoint sent is the input, not a result.
+            if c.time < BEGIN
+                || c.time > until
+                || (dir == Dir::Out && !self.topo.emulated(&ns.name))
+            {
+                continue;
+            }
+            self.out.frames.push(Emulated {
+                interface: format!("{}.{}", ns.name, ns.dev_name(c.dev)),
+                dir,
+                t_ns: u64::try_from(c.time.since(BEGIN).as_nanos()).unwrap_or(u64::MAX),
+                l3: ns.dev(c.dev).is_some_and(podpath::net::Device::is_layer3),
+                data: c.data.to_vec(),
+            });
+            self.out.roots.push(c.root);
+        }
+    }
+}
