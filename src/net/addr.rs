@@ -112,9 +112,9 @@ pub fn is_group(ip: IpAddr) -> bool {
     ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
-/// `0.0.0.0/8`.
+/// Only `0.0.0.0` itself; the rest of 0/8 is ordinary since Linux 5.3 (kernel: `ipv4_is_zeronet`).
 pub fn is_zeronet(a: Ipv4Addr) -> bool {
-    a.octets()[0] == 0
+    a.is_unspecified()
 }
 
 /// The all-addresses prefix of `like`'s family.

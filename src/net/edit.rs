@@ -285,10 +285,13 @@ impl<'a> Edit<'a> {
     /// Down: routes through it, learned neighbours, FDB entries and IPv6 addresses go
     /// (kernel: `fib_disable_ip`, `neigh_ifdown`, `addrconf_ifdown`).
     fn went_down(&mut self, dev: DevId) {
-        self.ns
-            .fib
-            .retain(&|_, r| !(r.nexthops.len() == 1 && r.nexthops[0].dev == Some(dev)));
-        self.ns.neigh.flush(dev, false);
+        // IPv4 addresses stay ours, so their local routes stay; everything else through the device goes.
+        self.ns.fib.retain(&|t, r| {
+            let through = r.nexthops.len() == 1 && r.nexthops[0].dev == Some(dev);
+            let own = t == table::LOCAL && r.kind == RouteKind::Local && r.dst.is_ipv4();
+            !through || own
+        });
+        self.ns.neigh.flush(dev, true);
         let mut master = None;
         if let Some(d) = self.ns.dev_mut(dev) {
             d.addrs.retain(|a| a.net.is_ipv4());
@@ -309,6 +312,9 @@ impl<'a> Edit<'a> {
             d.carrier = carrier;
             if carrier {
                 self.came_up(dev);
+            } else {
+                // kernel: neigh_carrier_down
+                self.ns.neigh.flush(dev, false);
             }
             self.refresh_master_carrier(dev);
         }

@@ -2,11 +2,11 @@
 //!
 //! Does not know devices beyond their ids; the caller says which are alive. The longest prefix wins,
 //! then TOS, then the lower metric, then the older route. A `throw` route ends its table, not the lookup.
-//! Multipath next hops are chosen by weighted hash threshold (`fib_select_multipath`); the kernel's hash
-//! is keyed with a random seed, so which one it takes for a flow is not knowable; ours is fixed.
+//! Multipath next hops are chosen by weighted hash threshold; the hash is in `multipath`.
 
 use crate::base::{DevId, Origin};
 use crate::net::addr::{Scope, network_of};
+use crate::net::multipath;
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use prefix_trie::PrefixMap;
 use std::collections::BTreeMap;
@@ -184,6 +184,12 @@ pub struct PolicyRule {
     pub fwmark: Option<(u32, u32)>,
     /// TOS.
     pub tos: u8,
+    /// IP protocol.
+    pub ipproto: Option<u8>,
+    /// Source ports, first and last.
+    pub sport: Option<(u16, u16)>,
+    /// Destination ports, first and last.
+    pub dport: Option<(u16, u16)>,
     /// What to do.
     pub action: RuleAction,
     /// Refuse results whose prefix is this long or shorter.
@@ -204,6 +210,9 @@ impl PolicyRule {
             oif: None,
             fwmark: None,
             tos: 0,
+            ipproto: None,
+            sport: None,
+            dport: None,
             action: RuleAction::Table(table),
             suppress_prefixlength: None,
             origin,
@@ -220,9 +229,49 @@ impl PolicyRule {
             && self
                 .fwmark
                 .is_none_or(|(v, mask)| f.mark & mask == v & mask)
-            && (self.tos == 0 || self.tos == f.tos & 0x1c);
+            && (self.tos == 0 || self.tos == f.tos & 0x1c)
+            && self.ipproto.is_none_or(|p| f.l4.proto == p)
+            && in_range(self.sport, f.l4.ports.map(|p| p.0))
+            && in_range(self.dport, f.l4.ports.map(|p| p.1));
         m != self.not
     }
+}
+
+/// Whether a port is in a range; without a port only an absent range fits.
+fn in_range(range: Option<(u16, u16)>, port: Option<u16>) -> bool {
+    range.is_none_or(|(lo, hi)| port.is_some_and(|p| (lo..=hi).contains(&p)))
+}
+
+/// What a lookup knows of the layer above.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FlowL4 {
+    /// IP protocol, 0 when unknown.
+    pub proto: u8,
+    /// Source and destination port; none for fragments, even first ones.
+    pub ports: Option<(u16, u16)>,
+}
+
+impl FlowL4 {
+    /// From a packet (kernel: `fib4_rules_early_flow_dissect`).
+    pub fn of(h: &crate::wire::IpHeader, packet: &[u8]) -> Self {
+        FlowL4 {
+            proto: h.proto,
+            ports: if h.is_fragment() {
+                None
+            } else {
+                h.ports(packet)
+            },
+        }
+    }
+}
+
+/// How next hops of a multipath route are hashed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Multipath {
+    /// `net.ipv4.fib_multipath_hash_policy`: 0 addresses, 1 addresses, protocol and ports.
+    pub policy: i32,
+    /// `net.ipv4.fib_multipath_hash_seed`; 0 is the kernel's own random one, which nobody can know.
+    pub seed: u32,
 }
 
 /// What a lookup is asked for.
@@ -242,6 +291,10 @@ pub struct Flow<'a> {
     pub mark: u32,
     /// TOS.
     pub tos: u8,
+    /// Protocol and ports.
+    pub l4: FlowL4,
+    /// How multipath routes hash.
+    pub multipath: Multipath,
     /// Smallest scope the route must have (source validation asks for less than universe).
     pub scope: Scope,
 }
@@ -344,7 +397,8 @@ impl RouteTable {
     }
 }
 
-/// The live next hop for this flow: by weighted hash threshold among several.
+/// The live next hop for this flow: the first whose share of the hash's range reaches it
+/// (kernel: `fib_rebalance`, `fib_select_multipath`).
 fn select(r: &Route, f: &Flow<'_>, alive: &dyn Fn(DevId) -> bool) -> Option<usize> {
     let usable = |n: &NextHop| {
         n.dev.is_some_and(alive)
@@ -359,34 +413,17 @@ fn select(r: &Route, f: &Flow<'_>, alive: &dyn Fn(DevId) -> bool) -> Option<usiz
         .filter(|n| usable(n))
         .map(|n| u64::from(n.weight))
         .sum();
-    let mut at = (u64::from(flow_hash(f)) * total) >> 32;
+    let hash = u64::from(multipath::hash(f) >> 1);
+    let mut weight = 0;
     for (i, n) in r.nexthops.iter().enumerate().filter(|(_, n)| usable(n)) {
-        if at < u64::from(n.weight) {
+        weight += u64::from(n.weight);
+        // DIV_ROUND_CLOSEST_ULL(weight << 31, total) - 1
+        let bound = ((weight << 31) + total / 2) / total - 1;
+        if hash <= bound {
             return Some(i);
         }
-        at -= u64::from(n.weight);
     }
     None
-}
-
-/// FNV-1a over both addresses, finished by a multiply (fib_multipath_hash_policy 0: layer 3 only).
-fn flow_hash(f: &Flow<'_>) -> u32 {
-    let mut h = 0xcbf2_9ce4_8422_2325u64;
-    let mut eat = |ip: IpAddr| match ip {
-        IpAddr::V4(a) => a
-            .octets()
-            .iter()
-            .for_each(|b| h = (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3)),
-        IpAddr::V6(a) => a
-            .octets()
-            .iter()
-            .for_each(|b| h = (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3)),
-    };
-    if let Some(s) = f.src {
-        eat(s);
-    }
-    eat(f.dst);
-    (h.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
 }
 
 /// All tables and rules of a namespace.
@@ -558,7 +595,8 @@ impl Fib {
                     }
                 }
                 RuleAction::Blackhole => return Err(FibError::Blackhole(None)),
-                RuleAction::Unreachable => return Err(FibError::Unreachable(None)),
+                // fib4_rule_action: FR_ACT_UNREACHABLE is -ENETUNREACH, unlike an unreachable route.
+                RuleAction::Unreachable => return Err(FibError::NoRoute),
                 RuleAction::Prohibit => return Err(FibError::Prohibit(None)),
                 RuleAction::Goto(p) => from = p,
                 RuleAction::Nop => {}

@@ -39,6 +39,8 @@ pub struct FragQueue {
     max_size: usize,
     /// Some fragment of the largest size had DF set.
     df: bool,
+    /// ECN codepoints seen, a bit each (kernel: `ip4_frag_ecn`).
+    ecn: u8,
 }
 
 /// What a fragment led to.
@@ -52,6 +54,8 @@ pub enum FragResult {
     Bad(Frame),
     /// A copy of one that is there.
     Duplicate(Frame),
+    /// IPv6: the sender is told of a parameter problem at this offset.
+    Problem(Frame, u32),
 }
 
 /// All queues of a namespace.
@@ -65,7 +69,7 @@ impl FragTable {
     /// Adds a fragment whose header is `h`.
     pub fn add(
         &mut self,
-        f: Frame,
+        mut f: Frame,
         h: &IpHeader,
         user: u32,
         dev: DevId,
@@ -80,10 +84,23 @@ impl FragTable {
             id: h.id,
             user,
         };
-        let (at, len) = (h.frag_off, h.total_len.saturating_sub(h.header_len));
-        if (h.mf && len % 8 != 0) || len == 0 || at + len + h.header_len > 65_535 {
+        let (at, mut len) = (h.frag_off, h.total_len.saturating_sub(h.header_len));
+        if !h.is_v4() {
+            // RFC 8200 section 4.5: told by a parameter problem, pointing at what is wrong.
+            if h.mf && len % 8 != 0 {
+                return FragResult::Problem(f, 4);
+            }
+            if at + len + h.header_len - 48 > 65_535 {
+                return FragResult::Problem(f, h.frag_at.unwrap_or(40) as u32 + 2);
+            }
+        }
+        if h.mf {
+            len &= !7; // kernel: ip_frag_queue cuts "end &= ~7"
+        }
+        if len == 0 || at + len + h.header_len > 65_535 + 40 {
             return FragResult::Bad(f);
         }
+        f.trim_l3(h.header_len + len);
         while self.bytes + f.len() > limits::FRAG_HIGH_THRESH {
             let Some((k, q)) = self.queues.pop_first() else {
                 break;
@@ -100,6 +117,7 @@ impl FragTable {
             dev,
             max_size: 0,
             df: false,
+            ecn: 0,
         });
         let bytes = f.len();
         match q.insert(at, len, f, h) {
@@ -159,6 +177,9 @@ impl FragQueue {
     fn insert(&mut self, at: usize, len: usize, f: Frame, h: &IpHeader) -> Insert {
         let end = at + len;
         let last_end = self.parts.iter().next_back().map_or(0, |(o, (l, _))| o + l);
+        if self.covers(at, end) {
+            return Insert::Duplicate(f);
+        }
         let contradicts = match self.total {
             Some(t) => end > t || (!h.mf && end != t),
             None => !h.mf && end < last_end,
@@ -166,23 +187,32 @@ impl FragQueue {
         if contradicts {
             return Insert::Conflict(f);
         }
-        let before = self.parts.range(..end).next_back();
-        if let Some((o, (l, _))) = before
-            && o + l > at
+        if self
+            .parts
+            .range(..end)
+            .next_back()
+            .is_some_and(|(o, (l, _))| o + l > at)
         {
-            return if *o <= at && end <= o + l {
-                Insert::Duplicate(f)
-            } else {
-                Insert::Conflict(f)
-            };
+            return Insert::Conflict(f);
         }
         if !h.mf {
             self.total = Some(end);
         }
+        self.ecn |= 1 << (h.tos & 3);
         self.df |= h.df && h.is_v4() && h.total_len > self.max_size;
         self.max_size = self.max_size.max(h.total_len);
         self.parts.insert(at, (len, f));
         Insert::Ok
+    }
+
+    /// Whether what is there already holds all of `at..end`.
+    fn covers(&self, mut at: usize, end: usize) -> bool {
+        for (o, (l, _)) in &self.parts {
+            if *o <= at && at < o + l {
+                at = o + l;
+            }
+        }
+        at >= end
     }
 
     fn is_complete(&self) -> bool {
@@ -224,6 +254,13 @@ impl FragQueue {
             packet.extend_from_slice(&payload);
             let len = u16::try_from(packet.len() - 40).ok()?;
             packet[4..6].copy_from_slice(&len.to_be_bytes());
+        }
+        // ip_frag_ecn_table: CE beside an ECN-capable piece marks the whole; beside a not-capable one it kills it.
+        if self.ecn & 0b1000 != 0 {
+            if self.ecn & 0b0001 != 0 {
+                return None;
+            }
+            ip::set_tos(&mut packet, h.tos | 3);
         }
         first.replace_l3(&packet);
         first.frag_max = self.max_size;

@@ -8,8 +8,6 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// XRLIM_BURST_FACTOR
-const BURST: u64 = 6;
 /// `net.ipv4.icmp_msgs_per_sec`
 const GLOBAL_PER_SEC: u64 = 1000;
 /// `net.ipv4.icmp_msgs_burst`
@@ -18,13 +16,24 @@ const GLOBAL_BURST: u64 = 50;
 const PEERS_MAX: usize = 65_536;
 
 /// Buckets of a namespace.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct IcmpLimiter {
+    burst: u64,
     peers: BTreeMap<IpAddr, (u64, Instant)>,
     global: Option<(u64, Instant)>,
 }
 
 impl IcmpLimiter {
+    /// Buckets that hold `burst` tokens: 6 for errors (XRLIM_BURST_FACTOR), 5 for routes that end in one
+    /// (`ip_rt_error_burst`).
+    pub fn new(burst: u64) -> Self {
+        IcmpLimiter {
+            burst,
+            peers: BTreeMap::new(),
+            global: None,
+        }
+    }
+
     /// Takes a token for an error to `peer`; false when it must not be sent. `every` is the sysctl.
     pub fn allow(&mut self, peer: IpAddr, now: Instant, every: Duration) -> bool {
         if !self.global_allow(now) {
@@ -39,8 +48,8 @@ impl IcmpLimiter {
         }
         // Tokens are nanoseconds; a new peer starts with a full burst: rate_last is zero on a machine that
         // has been up for longer than that.
-        let (tokens, last) = self.peers.entry(peer).or_insert((every * BURST, now));
-        *tokens = (*tokens + now.since(*last).as_nanos() as u64).min(every * BURST);
+        let (tokens, last) = self.peers.entry(peer).or_insert((every * self.burst, now));
+        *tokens = (*tokens + now.since(*last).as_nanos() as u64).min(every * self.burst);
         *last = now;
         if *tokens < every {
             return false;
@@ -70,7 +79,7 @@ mod tests {
 
     #[test]
     fn six_at_once_then_one_a_second() {
-        let mut l = IcmpLimiter::default();
+        let mut l = IcmpLimiter::new(6);
         let ip: IpAddr = "10.0.0.1".parse().unwrap();
         let s = Duration::from_secs(1);
         let t = Instant::from_secs(100);

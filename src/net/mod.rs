@@ -10,6 +10,7 @@ pub mod edit;
 pub mod fib;
 pub mod frag;
 pub mod icmp_limit;
+mod multipath;
 pub mod neigh;
 pub mod netns;
 pub mod socket;

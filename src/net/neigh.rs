@@ -3,7 +3,7 @@
 //! Holds states, queues and deadlines; who is asked and how is the walk's business.
 //! Invariant: an entry's queue is non-empty only while it is incomplete.
 
-use crate::base::{DevId, Instant, Origin, limits};
+use crate::base::{DevId, Instant, Origin};
 use crate::wire::{Frame, MacAddr};
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -64,6 +64,12 @@ impl NudState {
     }
 }
 
+/// Memory an skb of `len` bytes is charged for: its data with headroom and `skb_shared_info` (320) in the
+/// next slab size, and `struct sk_buff` (256).
+pub fn truesize(len: usize) -> usize {
+    (len + 32 + 320).next_power_of_two().max(512) + 256
+}
+
 /// One neighbour.
 #[derive(Clone, Debug)]
 pub struct Neigh {
@@ -109,16 +115,18 @@ impl Neigh {
     }
 
     /// Queues a packet; the oldest are given back when the queue is full (kernel: `__neigh_event_send`).
-    pub fn enqueue(&mut self, f: Frame) -> Vec<Frame> {
+    ///
+    /// `max` is `unres_qlen_bytes`, counted in the kernel's true sizes.
+    pub fn enqueue(&mut self, f: Frame, max: usize) -> Vec<Frame> {
         let mut dropped = Vec::new();
-        while self.queued_bytes + f.len() > limits::NEIGH_QUEUE_BYTES {
+        while self.queued_bytes > max {
             let Some(old) = self.queue.pop_front() else {
                 break;
             };
-            self.queued_bytes -= old.len();
+            self.queued_bytes -= truesize(old.len());
             dropped.push(old);
         }
-        self.queued_bytes += f.len();
+        self.queued_bytes += truesize(f.len());
         self.queue.push_back(f);
         dropped
     }

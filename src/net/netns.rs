@@ -7,7 +7,7 @@ use crate::base::{DevId, Instant, NodeId, NsId, Origin, limits};
 use crate::net::addr::{Scope, is_group};
 use crate::net::device::{Device, DeviceKind};
 use crate::net::edit::Edit;
-use crate::net::fib::{Fib, FibError, Flow, Found, RouteKind};
+use crate::net::fib::{Fib, FibError, Flow, FlowL4, Found, RouteKind};
 use crate::net::frag::FragTable;
 use crate::net::icmp_limit::IcmpLimiter;
 use crate::net::neigh::NeighTable;
@@ -84,8 +84,8 @@ impl NetNs {
             sockets: SocketTable::default(),
             frags: FragTable::default(),
             pmtu: BTreeMap::new(),
-            icmp: IcmpLimiter::default(),
-            ip_error: IcmpLimiter::default(),
+            icmp: IcmpLimiter::new(6),
+            ip_error: IcmpLimiter::new(5),
             redirects: BTreeMap::new(),
             ip_id: 1,
             frag_id: 1,
@@ -196,6 +196,19 @@ impl NetNs {
         mark: u32,
         tos: u8,
     ) -> Result<Found, FibError> {
+        self.route_output_l4(src, dst, oif, mark, tos, FlowL4::default())
+    }
+
+    /// The same for a packet whose protocol and ports are known, for rules and multipath that look at them.
+    pub fn route_output_l4(
+        &self,
+        src: Option<IpAddr>,
+        dst: IpAddr,
+        oif: Option<DevId>,
+        mark: u32,
+        tos: u8,
+        l4: FlowL4,
+    ) -> Result<Found, FibError> {
         self.route(&Flow {
             src,
             dst,
@@ -204,6 +217,8 @@ impl NetNs {
             oif_name: oif.map(|d| self.dev_name(d)),
             mark,
             tos,
+            l4,
+            multipath: self.sysctl.multipath(),
             scope: Scope::Universe,
         })
     }
@@ -314,15 +329,21 @@ impl NetNs {
             .dev()
             .and_then(|d| self.dev(d))
             .map_or(65_535, |d| d.mtu as usize);
-        found
-            .route
-            .mtu
-            .map_or(dev, |m| dev.min(m as usize))
-            .min(65_535)
+        match found.route.mtu {
+            // IPv4 takes the metric as it is, even above the device's MTU (`ip_dst_mtu_maybe_forward`);
+            // IPv6 never exceeds the device (`ip6_mtu`).
+            Some(m) if found.route.dst.is_ipv4() => (m as usize).min(65_535),
+            Some(m) => dev.min(m as usize),
+            None => dev.min(65_535),
+        }
     }
 
     /// Remembers a path MTU (kernel: `__ip_rt_update_pmtu`, `rt6_do_update_pmtu`).
-    pub(crate) fn learn_pmtu(&mut self, dst: IpAddr, mtu: u32, now: Instant) {
+    pub(crate) fn learn_pmtu(&mut self, dst: IpAddr, mtu: u32, current: usize, now: Instant) {
+        // A larger value than the present one is not believed, nor one below IPv6's minimum.
+        if mtu as usize > current || (dst.is_ipv6() && mtu < 1280) {
+            return;
+        }
         let (low, life) = match dst {
             IpAddr::V4(_) => (self.sysctl.min_pmtu.max(68) as u32, self.sysctl.mtu_expires),
             IpAddr::V6(_) => (1280, self.sysctl.mtu_expires6),

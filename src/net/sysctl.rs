@@ -3,6 +3,7 @@
 //! Per-device values combine with `all` as the kernel's `IN_DEV_*` macros do (include/linux/inetdevice.h):
 //! AND, OR or the larger. A name podpath does not model is kept and said, never refused silently.
 
+use crate::base::limits;
 use std::collections::BTreeMap;
 
 /// `net.ipv4.conf.<dev>.*`
@@ -183,6 +184,12 @@ pub struct Sysctl {
     pub ip_no_pmtu_disc: i32,
     /// `net.ipv4.fwmark_reflect`
     pub fwmark_reflect: i32,
+    /// `net.ipv4.fib_multipath_hash_policy`
+    pub fib_multipath_hash_policy: i32,
+    /// `net.ipv4.fib_multipath_hash_seed`
+    pub fib_multipath_hash_seed: u32,
+    /// `net.ipv4.neigh.default.unres_qlen_bytes`
+    pub unres_qlen_bytes: i32,
     /// `net.bridge.bridge-nf-call-iptables`
     pub bridge_nf_call_iptables: i32,
     /// `net.bridge.bridge-nf-call-ip6tables`
@@ -221,6 +228,9 @@ impl Default for Sysctl {
             ip6frag_time: 60,
             ip_no_pmtu_disc: 0,
             fwmark_reflect: 0,
+            fib_multipath_hash_policy: 0,
+            fib_multipath_hash_seed: 0,
+            unres_qlen_bytes: limits::NEIGH_QUEUE_BYTES as i32,
             bridge_nf_call_iptables: 0,
             bridge_nf_call_ip6tables: 0,
             bridge_nf_call_arptables: 0,
@@ -249,6 +259,7 @@ impl Sysctl {
             "net.ipv4.ipfrag_time" => &mut self.ipfrag_time,
             "net.ipv6.ip6frag_time" => &mut self.ip6frag_time,
             "net.ipv4.ip_no_pmtu_disc" => &mut self.ip_no_pmtu_disc,
+            "net.ipv4.fib_multipath_hash_policy" => &mut self.fib_multipath_hash_policy,
             "net.ipv4.fwmark_reflect" => &mut self.fwmark_reflect,
             "net.bridge.bridge-nf-call-iptables" => &mut self.bridge_nf_call_iptables,
             "net.bridge.bridge-nf-call-ip6tables" => &mut self.bridge_nf_call_ip6tables,
@@ -340,6 +351,14 @@ pub(crate) fn set_conf(
 }
 
 impl Sysctl {
+    /// How multipath routes hash.
+    pub fn multipath(&self) -> crate::net::fib::Multipath {
+        crate::net::fib::Multipath {
+            policy: self.fib_multipath_hash_policy,
+            seed: self.fib_multipath_hash_seed,
+        }
+    }
+
     /// Sets a value that is no device's.
     pub(crate) fn set_global(&mut self, key: &str, value: &str) -> Result<SetSysctl, SysctlError> {
         if key == "net.ipv4.ip_local_port_range" {
@@ -352,6 +371,18 @@ impl Sysctl {
                 key: key.to_owned(),
                 value: value.to_owned(),
             });
+        }
+        if key == "net.ipv4.fib_multipath_hash_seed" {
+            let bad = || SysctlError::NotANumber {
+                key: key.to_owned(),
+                value: value.to_owned(),
+            };
+            let v = value.trim();
+            let n = v
+                .strip_prefix("0x")
+                .map_or_else(|| v.parse().ok(), |h| u32::from_str_radix(h, 16).ok());
+            self.fib_multipath_hash_seed = n.ok_or_else(bad)?;
+            return Ok(SetSysctl::Done);
         }
         match self.slot(key) {
             Some(s) => {

@@ -41,6 +41,10 @@ impl<O: Observer> Walker<'_, O> {
         if !self.bridge_netfilter(port, &mut f) {
             return;
         }
+        // kernel: br_handle_frame, "ether_addr_equal(p->br->dev->dev_addr, dest)"
+        if self.device(bridge).is_some_and(|b| b.mac == dst) {
+            f.pkt_type = PacketType::Host;
+        }
         self.bridge_input(bridge, port, &flags, f);
     }
 

@@ -117,10 +117,10 @@ impl<O: Observer> Walker<'_, O> {
                 |_| format!("hop limit {}", h.ttl),
             );
         }
-        let (IpAddr::V6(src), IpAddr::V6(dst)) = (h.src, h.dst) else {
+        let IpAddr::V6(src) = h.src else {
             return;
         };
-        if is_link_local(src) || is_link_local(dst) || src.is_unspecified() {
+        if is_link_local(src) || src.is_unspecified() {
             let out_of_scope = is_link_local(src) && found.dev() != Some(dev);
             let sent = if out_of_scope {
                 self.icmp_error(&f, Some(dev), 1, 2, 0)
@@ -138,7 +138,8 @@ impl<O: Observer> Walker<'_, O> {
                 );
             }
         }
-        let mtu = self.ns.route_mtu(found).max(1280);
+        // Unlike IPv4, forwarding obeys a learned path MTU (kernel: ip6_dst_mtu_maybe_forward on the exception).
+        let mtu = self.ns.path_mtu(h.dst, found, self.now).max(1280);
         if f.l3().len() > mtu {
             return self.too_big(dev, h, f, found, mtu);
         }

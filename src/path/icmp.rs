@@ -128,7 +128,11 @@ impl<O: Observer> Walker<'_, O> {
             return Some(h.dst);
         }
         if h.is_v4() && self.ns.sysctl.icmp_errors_use_inbound_ifaddr != 0 {
-            let a = in_dev.and_then(|d| self.ns.select_addr4(d, None, crate::net::Scope::Link));
+            let towards = match h.src {
+                IpAddr::V4(a) => Some(a),
+                IpAddr::V6(_) => None,
+            };
+            let a = in_dev.and_then(|d| self.ns.select_addr4(d, towards, crate::net::Scope::Link));
             return a.map(IpAddr::V4);
         }
         match (oif, h.src) {

@@ -2,7 +2,7 @@
 
 use crate::base::{DevId, Origin};
 use crate::net::addr::{Scope, is_link_local, is_zeronet};
-use crate::net::fib::{FibError, Flow, Found};
+use crate::net::fib::{FibError, Flow, FlowL4, Found};
 use crate::net::{DeviceKind, RouteKind};
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::DropReason;
@@ -70,7 +70,11 @@ impl<O: Observer> Walker<'_, O> {
             .device(dev)
             .is_some_and(|d| matches!(d.kind, DeviceKind::Loopback));
         let host_only = |a: std::net::Ipv6Addr| a.is_loopback() && !lo;
-        if host_only(src) || host_only(dst) || src.is_multicast() || dst.is_unspecified() {
+        if host_only(src)
+            || host_only(dst)
+            || src.is_multicast()
+            || src.is_unspecified() && !dst.is_multicast()
+        {
             return self.drop(Some(dev), &f, DropReason::MartianSource);
         }
         if !self.hop_by_hop(dev, &h, &f) {
@@ -174,7 +178,18 @@ impl<O: Observer> Walker<'_, O> {
             Err(e) => return Err(NoInput::Told(e)),
         };
         match found.route.kind {
-            RouteKind::Broadcast => self.broadcast_input(dev, s, d, f),
+            RouteKind::Broadcast => {
+                let all = self.ns.sysctl.all4.bc_forwarding != 0;
+                let here = self.device(dev).is_some_and(|d| d.conf4.bc_forwarding != 0);
+                if all && here && found.dev() != Some(dev) && !arp {
+                    self.validate_source(dev, s, d, f, found.dev())?;
+                    return Ok(Input::Forward {
+                        found,
+                        redirect: false,
+                    });
+                }
+                self.broadcast_input(dev, s, d, f)
+            }
             RouteKind::Local => {
                 self.validate_source(dev, s, d, f, None)?;
                 Ok(Input::Local { group: false })
@@ -199,7 +214,7 @@ impl<O: Observer> Walker<'_, O> {
         dst: IpAddr,
         f: &Frame,
     ) -> Result<Found, FibError> {
-        let tos = IpHeader::parse_lax(f.l3()).map_or(0, |h| h.tos);
+        let h = IpHeader::parse_lax(f.l3()).ok();
         self.ns.route(&Flow {
             src: Some(src),
             dst,
@@ -207,7 +222,9 @@ impl<O: Observer> Walker<'_, O> {
             oif: None,
             oif_name: None,
             mark: f.mark,
-            tos,
+            tos: h.map_or(0, |h| h.tos),
+            l4: h.map(|h| FlowL4::of(&h, f.l3())).unwrap_or_default(),
+            multipath: self.ns.sysctl.multipath(),
             scope: Scope::Universe,
         })
     }
@@ -296,6 +313,8 @@ impl<O: Observer> Walker<'_, O> {
             oif_name: None,
             mark: f.mark,
             tos: 0,
+            l4: FlowL4::default(),
+            multipath: Default::default(),
             scope: Scope::Universe,
         };
         match self.ns.route(&flow(None)) {
@@ -398,7 +417,17 @@ impl<O: Observer> Walker<'_, O> {
             }
         }
         let forwards = self.ns.sysctl.all6.forwarding != 0;
-        match self.lookup_input(dev, h.src, h.dst, f) {
+        if self.is_anycast(dst) {
+            return Ok(Input::Local { group: true });
+        }
+        // RT6_LOOKUP_F_IFACE: a link-local destination is on the link it was heard on.
+        let found = if is_link_local(dst) {
+            self.ns
+                .route_output(Some(h.src), h.dst, Some(dev), f.mark, h.tos)
+        } else {
+            self.lookup_input(dev, h.src, h.dst, f)
+        };
+        match found {
             Ok(found) if found.route.kind == RouteKind::Local => Ok(Input::Local { group: false }),
             Ok(_) if !forwards => Err(NoInput::Silent(
                 DropReason::ForwardingOff,
@@ -411,6 +440,16 @@ impl<O: Observer> Walker<'_, O> {
             }),
             Err(e) => Err(NoInput::Told(e)),
         }
+    }
+
+    /// The subnet-router anycast address of a subnet of ours, while we forward (RFC 4291 section 2.6.1;
+    /// kernel: `addrconf_join_anycast`).
+    fn is_anycast(&self, dst: std::net::Ipv6Addr) -> bool {
+        self.ns.devices().any(|d| {
+            d.conf6.forwarding != 0
+                && d.addrs6()
+                    .any(|(a, _)| a.net.prefix() < 127 && a.net.network() == IpAddr::V6(dst))
+        })
     }
 
     /// Ends a packet that has no way on, telling its sender where the kernel does (kernel: `ip_error`,

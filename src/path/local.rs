@@ -38,6 +38,17 @@ impl<O: Observer> Walker<'_, O> {
                 }
             }
             FragResult::Bad(f) => self.drop(Some(dev), &f, DropReason::FragmentBad),
+            FragResult::Problem(f, at) => {
+                let sent = self.icmp_error(&f, Some(dev), 4, 0, at);
+                self.rejected(
+                    Some(dev),
+                    &f,
+                    sent,
+                    DropReason::FragmentBad,
+                    Origin::Kernel,
+                    |_| String::new(),
+                );
+            }
             FragResult::Duplicate(f) => self.drop(Some(dev), &f, DropReason::FragmentDuplicate),
         }
     }
@@ -63,6 +74,7 @@ impl<O: Observer> Walker<'_, O> {
             proto::UDP => self.udp_receive(dev, h, f, group),
             proto::TCP => self.tcp_receive(dev, h, f, group),
             proto::IPIP if h.is_v4() && self.ipip_known() => self.ipip_receive(dev, h, f),
+            2 if h.is_v4() => self.end(Some(dev), &f, Disposition::Consumed("IGMP")),
             59 if !h.is_v4() => self.drop(Some(dev), &f, DropReason::NoProtocol), // no next header
             _ => self.no_protocol(dev, h, f),
         }
@@ -98,7 +110,7 @@ impl<O: Observer> Walker<'_, O> {
         });
     }
 
-    fn udp_receive(&mut self, dev: DevId, h: &IpHeader, f: Frame, group: bool) {
+    fn udp_receive(&mut self, dev: DevId, h: &IpHeader, mut f: Frame, group: bool) {
         let p = h.payload(f.l3());
         let claimed = p
             .get(4..6)
@@ -106,7 +118,15 @@ impl<O: Observer> Walker<'_, O> {
         if p.len() < 8 || claimed < 8 || claimed > p.len() {
             return self.drop(Some(dev), &f, DropReason::IpTruncated);
         }
-        if !build::l4_checksum_ok(h, f.l3()) {
+        // What follows the datagram inside the packet is cut (kernel: `pskb_trim_rcsum` in `__udp4_lib_rcv`).
+        f.trim_l3(h.header_len + claimed);
+        let h = &IpHeader {
+            total_len: h.header_len + claimed,
+            ..*h
+        };
+        let no_csum6 =
+            !h.is_v4() && f.l3().get(h.header_len + 6..h.header_len + 8) == Some(&[0, 0]);
+        if no_csum6 || !build::l4_checksum_ok(h, f.l3()) {
             return self.drop(Some(dev), &f, DropReason::L4Checksum);
         }
         let port = h.ports(f.l3()).map_or(0, |p| p.1);
@@ -293,12 +313,15 @@ impl<O: Observer> Walker<'_, O> {
         };
         let tuple = crate::wire::Tuple::of(&q, &quoted).reply();
         let socket = self.ns.sockets.lookup(&tuple);
-        let own_tunnel =
-            q.proto == proto::UDP && self.vxlan_listens(tuple.sport) || q.proto == proto::IPIP;
+        // A tunnel believes it only if its own header is quoted too (kernel: `vxlan_err_lookup`).
+        let vxlan = q.proto == proto::UDP && quoted.len() >= q.header_len + 16;
+        let own_tunnel = vxlan && self.vxlan_listens(tuple.sport) || q.proto == proto::IPIP;
         let echo = matches!(q.proto, proto::ICMP | proto::ICMPV6);
         if let Some(mtu) = mtu.filter(|_| socket.is_some() || own_tunnel || echo) {
             let now = self.now;
-            self.ns.learn_pmtu(q.dst, mtu, now);
+            let found = self.ns.route_output(Some(q.src), q.dst, None, 0, 0);
+            let current = found.map_or(65_535, |r| self.ns.path_mtu(q.dst, &r, now));
+            self.ns.learn_pmtu(q.dst, mtu, current, now);
             self.step(Some(dev), &f, |_| Step::PmtuLearned { dst: q.dst, mtu });
         }
         match socket {

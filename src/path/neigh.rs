@@ -116,10 +116,11 @@ impl<O: Observer> Walker<'_, O> {
 
     fn neigh_queue(&mut self, dev: DevId, hop: IpAddr, f: Frame) {
         let shown = f.clone();
+        let max = usize::try_from(self.ns.sysctl.unres_qlen_bytes).unwrap_or(0);
         let Some(n) = self.ns.neigh.get_mut(dev, hop) else {
             return;
         };
-        let lost = n.enqueue(f);
+        let lost = n.enqueue(f, max);
         let queued = n.queue.len();
         self.step(Some(dev), &shown, |_| Step::NeighWait { ip: hop, queued });
         for l in lost {

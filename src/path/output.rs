@@ -2,7 +2,7 @@
 //! `ip6_output`).
 
 use crate::base::{DevId, Origin};
-use crate::net::fib::{FibError, Found};
+use crate::net::fib::{FibError, FlowL4, Found};
 use crate::net::frag;
 use crate::net::{NetNs, Route, RouteKind};
 use crate::path::observer::{Observer, Step};
@@ -24,7 +24,14 @@ impl<O: Observer> Walker<'_, O> {
             self.neigh_output(dev, h.dst, f);
             return Ok(());
         }
-        let found = match self.ns.route_output(Some(h.src), h.dst, oif, f.mark, h.tos) {
+        let found = match self.ns.route_output_l4(
+            Some(h.src),
+            h.dst,
+            oif,
+            f.mark,
+            h.tos,
+            FlowL4::of(&h, f.l3()),
+        ) {
             Ok(found) => found,
             Err(e) => return Err(self.output_failed(&f, h.dst, &e)),
         };

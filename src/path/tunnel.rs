@@ -52,11 +52,12 @@ impl<O: Observer> Walker<'_, O> {
                 format!("no entry for {dst} on {}", ns.dev_name(dev))
             });
         }
-        let last = remotes.len() - 1;
-        for (i, r) in remotes.iter().enumerate() {
-            let c = if i < last { self.copy(&f) } else { f.clone() };
+        // The first of the list keeps the original buffer and is therefore sent last (`vxlan_xmit`).
+        for r in &remotes[1..] {
+            let c = self.copy(&f);
             self.vxlan_send(dev, r.ip, c);
         }
+        self.vxlan_send(dev, remotes[0].ip, f);
     }
 
     /// kernel: `vxlan_xmit_one`
@@ -75,7 +76,7 @@ impl<O: Observer> Walker<'_, O> {
         let Some(src) = local.or_else(|| self.ns.source_for(&found, remote)) else {
             return self.drop(Some(dev), &f, DropReason::NoSourceAddress);
         };
-        let inner_tos = IpHeader::parse_lax(f.l3()).map_or(0, |h| h.tos & 3);
+        let inner_tos = IpHeader::parse_lax(f.l3()).map_or(0, |h| ecn_encap(h.tos));
         let (lo, hi) = self.ns.sysctl.ip_local_port_range;
         let sport = flow_port(&f, lo, hi);
         let ttl = ttl
@@ -123,11 +124,11 @@ impl<O: Observer> Walker<'_, O> {
     pub(crate) fn vxlan_receive(&mut self, dev: DevId, h: &IpHeader, mut f: Frame) {
         let p = h.payload(f.l3());
         let port = h.ports(f.l3()).map_or(0, |x| x.1);
-        let (Some(flags), Some(vni)) = (p.get(8), p.get(12..15)) else {
+        let Some(head) = p.get(8..).and_then(|v| v.first_chunk::<8>()).copied() else {
             return self.drop(Some(dev), &f, DropReason::VxlanHeader);
         };
-        let (flags, vni) = (*flags, u32::from_be_bytes([0, vni[0], vni[1], vni[2]]));
-        if flags & VXLAN_HF_VNI == 0 || p.len() < UDP_VXLAN + ETH_HLEN {
+        let vni = u32::from_be_bytes([0, head[4], head[5], head[6]]);
+        if head[..4] != [VXLAN_HF_VNI, 0, 0, 0] || head[7] != 0 || p.len() < UDP_VXLAN + ETH_HLEN {
             return self.drop(Some(dev), &f, DropReason::VxlanHeader);
         }
         let target = self.ns.devices().find(|d| {
@@ -142,12 +143,21 @@ impl<O: Observer> Walker<'_, O> {
                 |_| format!("VNI {vni}"),
             );
         };
-        let outer_src = h.src;
+        let (outer_src, outer_tos) = (h.src, h.tos);
         f.pull(f.len() - f.l3().len() + h.header_len + UDP_VXLAN, ETH_HLEN);
         if f.src_mac() == t.1 {
             return self.drop(Some(t.0), &f, DropReason::VxlanOwnMac);
         }
         self.vxlan_learn(t.0, f.src_mac(), outer_src);
+        if !ecn_decap(outer_tos, &mut f) {
+            return self.drop_with(
+                Some(t.0),
+                &f,
+                DropReason::VxlanHeader,
+                Origin::Kernel,
+                |_| "congestion mark outside, none possible inside".into(),
+            );
+        }
         self.step(Some(dev), &f, |ns| Step::Decap {
             kind: "vxlan",
             dev: ns.dev_name(t.0).into(),
@@ -255,7 +265,16 @@ impl<O: Observer> Walker<'_, O> {
         let ttl = if t.ttl == 0 { inner.ttl } else { t.ttl };
         let id = self.ns.next_ip_id();
         let df = inner.df || t.pmtudisc;
-        let mut head = build::ip_packet(src, remote, proto::IPIP, ttl, inner.tos & 3, id, df, &[]);
+        let mut head = build::ip_packet(
+            src,
+            remote,
+            proto::IPIP,
+            ttl,
+            ecn_encap(inner.tos),
+            id,
+            df,
+            &[],
+        );
         set_length(&mut head, inner.total_len);
         f.strip_link();
         f.push(&head, 0);
@@ -314,6 +333,32 @@ impl<O: Observer> Walker<'_, O> {
             frame: f,
         });
     }
+}
+
+/// The ECN bits of an outer header (kernel: `INET_ECN_encapsulate`): CE becomes ECT(0).
+fn ecn_encap(inner_tos: u8) -> u8 {
+    match inner_tos & 3 {
+        3 => 2,
+        e => e,
+    }
+}
+
+/// Carries a congestion mark inside (RFC 6040; kernel: `IP_ECN_decapsulate`); false when the packet dies of it.
+fn ecn_decap(outer_tos: u8, f: &mut Frame) -> bool {
+    if outer_tos & 3 != 3 {
+        return true;
+    }
+    let Ok(inner) = IpHeader::parse_lax(f.l3()) else {
+        return true;
+    };
+    if f.ethertype() == crate::wire::ETH_P_ARP {
+        return true;
+    }
+    if inner.tos & 3 == 0 {
+        return false;
+    }
+    ip::set_tos(f.l3_mut(), inner.tos | 3);
+    true
 }
 
 /// Writes the length of a packet whose header alone was built.

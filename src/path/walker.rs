@@ -7,7 +7,7 @@ use crate::base::{DevId, FrameId, Instant, Origin, Rng, limits};
 use crate::net::{Device, DeviceKind, NetNs, PortAt, SocketId};
 use crate::path::observer::{Direction, Observer, Place, Step};
 use crate::path::reason::{Disposition, DropReason, IcmpSent};
-use crate::wire::{ETH_HLEN, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, Frame, IpHeader, Tuple};
+use crate::wire::{ETH_HLEN, ETH_P_8021Q, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, Frame, IpHeader, Tuple};
 use std::net::IpAddr;
 
 /// Why the kernel refused to send what a socket gave it.
@@ -91,6 +91,24 @@ impl Shared {
         f.root = f.id;
         f.parent = None;
     }
+}
+
+/// Takes priority tags (VLAN 0) off; false when a tag of another VLAN is left (kernel: `skb_vlan_untag`,
+/// `vlan_do_receive`).
+fn untag(f: &mut Frame) -> bool {
+    while let ETH_P_8021Q | 0x88a8 = f.ethertype() {
+        let d = f.data();
+        let (dst, src) = (f.dst_mac(), f.src_mac());
+        match d.get(ETH_HLEN..ETH_HLEN + 4) {
+            Some([hi, lo, t0, t1]) if u16::from_be_bytes([*hi, *lo]) & 0x0fff == 0 => {
+                let inner = u16::from_be_bytes([*t0, *t1]);
+                f.pull(4, ETH_HLEN);
+                f.set_ethernet(dst, src, inner);
+            }
+            _ => return false,
+        }
+    }
+    true
 }
 
 /// One walk.
@@ -244,6 +262,16 @@ impl<'w, O: Observer> Walker<'w, O> {
         if !self.enter(dev, &f) {
             return;
         }
+        if !layer3 && !untag(&mut f) {
+            self.depth -= 1;
+            return self.drop_with(
+                Some(dev),
+                &f,
+                DropReason::UnhandledProtocol,
+                Origin::Kernel,
+                |_| "an 802.1Q tag and no VLAN device".into(),
+            );
+        }
         f.classify(mac);
         self.count_rx(dev, f.len());
         self.tap(dev, Direction::In, &f);
@@ -296,6 +324,16 @@ impl<'w, O: Observer> Walker<'w, O> {
                 Some(dev),
                 &f,
                 DropReason::DeviceDown,
+                d.origin.clone(),
+                |_| String::new(),
+            );
+        }
+        if !d.carrier && d.peer.is_some() {
+            // The queue of a device without carrier is a no-op (kernel: dev_deactivate): nothing is seen.
+            return self.drop_with(
+                Some(dev),
+                &f,
+                DropReason::NoCarrier,
                 d.origin.clone(),
                 |_| String::new(),
             );

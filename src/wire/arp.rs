@@ -32,8 +32,11 @@ impl Arp {
     /// Reads the message behind the link header; `None` for anything but Ethernet/IPv4 requests and replies.
     pub fn parse(b: &[u8]) -> Option<Arp> {
         let p = ArpPacket::new_checked(b).ok()?;
-        if p.hardware_type() != ArpHardware::Ethernet
-            || p.protocol_type() != EthernetProtocol::Ipv4
+        // Ethernet, or IEEE 802 (6), which `arp_process` accepts on Ethernet too.
+        if !matches!(
+            p.hardware_type(),
+            ArpHardware::Ethernet | ArpHardware::Unknown(6)
+        ) || p.protocol_type() != EthernetProtocol::Ipv4
             || (p.hardware_len(), p.protocol_len()) != (6, 4)
         {
             return None;

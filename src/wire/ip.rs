@@ -219,7 +219,8 @@ impl IpHeader {
     /// Whether the packet is an ICMP error (RFC 1122 section 3.2.2; ICMPv6 types below 128).
     pub fn is_icmp_error(&self, packet: &[u8]) -> bool {
         match (self.proto, self.icmp(packet)) {
-            (proto::ICMP, Some((t, _))) => matches!(t, 3 | 4 | 5 | 11 | 12),
+            // Types beyond the kernel's table count as errors: none is sent about them (`__icmp_send`).
+            (proto::ICMP, Some((t, _))) => matches!(t, 3 | 4 | 5 | 11 | 12) || t > 18,
             (proto::ICMPV6, Some((t, _))) => t < 128,
             _ => false,
         }
@@ -237,6 +238,21 @@ pub fn decrease_ttl(packet: &mut [u8]) {
             packet[10..12].copy_from_slice(&c.to_be_bytes());
         }
         Some(6) if packet.len() >= 40 => packet[7] = packet[7].wrapping_sub(1),
+        _ => {}
+    }
+}
+
+/// Sets TOS or traffic class, IPv4 checksum kept right.
+pub fn set_tos(packet: &mut [u8], tos: u8) {
+    match packet.first().map(|b| b >> 4) {
+        Some(4) if packet.len() >= 20 => {
+            packet[1] = tos;
+            fill_v4_checksum(packet);
+        }
+        Some(6) if packet.len() >= 40 => {
+            packet[0] = 0x60 | (tos >> 4);
+            packet[1] = (packet[1] & 0x0f) | (tos << 4);
+        }
         _ => {}
     }
 }
