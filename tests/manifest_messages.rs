@@ -313,3 +313,92 @@ fn addresses_and_cross_references() {
         ),
     ]));
 }
+
+#[test]
+fn our_own_kinds() {
+    let document = |kind: &str, spec: &str| {
+        format!("apiVersion: podpath.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: x}}\n{spec}")
+    };
+    insta::assert_snapshot!(said_of(&[
+        (
+            "a Cluster without a CNI",
+            &document("Cluster", "spec: {}\n")
+        ),
+        (
+            "a misspelt plugin",
+            &document("Cluster", "spec: {cni: {plugin: flanel}}\n")
+        ),
+        (
+            "a backend of another plugin",
+            &document("Cluster", "spec: {cni: {plugin: flannel, backend: bgp}}\n")
+        ),
+        (
+            "wrong values",
+            &document(
+                "Cluster",
+                "spec:\n  cni: {plugin: calico, vni: 3, ipPools: [{cidr: 10.0.0.0, blockSize: 26}]}\n  \
+                 podCIDRs: [10.244.0.0/16, 10.245.0.0/16]\n  nodeCIDRMaskSize: 300\n  underlay:\n    latency: 200\n    \
+                 mtu: 9000.5\n    lossPercent: 120\n    blocked: [{protocol: vxlan, from: rack}]\n  \
+                 externalHosts: [{name: a, addresses: [x], routes: [10.0.0.0/8], listen: [80/http]}]\n",
+            )
+        ),
+        (
+            "contradictions",
+            &document(
+                "Cluster",
+                "spec:\n  cni: {plugin: bridge, vxlan: {vni: 99999999}, ipPools: [{cidr: 10.0.0.5/8, blockSize: 4}]}\n  \
+                 podCIDRs: [10.244.0.0/28]\n  node: {mtu: 20}\n  underlay:\n    lossPercent: 120\n    \
+                 blocked: [{port: 4789}]\n    segments: [{name: a, cidr: 10.0.0.0/24, gateway: 10.0.1.1, nodes: [n1]}]\n",
+            )
+        ),
+        (
+            "a Probe without ends",
+            &document("Probe", "spec: {protocol: icmp}\n")
+        ),
+        (
+            "a Probe",
+            &document(
+                "Probe",
+                "spec:\n  from: demo/web:1\n  to: 10.0.0.1:80\n  port: 81\n  family: ipv6\n  timeout: 3sec\n  expect:\n    \
+                 outcome: time-out\n    hop: {nod: n1}\n",
+            )
+        ),
+        (
+            "a Probe of icmp",
+            &document(
+                "Probe",
+                "spec: {from: host/h, to: web:80, protocol: icmp, ttl: 0}\n"
+            )
+        ),
+        (
+            "a Probe without a port",
+            &document(
+                "Probe",
+                "spec: {from: 10.0.0.2, to: 10.0.0.1, expect: {delay: {atLeast: 2s, atMost: 1s}}}\n"
+            )
+        ),
+        (
+            "a Fault without effect",
+            &document("Fault", "spec: {at: 3s, until: 1s, node: n1, pod: web}\n")
+        ),
+        (
+            "a Fault without a place",
+            &document("Fault", "spec: {commands: [ip link set cni0 down]}\n")
+        ),
+        (
+            "names that nobody has",
+            &format!(
+                "apiVersion: v1\nkind: Node\nmetadata: {{name: node-1}}\n---\n{}---\n{}---\n{}",
+                document(
+                    "Cluster",
+                    "spec: {cni: {plugin: ptp}, nodes: {node-2: {}}, underlay: {blocked: [{to: host/h}]}}\n"
+                ),
+                document(
+                    "Probe",
+                    "spec: {from: demo/web, to: node/nod-1, protocol: icmp}\n"
+                ),
+                document("Fault", "spec: {underlay: {mtu: 1400}, link: node_1}\n"),
+            )
+        ),
+    ]));
+}

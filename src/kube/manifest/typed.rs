@@ -39,11 +39,11 @@ pub fn typed<'de, T: Deserialize<'de>>(
             Ok(value) => break Some(value),
             Err(Error(mismatch)) => {
                 let at = mismatch.at.unwrap_or(id);
-                if is_consequence(tree, &pass.refused, at, &mismatch) {
-                    break None;
+                let again = at == id || pass.refused.contains(&at);
+                if !is_consequence(tree, &pass.refused, at, &mismatch) {
+                    errors.push(finding(tree, at, &mismatch));
                 }
-                errors.push(finding(tree, at, &mismatch));
-                if at == id || pass.refused.contains(&at) || errors.len() >= FIELD_ERRORS_MAX {
+                if again || pass.refused.len() >= FIELD_ERRORS_MAX {
                     break None;
                 }
                 pass.refused.push(at);

@@ -157,7 +157,15 @@ struct Parsed<T>(T);
 
 impl<'de, T: FromStr<Err: Display>> Deserialize<'de> for Parsed<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let read = |text: &str| text.parse().map_err(|e: T::Err| e.to_string());
+        let read = |text: &str| {
+            text.parse().map_err(|e: T::Err| match e.to_string() {
+                said if said.starts_with("expected") => said,
+                // The standard library's and ipnetwork's addresses do not say what they wanted.
+                _ => format!(
+                    "expected an address such as 192.0.2.10 or 192.0.2.10/24, found \"{text}\""
+                ),
+            })
+        };
         text(from, "a string", read).map(Parsed)
     }
 }

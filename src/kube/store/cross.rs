@@ -19,7 +19,6 @@ const SYSTEM_NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "k
 
 pub(super) fn check(store: &Store, findings: &mut Vec<Finding>) {
     one_cluster(store, findings);
-    missing(store, findings);
     let nodes: BTreeMap<&str, NodeView> = store
         .nodes
         .iter()
@@ -104,7 +103,7 @@ fn has_own_ipam(store: &Store) -> bool {
 }
 
 /// Nodes and namespaces that pods name but nobody defines.
-fn missing(store: &Store, findings: &mut Vec<Finding>) {
+pub(super) fn missing(store: &Store, findings: &mut Vec<Finding>) {
     let mut nodes: BTreeMap<&str, (Span, &Name, usize)> = BTreeMap::new();
     let mut namespaces: BTreeMap<&str, (Span, &Name, usize)> = BTreeMap::new();
     for (name, pod) in &store.pods {

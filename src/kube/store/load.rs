@@ -14,7 +14,7 @@ use super::check::Check;
 use super::kinds::{KINDS, Kind, misnamed};
 use super::name::Name;
 use super::source::Source;
-use super::{Object, RawObject, Store, Table, cross};
+use super::{Object, RawObject, Store, Table, cross, refer};
 
 /// Lists inside lists: kubectl makes none, one level is generous.
 const LIST_DEPTH_MAX: u32 = 4;
@@ -52,6 +52,11 @@ pub(super) fn load(inputs: &[Input]) -> (Store, Vec<Finding>) {
     }
     store.index();
     count_unknown(&store, &mut findings);
+    // An object that could not be read would be missed as well: say only what is known.
+    if !findings.iter().any(Finding::is_error) {
+        refer::check(&store, &mut findings);
+        cross::missing(&store, &mut findings);
+    }
     cross::check(&store, &mut findings);
     (store, findings)
 }

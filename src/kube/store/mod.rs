@@ -9,6 +9,7 @@ mod cross;
 mod kinds;
 mod load;
 mod name;
+mod refer;
 mod source;
 
 use core::ops::Deref;
