@@ -1,8 +1,9 @@
 //! On which ports a pod listens: its containers' ports, or what an annotation says instead.
 //!
-//! Kubernetes' `ports` are informative only; `podpath.dev/listen: "8080/tcp,5353/udp"` replaces them where they
-//! are missing or wrong, and `podpath.dev/listen-address` narrows the address (`127.0.0.1` is a common mistake
-//! worth showing). Init containers are over when packets flow, unless they are sidecars.
+//! Kubernetes' `ports` are informative only; `podpath.dev/listen: "8080/tcp,5353/udp"` replaces them
+//! where they are missing or wrong, and `podpath.dev/listen-address` narrows the address (`127.0.0.1`
+//! is a common mistake worth showing). Init containers are over when packets flow, unless they are
+//! sidecars.
 
 use core::fmt;
 use core::str::FromStr;
@@ -117,8 +118,8 @@ impl Listen {
 /// A field that could not be read: its path, what was expected, what to do.
 pub type Problem = (&'static str, String, String);
 
-/// What `pod` listens on, and what is wrong with its annotations. Wrong container ports are left out: the
-/// store's validation has reported them.
+/// What `pod` listens on, and what is wrong with its annotations. Wrong container ports are left out:
+/// the store's validation has reported them.
 pub fn of_pod(pod: &Pod) -> (Listen, Vec<Problem>) {
     let mut problems = Vec::new();
     let annotation = |key: &str| {
@@ -211,9 +212,11 @@ mod tests {
 
     fn listen(annotations: &str) -> (Listen, Vec<Problem>) {
         let text = format!(
-            "metadata: {{annotations: {{{annotations}}}}}\nspec:\n  containers:\n  - name: a\n    ports:\n    \
+            "metadata: {{annotations: {{{annotations}}}}}\nspec:\n  containers:\n  - name: a\n    \
+             ports:\n    \
              - {{containerPort: 80, name: http, hostPort: 8080, hostIP: 10.0.0.1}}\n    \
-             - {{containerPort: 53, protocol: UDP}}\n    - {{containerPort: 80}}\n    - {{containerPort: 0}}\n"
+             - {{containerPort: 53, protocol: UDP}}\n    \
+             - {{containerPort: 80}}\n    - {{containerPort: 0}}\n"
         );
         let (pod, findings) = parse::<Pod>(&Input::new("f", text));
         assert_eq!(findings, []);

@@ -1,8 +1,9 @@
 //! Builds a tree from the events of a reader (YAML or JSON).
 //!
-//! Here live the rules that both share: nesting and alias caps, keys become strings, a duplicate key is an error,
-//! `<<` merges. A loop of references cannot be built, and an alias bomb is refused before it can expand.
-//! Invariant: [`Builder::finish`] returns whole documents only; one that was cut off is dropped.
+//! Here live the rules that both share: nesting and alias caps, keys become strings, a duplicate key is
+//! an error, `<<` merges. A loop of references cannot be built, and an alias bomb is refused before it
+//! can expand. Invariant: [`Builder::finish`] returns whole documents only; one that was cut off is
+//! dropped.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,7 +71,8 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    pub fn new(file: &Arc<str>, text: &'a str, base: Base) -> Self {
+    /// `expanded` is what earlier pieces of the same input have used up of the alias cap.
+    pub fn new(file: &Arc<str>, text: &'a str, base: Base, expanded: u64) -> Self {
         let (nodes, items, entries, roots) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let tree = Tree {
             file: file.clone(),
@@ -88,7 +90,7 @@ impl<'a> Builder<'a> {
             open,
             scratch,
             anchors,
-            expanded: 0,
+            expanded,
             findings,
         }
     }
@@ -331,7 +333,8 @@ impl<'a> Builder<'a> {
         Ok(Value::Map(start as u32..self.tree.entries.len() as u32))
     }
 
-    /// kubectl refuses a key that is set twice (`yaml: key "x" already set in map`); so do we, naming both.
+    /// kubectl refuses a key that is set twice (`yaml: key "x" already set in map`); so do we, naming
+    /// both.
     fn refuse_duplicates(&mut self, start: usize) {
         const LINEAR_MAX: usize = 12;
         let entries = self.tree.entries.get(start..).unwrap_or_default();
@@ -365,7 +368,8 @@ impl<'a> Builder<'a> {
         self.findings.extend(findings);
     }
 
-    /// YAML 1.1 merge keys (yaml.org/type/merge.html): `<<: *base` adds the base's fields that are not set here.
+    /// YAML 1.1 merge keys (yaml.org/type/merge.html): `<<: *base` adds the base's fields that are not
+    /// set here.
     fn merge(&mut self, start: usize) -> Result<(), Stop> {
         let own = self.tree.entries.get(start..).unwrap_or_default();
         let is_merge =
@@ -378,39 +382,29 @@ impl<'a> Builder<'a> {
             Value::Seq(_) => self.tree.items(merged.value).to_vec(),
             _ => vec![merged.value],
         };
-        for base in bases {
-            if !matches!(self.tree.value(base), Value::Map(_)) {
-                let node = self.tree.node(merged.key);
-                let at = Place {
-                    offset: node.start,
-                    line: node.line,
-                    column: node.column,
-                };
-                let found = self.tree.describe(base);
-                return Err(self.stop(
-                    at,
-                    format!("expected an object to merge with `<<`, found {found}"),
-                    "",
-                ));
-            }
-            let added: Vec<Entry> = {
-                let set: BTreeSet<&str> = self
-                    .tree
-                    .entries
-                    .iter()
-                    .skip(start)
-                    .filter_map(|e| self.tree.str(e.key))
-                    .collect();
-                let new = |e: &&Entry| !self.tree.str(e.key).is_some_and(|key| set.contains(key));
-                self.tree
-                    .entries(base)
-                    .iter()
-                    .filter(new)
-                    .copied()
-                    .collect()
+        if let Some(base) = bases
+            .iter()
+            .find(|id| !matches!(self.tree.value(**id), Value::Map(_)))
+        {
+            let node = self.tree.node(merged.key);
+            let at = Place {
+                offset: node.start,
+                line: node.line,
+                column: node.column,
             };
-            self.tree.entries.extend(added);
+            let message = format!(
+                "expected an object to merge with `<<`, found {}",
+                self.tree.describe(*base)
+            );
+            return Err(self.stop(at, message, ""));
         }
+        let own = self.tree.entries.get(start..).unwrap_or_default();
+        let mut set: BTreeSet<&str> = own.iter().filter_map(|e| self.tree.str(e.key)).collect();
+        let all = bases.iter().flat_map(|base| self.tree.entries(*base));
+        // An earlier base wins over a later one, the object itself over both.
+        let new = |e: &&Entry| self.tree.str(e.key).is_some_and(|key| set.insert(key));
+        let added: Vec<Entry> = all.filter(new).copied().collect();
+        self.tree.entries.extend(added);
         Ok(())
     }
 
@@ -419,6 +413,7 @@ impl<'a> Builder<'a> {
         Documents {
             tree: self.tree,
             findings: self.findings,
+            expanded: self.expanded,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! A serde deserializer over a tree's node, as strict as the API server's JSON decoder.
 //!
-//! k8s-openapi's types announce their field names in `deserialize_struct`; that list finds unknown fields, so
-//! they become warnings with a place and a suggestion, and serde_ignored is not needed.
-//! Go's rules hold: a null field of a struct is an absent one, `80.0` is the integer 80, nothing else is coerced
-//! (`encoding/json`; apimachinery `pkg/util/json`). Recursion is bounded by `DOCUMENT_DEPTH_MAX`.
+//! k8s-openapi's types announce their field names in `deserialize_struct`; that list finds unknown
+//! fields, so they become warnings with a place and a suggestion, and serde_ignored is not needed. Go's
+//! rules hold: a null field of a struct is an absent one, `80.0` is the integer 80, nothing else is
+//! coerced (`encoding/json`; apimachinery `pkg/util/json`). Recursion is bounded by
+//! `DOCUMENT_DEPTH_MAX`.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{
@@ -17,8 +19,8 @@ use super::path::{Path, Segment};
 use super::tree::{Entry, NodeId, Tree, Value};
 use crate::base::Finding;
 
-/// Fields that are read over: `metadata.managedFields` is bookkeeping of server-side apply, often larger than
-/// the object, and kubectl hides it too.
+/// Fields that are read over: `metadata.managedFields` is bookkeeping of server-side apply, often
+/// larger than the object, and kubectl hides it too.
 const SKIPPED: &[(&str, &str)] = &[("ObjectMeta", "managedFields")];
 
 /// What one pass over an object shares.
@@ -27,8 +29,8 @@ pub(super) struct Pass<'de> {
     pub tree: &'de Tree<'de>,
     /// Nodes that an earlier pass refused; they count as absent.
     pub refused: Vec<NodeId>,
-    /// Unknown fields.
-    pub warnings: RefCell<Vec<Finding>>,
+    /// Unknown fields by their key's node, so that one behind several aliases is told once.
+    pub warnings: RefCell<BTreeMap<NodeId, Finding>>,
 }
 
 /// The deserializer of one node.
@@ -37,7 +39,8 @@ pub(super) struct De<'c, 'de> {
     pub pass: &'c Pass<'de>,
     pub id: NodeId,
     pub path: Option<&'c Path<'c>>,
-    /// Set inside `Quantity`, which takes numbers for strings (apimachinery `resource.Quantity.UnmarshalJSON`).
+    /// Set inside `Quantity`, which takes numbers for strings (apimachinery
+    /// `resource.Quantity.UnmarshalJSON`).
     pub quantity: bool,
 }
 
@@ -115,7 +118,11 @@ impl<'c, 'de> De<'c, 'de> {
             format!("unknown field `{path}`"),
             help,
         );
-        self.pass.warnings.borrow_mut().push(finding);
+        self.pass
+            .warnings
+            .borrow_mut()
+            .entry(entry.key)
+            .or_insert(finding);
     }
 }
 

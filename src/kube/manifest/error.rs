@@ -1,6 +1,7 @@
 //! Why a node did not fit its type, with the node.
 //!
-//! serde builds errors without knowing places; the innermost deserializer call that sees one adds node and path.
+//! serde builds errors without knowing places; the innermost deserializer call that sees one adds node
+//! and path.
 
 use core::fmt::{self, Display};
 

@@ -1,7 +1,7 @@
 //! One text to read: its name and its characters, decoded from bytes where they come from outside.
 //!
-//! Does not open files. Invariant: the text has no byte order mark at its start and is shorter than 4 GiB, so a
-//! `u32` holds every offset.
+//! Does not open files. Invariant: the text has no byte order mark at its start and is shorter than 4
+//! GiB, so a `u32` holds every offset.
 
 use std::sync::Arc;
 
@@ -30,8 +30,8 @@ impl Input {
         }
     }
 
-    /// An input from bytes: UTF-8, or UTF-16 when it starts with a byte order mark (the encodings YAML 1.2
-    /// section 5.2 requires, less UTF-32).
+    /// An input from bytes: UTF-8, or UTF-16 when it starts with a byte order mark (the encodings YAML
+    /// 1.2 section 5.2 requires, less UTF-32).
     ///
     /// # Errors
     /// A finding with the line and column of the first byte that is not text, or that the input is too long.

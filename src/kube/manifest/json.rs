@@ -1,7 +1,7 @@
 //! JSON text to a tree: what `kubectl get -o json` prints, and streams of several values.
 //!
-//! A reader of its own because YAML parsers refuse legal JSON (tabs, long keys) and give poor messages for a
-//! file that was cut off. RFC 8259; numbers keep their text. Iterative: nesting costs no stack.
+//! A reader of its own because YAML parsers refuse legal JSON (tabs, long keys) and give poor messages
+//! for a file that was cut off. RFC 8259; numbers keep their text. Iterative: nesting costs no stack.
 
 use std::borrow::Cow;
 
@@ -27,12 +27,13 @@ pub(super) fn is_certain(text: &str) -> bool {
 /// Reads all values of `text`, one after another. After a syntax error the findings hold it.
 pub(super) fn read<'a>(text: &'a str, builder: Builder<'a>) -> Documents<'a> {
     let open = Vec::new();
+    let column = builder.base.column.saturating_add(1);
     let mut reader = Reader {
         text,
         at: 0,
         line: 1,
         marked: 0,
-        column: 1,
+        column,
         open,
         builder,
     };

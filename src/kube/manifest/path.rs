@@ -1,7 +1,7 @@
 //! Paths of fields as kubectl's jsonpath writes them: `spec.containers[0].name`.
 //!
-//! Keys with dots or slashes are quoted: `metadata.annotations["podpath.dev/listen"]`.
-//! A path under construction is a chain of stack frames, so that walking without errors allocates nothing.
+//! Keys with dots or slashes are quoted: `metadata.annotations["podpath.dev/listen"]`. A path under
+//! construction is a chain of stack frames, so that walking without errors allocates nothing.
 
 use core::fmt;
 

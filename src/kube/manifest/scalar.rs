@@ -1,8 +1,9 @@
 //! What an unquoted YAML scalar means: go-yaml v2's rules, because they are kubectl's.
 //!
-//! kubectl turns YAML into JSON with sigs.k8s.io/yaml, whose decoder is go-yaml v2 (`goyaml.v2/resolve.go`):
-//! YAML 1.1 booleans (`y`, `yes`, `on` and their opposites), a leading 0 is octal, `0x`, `0o`, `0b` and `_` are
-//! understood, base 60 is not, and a date stays a string (`decode.go`, timestamps into an interface).
+//! kubectl turns YAML into JSON with sigs.k8s.io/yaml, whose decoder is go-yaml v2
+//! (`goyaml.v2/resolve.go`): YAML 1.1 booleans (`y`, `yes`, `on` and their opposites), a leading 0 is
+//! octal, `0x`, `0o`, `0b` and `_` are understood, base 60 is not, and a date stays a string
+//! (`decode.go`, timestamps into an interface).
 
 use std::borrow::Cow;
 

@@ -1,8 +1,8 @@
 //! Where one document ends and the next begins: at lines that start with `---`.
 //!
-//! Splitting before parsing keeps a bad document from taking the rest of the file with it. YAML forbids such
-//! lines inside any scalar (YAML 1.2 `c-forbidden`), so this never cuts one in two.
-//! Invariant: the chunks' texts are slices of the input, in order.
+//! Splitting before parsing keeps a bad document from taking the rest of the file with it. YAML forbids
+//! such lines inside any scalar (YAML 1.2 `c-forbidden`), so this never cuts one in two. Invariant: the
+//! chunks' texts are slices of the input, in order.
 
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ pub(super) struct Base {
     pub offset: u32,
     /// Lines before it.
     pub line: u32,
+    /// Characters before it on its first line.
+    pub column: u32,
 }
 
 /// A piece of text that is parsed by itself.
@@ -82,6 +84,7 @@ pub(super) fn split(text: &str) -> impl Iterator<Item = Chunk<'_>> {
         let base = Base {
             offset: chunk.base.offset.saturating_add(skipped),
             line: chunk.base.line.saturating_add(lines),
+            column: 0,
         };
         next = Some(Chunk {
             text: rest_text,
@@ -95,7 +98,8 @@ pub(super) fn split(text: &str) -> impl Iterator<Item = Chunk<'_>> {
     })
 }
 
-/// The next separating line: bytes before it, its own length with its line break, and lines up to its end.
+/// The next separating line: bytes before it, its own length with its line break, and lines up to its
+/// end.
 fn find_separator(text: &str) -> Option<(usize, usize, u32)> {
     let mut before = 0;
     let mut lines = 0_u32;

@@ -1,7 +1,8 @@
 //! "Did you mean": the closest of the known names.
 //!
-//! Distance is optimal string alignment (insert, delete, replace, swap two neighbours), letters' case counting
-//! a little, so that `nodename` finds `nodeName` before anything else. Ties go to the first name listed.
+//! Distance is optimal string alignment (insert, delete, replace, swap two neighbours), letters' case
+//! counting a little, so that `nodename` finds `nodeName` before anything else. Ties go to the first
+//! name listed.
 
 /// The known name that `written` was probably meant to be, if one is close enough.
 pub fn closest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {

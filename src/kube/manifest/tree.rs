@@ -1,8 +1,9 @@
 //! A parsed document: nodes in one arena, each with its place.
 //!
-//! Flat on purpose: building, dropping and walking never recurse, aliases share the node that they name, and
-//! 20 MB of Pods cost one allocation per table. Strings borrow from the input where no escape forces a copy.
-//! Invariant: the graph has no cycle and no path longer than `DOCUMENT_DEPTH_MAX` (the builder sees to both).
+//! Flat on purpose: building, dropping and walking never recurse, aliases share the node that they
+//! name, and 20 MB of Pods cost one allocation per table. Strings borrow from the input where no escape
+//! forces a copy. Invariant: the graph has no cycle and no path longer than `DOCUMENT_DEPTH_MAX` (the
+//! builder sees to both).
 
 use core::ops::Range;
 use std::borrow::Cow;
@@ -141,8 +142,8 @@ impl<'a> Tree<'a> {
         self.entry(id, key).map(|e| e.value)
     }
 
-    /// The node at a path such as `spec.podCIDRs[0]` or `metadata.annotations["a.b/c"]`, or the deepest node
-    /// on the way to it that exists.
+    /// The node at a path such as `spec.podCIDRs[0]` or `metadata.annotations["a.b/c"]`, or the deepest
+    /// node on the way to it that exists.
     pub fn lookup(&self, root: NodeId, path: &str) -> NodeId {
         self.try_lookup(root, path)
             .unwrap_or_else(|deepest| deepest)

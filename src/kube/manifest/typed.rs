@@ -1,7 +1,7 @@
 //! From a node to a typed value, reporting every wrong field and not only the first.
 //!
-//! serde stops at the first error, so an object with errors is read again with the refused field left out, up to
-//! `FIELD_ERRORS_MAX` times. Objects without errors are read once.
+//! serde stops at the first error, so an object with errors is read again with the refused field left
+//! out, up to `FIELD_ERRORS_MAX` times. Objects without errors are read once.
 
 use std::cell::RefCell;
 
@@ -16,8 +16,8 @@ use super::error::{Error, Mismatch};
 use super::tree::{NodeId, Tree, Value};
 use super::{Input, documents};
 
-/// Reads a node as a `T`. Wrong fields are errors and left out of the result where `T` can do without them;
-/// unknown fields are warnings.
+/// Reads a node as a `T`. Wrong fields are errors and left out of the result where `T` can do without
+/// them; unknown fields are warnings.
 pub fn typed<'de, T: Deserialize<'de>>(
     tree: &'de Tree<'de>,
     id: NodeId,
@@ -50,7 +50,11 @@ pub fn typed<'de, T: Deserialize<'de>>(
             }
         }
     };
-    let mut findings = pass.warnings.into_inner();
+    if errors.len() >= FIELD_ERRORS_MAX {
+        let message = format!("{FIELD_ERRORS_MAX} wrong fields in one object; more are not shown");
+        errors.push(Finding::error(tree.span(id), message, ""));
+    }
+    let mut findings: Vec<Finding> = pass.warnings.into_inner().into_values().collect();
     findings.append(&mut errors);
     findings.sort_by_key(|finding| (finding.span.line, finding.span.column));
     (value, findings)

@@ -1,8 +1,8 @@
 //! YAML text to a tree, through granit-parser's events (the parser under serde-saphyr).
 //!
-//! The events are used directly because serde-saphyr's `Spanned` gives a value's place but not its key's, and
-//! typing a document straight from text cannot tell unknown fields apart.
-//! A syntax error gets the operator's likely mistake as help: tabs, Helm templates, unclosed quotes.
+//! The events are used directly because serde-saphyr's `Spanned` gives a value's place but not its
+//! key's, and typing a document straight from text cannot tell unknown fields apart. A syntax error
+//! gets the operator's likely mistake as help: tabs, Helm templates, unclosed quotes.
 
 use std::borrow::Cow;
 
@@ -127,15 +127,19 @@ impl<'a> Reader<'a> {
 }
 
 fn place(builder: &Builder<'_>, marker: &Marker) -> Place {
+    let before = if marker.line() == 1 {
+        builder.base.column
+    } else {
+        0
+    };
+    let column = u32::try_from(marker.col())
+        .unwrap_or(u32::MAX)
+        .saturating_add(1);
+    let line = u32::try_from(marker.line()).unwrap_or(u32::MAX);
     Place {
         offset: offset(builder, marker),
-        line: builder
-            .base
-            .line
-            .saturating_add(u32::try_from(marker.line()).unwrap_or(u32::MAX)),
-        column: u32::try_from(marker.col())
-            .unwrap_or(u32::MAX)
-            .saturating_add(1),
+        line: builder.base.line.saturating_add(line),
+        column: column.saturating_add(before),
     }
 }
 

@@ -6,7 +6,8 @@ use core::time::Duration;
 
 use serde::Deserialize;
 
-use super::cluster::{Blocked, check_mtu, check_percent};
+use super::cluster::Blocked;
+use super::cluster_check::{check_mtu, check_percent};
 use super::{Fault, units};
 use crate::kube::store::Check;
 

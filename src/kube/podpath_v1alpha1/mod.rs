@@ -1,10 +1,12 @@
 //! podpath's own kinds: what Kubernetes has no object for.
 //!
-//! `Cluster` (CNI, CIDRs, underlay), `Probe` (what is tried and what should happen), `Fault` (what is broken and
-//! when). docs/manifests.md describes every field; a test loads its example. Unknown fields are warnings, wrong
-//! values errors, through the same reader as every other kind. Plain data: nothing here acts.
+//! `Cluster` (CNI, CIDRs, underlay), `Probe` (what is tried and what should happen), `Fault` (what is
+//! broken and when). docs/manifests.md describes every field; a test loads its example. Unknown fields
+//! are warnings, wrong values errors, through the same reader as every other kind. Plain data: nothing
+//! here acts.
 
 mod cluster;
+mod cluster_check;
 mod fault;
 mod probe;
 mod target;

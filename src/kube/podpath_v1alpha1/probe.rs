@@ -1,7 +1,7 @@
 //! `kind: Probe`: who tries to reach whom, how, and what should happen.
 //!
-//! Outcomes and dispositions are the closed lists of the walker and of a Linux client; a probe names them as
-//! they are printed.
+//! Outcomes and dispositions are the closed lists of the walker and of a Linux client; a probe names
+//! them as they are printed.
 
 use core::time::Duration;
 

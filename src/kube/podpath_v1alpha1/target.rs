@@ -1,7 +1,7 @@
 //! Ends of a probe and places on the underlay, written as one string.
 //!
-//! `ns/pod`, `node/NAME`, `host/NAME`, an address, each with `:port` if wanted (`[fd00::1]:80`). `node/` and `host/`
-//! come before a namespace of that name.
+//! `ns/pod`, `node/NAME`, `host/NAME`, an address, each with `:port` if wanted (`[fd00::1]:80`).
+//! `node/` and `host/` come before a namespace of that name.
 
 use core::fmt;
 use core::str::FromStr;
@@ -88,7 +88,8 @@ impl FromStr for Target {
             !part.is_empty() && part.chars().all(inside)
         };
         let (first, name) = peer.split_once('/').unwrap_or(("default", peer));
-        // Without a slash it is a pod of the namespace `default`; digits and dots alone are a broken address.
+        // Without a slash it is a pod of the namespace `default`; digits and dots alone are a broken
+        // address.
         let broken_address =
             !peer.contains('/') && !peer.contains(|c: char| c.is_ascii_alphabetic());
         if !valid(first) || !valid(name) || broken_address {

@@ -1,6 +1,7 @@
 //! Quantities in fields: durations with units, CIDRs with prefixes, percentages, scalars that are text.
 //!
-//! Durations are Go's (`time.ParseDuration`), as everywhere in Kubernetes, but exact and never negative.
+//! Durations are Go's (`time.ParseDuration`), as everywhere in Kubernetes, but exact and never
+//! negative.
 
 use core::fmt::{self, Display};
 use core::marker::PhantomData;

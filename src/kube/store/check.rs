@@ -1,6 +1,7 @@
 //! What the API server's validation would refuse in one object, as far as packets care.
 //!
-//! kubernetes `pkg/apis/core/validation/validation.go` (ValidateNode, ValidatePodSpec's ports, ValidatePodIPs).
+//! kubernetes `pkg/apis/core/validation/validation.go` (ValidateNode, ValidatePodSpec's ports,
+//! ValidatePodIPs).
 
 use core::fmt::Display;
 use core::str::FromStr;
@@ -243,7 +244,7 @@ fn ports(containers: &[Container], path: &str, check: &mut Check<'_>) {
                 .filter(|name| !name.is_empty() && !is_port_name(name))
             {
                 let message = format!(
-                    "expected at most 15 of a-z, 0-9 and `-` with one letter at least, found the string \"{name}\""
+                    "expected at most 15 of a-z, 0-9 and `-`, one letter at least, found \"{name}\""
                 );
                 check.error(&at("name"), message, "");
             }

@@ -1,7 +1,8 @@
-//! What objects say about each other, and status about spec: warnings, because a running cluster may be mid-change.
+//! What objects say about each other, and status about spec: warnings, because a running cluster may be
+//! mid-change.
 //!
-//! Missing counterparts are reported once per name, not once per pod. Objects of a kind that was not loaded at
-//! all are not missed: `kubectl get pods -A` alone is a fair input.
+//! Missing counterparts are reported once per name, not once per pod. Objects of a kind that was not
+//! loaded at all are not missed: `kubectl get pods -A` alone is a fair input.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -52,6 +52,7 @@ pub(super) fn load(inputs: &[Input]) -> (Store, Vec<Finding>) {
     }
     store.index();
     count_unknown(&store, &mut findings);
+    fold_repeated(&mut findings);
     // An object that could not be read would be missed as well: say only what is known.
     if !findings.iter().any(Finding::is_error) {
         refer::check(&store, &mut findings);
@@ -59,6 +60,31 @@ pub(super) fn load(inputs: &[Input]) -> (Store, Vec<Finding>) {
     }
     cross::check(&store, &mut findings);
     (store, findings)
+}
+
+/// A field that this API version does not know stands in each of ten thousand Pods: say it once, with a count.
+fn fold_repeated(findings: &mut Vec<Finding>) {
+    let mut first: BTreeMap<String, (usize, u32)> = BTreeMap::new();
+    let mut kept: Vec<Finding> = Vec::new();
+    for finding in findings.drain(..) {
+        if finding.severity == Severity::Warning {
+            if let Some((_, repeated)) = first.get_mut(&finding.message) {
+                *repeated += 1;
+                continue;
+            }
+            first.insert(finding.message.clone(), (kept.len(), 0));
+        }
+        kept.push(finding);
+    }
+    for (index, repeated) in first.into_values().filter(|(_, repeated)| *repeated > 0) {
+        if let Some(finding) = kept.get_mut(index) {
+            let places = if repeated == 1 { "place" } else { "places" };
+            finding
+                .message
+                .push_str(&format!(", here and in {repeated} other {places}"));
+        }
+    }
+    *findings = kept;
 }
 
 /// One note for every kind that is kept but not used.
@@ -126,7 +152,7 @@ impl Loader<'_> {
             .into_iter()
             .any(|field| said(field) || near(field))
         {
-            let message = "expected a Kubernetes object with apiVersion and kind, found an object without them";
+            let message = "expected a Kubernetes object with apiVersion and kind, found neither";
             self.error(tree.span(id), message, "is this a manifest?");
             return;
         }

@@ -1,8 +1,9 @@
 //! The store: every object of the input, typed, named and indexed.
 //!
-//! Kinds that podpath acts on are typed; all others are kept as text with their place and counted. Every object
-//! remembers where it stands ([`Source`]). Tables are ordered by name, so the order of files never shows.
-//! Does not act on objects: controllers read it. Invariant: an index names only objects that are in a table.
+//! Kinds that podpath acts on are typed; all others are kept as text with their place and counted.
+//! Every object remembers where it stands ([`Source`]). Tables are ordered by name, so the order of
+//! files never shows. Does not act on objects: controllers read it. Invariant: an index names only
+//! objects that are in a table.
 
 mod check;
 mod cross;
@@ -32,7 +33,8 @@ pub use source::Source;
 /// One object: its name, its typed body and its place. Derefs to the body.
 #[derive(Clone, Debug)]
 pub struct Object<T> {
-    /// Its namespace and name. Namespaced objects without a namespace are in `default`, as with kubectl.
+    /// Its namespace and name. Namespaced objects without a namespace are in `default`, as with
+    /// kubectl.
     pub name: Name,
     /// The object. Boxed: tables of ten thousand Pods move only pointers.
     pub body: Box<T>,
@@ -90,8 +92,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Reads all inputs. Objects with errors are in the store as far as they could be understood, so that one
-    /// mistake is reported once; a command stops when any finding is an error.
+    /// Reads all inputs. Objects with errors are in the store as far as they could be understood, so
+    /// that one mistake is reported once; a command stops when any finding is an error.
     pub fn load(inputs: &[Input]) -> (Store, Vec<Finding>) {
         load::load(inputs)
     }
@@ -156,8 +158,8 @@ impl Store {
     }
 }
 
-/// The addresses of a pod's status: `podIPs`, and `podIP` where an old API server wrote only that. Without
-/// repetition, in the order of the status.
+/// The addresses of a pod's status: `podIPs`, and `podIP` where an old API server wrote only that.
+/// Without repetition, in the order of the status.
 pub fn pod_ips(pod: &Pod) -> Vec<IpAddr> {
     let Some(status) = &pod.status else {
         return Vec::new();

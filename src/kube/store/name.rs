@@ -1,7 +1,7 @@
 //! Names of objects and what the API server allows in them.
 //!
-//! Rules: apimachinery `pkg/util/validation/validation.go` (IsDNS1123Label, IsDNS1123Subdomain, IsValidPortName),
-//! after RFC 1123 section 2.1.
+//! Rules: apimachinery `pkg/util/validation/validation.go` (IsDNS1123Label, IsDNS1123Subdomain,
+//! IsValidPortName), after RFC 1123 section 2.1.
 
 use core::fmt;
 
@@ -69,7 +69,8 @@ impl NameRule {
     }
 }
 
-/// Whether a container port's name is one (IANA_SVC_NAME: at most 15 of `a-z0-9-`, one letter at least).
+/// Whether a container port's name is one (IANA_SVC_NAME: at most 15 of `a-z0-9-`, one letter at
+/// least).
 pub(crate) fn is_port_name(name: &str) -> bool {
     NameRule::Label.check(name).is_ok()
         && name.len() <= 15

@@ -1,6 +1,7 @@
 //! Whether Cluster, Probe and Fault name nodes, pods and hosts that exist.
 //!
-//! Errors, unlike those between Kubernetes' own objects: a probe from a pod that nobody defines cannot be run.
+//! Errors, unlike those between Kubernetes' own objects: a probe from a pod that nobody defines cannot
+//! be run.
 
 use std::collections::BTreeSet;
 

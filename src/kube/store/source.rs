@@ -1,8 +1,9 @@
 //! Where an object stands, and from there the place of any of its fields.
 //!
-//! Trees are dropped after typing. The few fields that traces point at are remembered (12 bytes each, listed per
-//! kind in `kinds.rs`); any other field's place is found by parsing the object's own text again, which costs
-//! tens of microseconds and no memory. Invariant: `text` is a slice of the input, never a copy.
+//! Trees are dropped after typing. The few fields that traces point at are remembered (12 bytes each,
+//! listed per kind in `kinds.rs`); any other field's place is found by parsing the object's own text
+//! again, which costs tens of microseconds and no memory. Invariant: `text` is a slice of the input,
+//! never a copy.
 
 use core::fmt;
 use std::sync::Arc;
@@ -80,8 +81,8 @@ impl Source {
         origin(self.span())
     }
 
-    /// The place of a field such as `spec.podCIDRs[0]` or `data["net-conf.json"]`; of the nearest enclosing one
-    /// if it is not written.
+    /// The place of a field such as `spec.podCIDRs[0]` or `data["net-conf.json"]`; of the nearest
+    /// enclosing one if it is not written.
     pub fn origin_of(&self, path: &str) -> Origin {
         origin(self.span_of(path))
     }
@@ -107,14 +108,18 @@ impl Source {
 
     /// Parses the object's text again. Aliases may point out of it; then the whole file is read.
     fn with_tree<R>(&self, read: impl Fn(&Tree<'_>, NodeId) -> R) -> Option<R> {
-        // The first line's own indentation makes a block inside a list a document by itself.
-        let mut text = " ".repeat(self.column.saturating_sub(1) as usize);
-        text.push_str(self.text());
+        let (text, column) = if self.text().starts_with('{') {
+            (Arc::from(self.text()), self.column)
+        } else {
+            // The first line's own indentation makes a block inside a list a document by itself.
+            let indent = " ".repeat(self.column.saturating_sub(1) as usize);
+            (Arc::from(indent + self.text()), 1)
+        };
         let alone = Input {
             name: self.input.name.clone(),
-            text: Arc::from(text),
+            text,
         };
-        let Documents { tree, findings } = manifest::document_from_line(&alone, self.line);
+        let Documents { tree, findings, .. } = manifest::document_at(&alone, self.line, column);
         if let (Some(root), false) = (tree.roots().first(), findings.iter().any(Finding::is_error))
         {
             return Some(read(&tree, *root));
