@@ -14,6 +14,32 @@ impl Cluster {
     pub(crate) fn check(&self, check: &mut Check<'_>) {
         let spec = &self.spec;
         spec.cni.check(check);
+        self.check_cidrs(check);
+        let overrides = spec
+            .nodes
+            .iter()
+            .filter_map(|(name, node)| Some((format!("spec.nodes[\"{name}\"].mtu"), node.mtu?)));
+        let mtus = [
+            ("spec.node.mtu".to_owned(), spec.node.mtu),
+            ("spec.underlay.mtu".to_owned(), spec.underlay.mtu),
+        ];
+        for (path, mtu) in mtus.into_iter().chain(overrides) {
+            check_mtu(&path, mtu, check);
+        }
+        spec.underlay.check(check);
+        for (index, host) in spec.external_hosts.iter().enumerate() {
+            if host.addresses.is_empty() {
+                check.error(
+                    &format!("spec.externalHosts[{index}].addresses"),
+                    "expected one address at least",
+                    "",
+                );
+            }
+        }
+    }
+
+    fn check_cidrs(&self, check: &mut Check<'_>) {
+        let spec = &self.spec;
         for (field, cidrs) in [
             ("podCIDRs", &spec.pod_cidrs),
             ("serviceCIDRs", &spec.service_cidrs),
@@ -45,27 +71,6 @@ impl Cluster {
             if size < cidr.prefix() || size > longest {
                 let message = format!("a node's /{size} does not fit into {cidr}");
                 check.error(&format!("spec.{field}"), message, "");
-            }
-        }
-        let overrides = spec
-            .nodes
-            .iter()
-            .filter_map(|(name, node)| Some((format!("spec.nodes[\"{name}\"].mtu"), node.mtu?)));
-        let mtus = [
-            ("spec.node.mtu".to_owned(), spec.node.mtu),
-            ("spec.underlay.mtu".to_owned(), spec.underlay.mtu),
-        ];
-        for (path, mtu) in mtus.into_iter().chain(overrides) {
-            check_mtu(&path, mtu, check);
-        }
-        spec.underlay.check(check);
-        for (index, host) in spec.external_hosts.iter().enumerate() {
-            if host.addresses.is_empty() {
-                check.error(
-                    &format!("spec.externalHosts[{index}].addresses"),
-                    "expected one address at least",
-                    "",
-                );
             }
         }
     }

@@ -184,28 +184,7 @@ impl Probe {
                 "write it without `:port`",
             );
         }
-        match (spec.protocol, spec.port()) {
-            (ProbeProtocol::Icmp, Some(_)) => {
-                let path = if spec.port.is_some() {
-                    "spec.port"
-                } else {
-                    "spec.to"
-                };
-                check.error(
-                    path,
-                    "icmp has no ports",
-                    "remove the port, or set protocol tcp or udp",
-                );
-            }
-            (ProbeProtocol::Tcp | ProbeProtocol::Udp, None) => {
-                check.error(
-                    "spec.to",
-                    "tcp and udp need a port",
-                    "add `port:`, or set protocol icmp",
-                );
-            }
-            _ => {}
-        }
+        self.check_port(check);
         if let (Peer::Ip(ip), Some(family)) = (&spec.to.peer, spec.family)
             && ip.is_ipv4() != (family == Family::Ipv4)
         {
@@ -230,8 +209,41 @@ impl Probe {
                 check.error(path, "expected one at least, found 0", "");
             }
         }
-        let Some(expect) = &spec.expect else { return };
-        if expect.rcode.is_some() && expect.outcome != Some(Outcome::DnsError) {
+        if let Some(expect) = &spec.expect {
+            expect.check(check);
+        }
+    }
+
+    fn check_port(&self, check: &mut Check<'_>) {
+        let spec = &self.spec;
+        match (spec.protocol, spec.port()) {
+            (ProbeProtocol::Icmp, Some(_)) => {
+                let path = if spec.port.is_some() {
+                    "spec.port"
+                } else {
+                    "spec.to"
+                };
+                check.error(
+                    path,
+                    "icmp has no ports",
+                    "remove the port, or set protocol tcp or udp",
+                );
+            }
+            (ProbeProtocol::Tcp | ProbeProtocol::Udp, None) => {
+                check.error(
+                    "spec.to",
+                    "tcp and udp need a port",
+                    "add `port:`, or set protocol icmp",
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Expect {
+    fn check(&self, check: &mut Check<'_>) {
+        if self.rcode.is_some() && self.outcome != Some(Outcome::DnsError) {
             check.error(
                 "spec.expect.rcode",
                 "only the outcome dns-error has one",
@@ -241,7 +253,7 @@ impl Probe {
         if let Some(Delay {
             at_least: Some(least),
             at_most: Some(most),
-        }) = &expect.delay
+        }) = &self.delay
             && least > most
         {
             check.error(
@@ -254,7 +266,7 @@ impl Probe {
             node: Some(_),
             pod: Some(_),
             ..
-        }) = &expect.hop
+        }) = &self.hop
         {
             check.error(
                 "spec.expect.hop",
