@@ -43,3 +43,8 @@ pub const CAPTURE_INTERFACES_MAX: usize = 1 << 16;
 pub const REPLAY_PACKETS_MAX: u64 = u64::MAX;
 /// Virtual time one probe may take before it is called a timeout, if it sets none itself.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Values that the aliases of one input may stand for beyond those written
+/// (go-yaml v2 refuses by ratio, `decode.go` allowedAliasRatio; a plain cap is easier to explain).
+pub const ALIAS_NODES_MAX: u64 = 1_000_000;
+/// Wrong fields that are reported for one object before the rest of it is given up.
+pub const FIELD_ERRORS_MAX: usize = 32;
