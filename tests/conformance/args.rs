@@ -1,4 +1,4 @@
-//! The runner's command line: `[--pinned|--all] [--list] [--kind K]... [-v] [NAME]...`.
+//! The runner's command line: `[--pinned|--all|--pin] [--list] [--kind K]... [-v] [NAME]...`.
 //!
 //! A NAME is a substring of `kind/name` or a glob with `*` and `?` over the whole of it (or of the name alone).
 //! Options of the standard test harness that `cargo test` users pass are accepted and ignored.
@@ -10,6 +10,8 @@ use super::recordings::Kind;
 pub struct Args {
     /// Every recording and not only the pinned ones.
     pub all: bool,
+    /// Write the names that pass to passing.txt, beside those that are there and still pass.
+    pub pin: bool,
     /// Print names only.
     pub list: bool,
     /// Differing layers and traces, too.
@@ -29,6 +31,7 @@ impl Args {
             match a.as_str() {
                 "--all" => out.all = true,
                 "--pinned" => out.all = false,
+                "--pin" => (out.all, out.pin) = (true, true),
                 "--list" => out.list = true,
                 "-v" | "--verbose" => out.verbose = true,
                 "--kind" => out.kinds.push(kind(args.next().as_deref())?),
@@ -39,7 +42,7 @@ impl Args {
                     Some(k) => out.kinds.push(kind(Some(k))?),
                     None if a.starts_with('-') => {
                         return Err(format!(
-                            "unknown option {a}; known: --all --pinned --list --kind K -v NAME..."
+                            "unknown option {a}; known: --all --pinned --pin --list --kind K -v NAME..."
                         ));
                     }
                     None => out.names.push(a),

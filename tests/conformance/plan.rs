@@ -8,6 +8,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::ping::{self, Ping};
 use super::scenario::{Dir, Exec, Recorded, Scenario, Step, Trace};
 use super::topo::{Port, Topo};
 use podpath::base::Span;
@@ -40,6 +41,16 @@ pub struct Change {
     pub command: Command,
 }
 
+/// A packet that a process on an emulated node sends.
+pub struct Send {
+    /// When.
+    pub t_ns: u64,
+    /// In which namespace.
+    pub ns: String,
+    /// What.
+    pub ping: Ping,
+}
+
 /// A whole recording, ready to be played.
 #[derive(Default)]
 pub struct Plan {
@@ -49,6 +60,8 @@ pub struct Plan {
     pub expected: Vec<Recorded>,
     /// Changes, by time.
     pub changes: Vec<Change>,
+    /// Packets of the nodes' own processes.
+    pub sends: Vec<Send>,
     /// What podpath does not have.
     pub lacks: Vec<String>,
     /// Remarks.
@@ -71,7 +84,7 @@ pub fn make(
     rule_sets(topo, rules, &mut plan);
     let s = topo.scenario;
     for step in &s.setup {
-        changes(topo, step, None, true, &mut plan);
+        changes(topo, step, None, true, frames, &mut plan);
     }
     let times = step_times(topo.scenario, trace, frames);
     let settle = s
@@ -95,7 +108,7 @@ pub fn make(
         .unwrap_or(0)
         + SLACK_NS;
     for (step, t) in s.steps.iter().zip(times) {
-        changes(topo, step, t, false, &mut plan);
+        changes(topo, step, t, false, frames, &mut plan);
     }
     plan.changes.sort_by_key(|c| c.t_ns);
     for k in s
@@ -181,7 +194,14 @@ fn rule_sets(topo: &Topo<'_>, text: &dyn Fn(&Value) -> Option<String>, plan: &mu
 }
 
 /// The configuration changes of one step, and what of it cannot be played.
-fn changes(topo: &Topo<'_>, step: &Step, t: Option<u64>, setup: bool, plan: &mut Plan) {
+fn changes(
+    topo: &Topo<'_>,
+    step: &Step,
+    t: Option<u64>,
+    setup: bool,
+    frames: &[Recorded],
+    plan: &mut Plan,
+) {
     let push = |plan: &mut Plan, ns: &str, command| match (setup, t) {
         (true, _) => plan.changes.push(Change {
             t_ns: None,
@@ -231,6 +251,7 @@ fn changes(topo: &Topo<'_>, step: &Step, t: Option<u64>, setup: bool, plan: &mut
             match command(e, line, setup) {
                 Does::Change(c) => push(plan, &e.ns, *c),
                 Does::Nothing => {}
+                Does::Ping(p) => send(e, p, t, frames, plan),
                 Does::Note(n) => plan.notes.push(n),
                 Does::Http(l) => {
                     plan.node_http = true;
@@ -242,6 +263,35 @@ fn changes(topo: &Topo<'_>, step: &Step, t: Option<u64>, setup: bool, plan: &mut
     }
 }
 
+/// A request of a node: when it was recorded; one that never left, at its step's time.
+fn send(e: &Exec, p: Ping, t: Option<u64>, frames: &[Recorded], plan: &mut Plan) {
+    let after = plan
+        .sends
+        .iter()
+        .filter(|s| s.ns == e.ns)
+        .map(|s| s.t_ns + 1)
+        .max();
+    let after = after
+        .max(t.map(|t| t.saturating_sub(SLACK_NS)))
+        .unwrap_or(0);
+    let seen = ping::find(frames, &e.ns, p.dst, after);
+    match seen.map(|f| f.t_ns).or(t) {
+        Some(t_ns) => {
+            let ping = seen.map(|f| p.clone().as_recorded(f)).unwrap_or(p);
+            plan.sends.push(Send {
+                t_ns,
+                ns: e.ns.clone(),
+                ping,
+            });
+        }
+        None => plan.lacks.push(format!(
+            "the time of a process in {} is not known: {}",
+            e.ns,
+            e.line()
+        )),
+    }
+}
+
 /// A value of a JSON scenario as `sysctl` takes it.
 pub fn plain(v: &Value) -> String {
     v.as_str().map_or_else(|| v.to_string(), str::to_owned)
@@ -250,6 +300,7 @@ pub fn plain(v: &Value) -> String {
 /// What a command on an emulated node amounts to.
 enum Does {
     Change(Box<Command>),
+    Ping(Ping),
     Nothing,
     Note(String),
     Http(String),
@@ -276,6 +327,17 @@ fn command(e: &Exec, line: &str, setup: bool) -> Does {
         _ if setup && first == "ping" => {
             Does::Note(format!("{}: {line}: what it warmed is inferred", e.ns))
         }
+        "ping" => match ping::parse(line) {
+            Ok(p) if p.mark == 0 => Does::Ping(p),
+            Ok(_) => Does::Lack(format!(
+                "needs a process that marks its packets: {line} in {}",
+                e.ns
+            )),
+            Err(err) => Does::Lack(format!(
+                "needs a process on the node: {line} in {}: {err}",
+                e.ns
+            )),
+        },
         "curl" => Does::Http(format!("needs a process on the node: {line} in {}", e.ns)),
         _ if line.contains("ppsrv.py http") => {
             Does::Http(format!("needs a process on the node: {line} in {}", e.ns))

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use super::build::{self, Line};
 use super::compare::Emulated;
-use super::plan::{Change, Input, Plan};
+use super::plan::{Change, Input, Plan, Send};
 use super::scenario::{Dir, End};
 use super::seed::Seeds;
 use super::topo::{Port, Topo};
@@ -19,7 +19,7 @@ use podpath::import::ipcmd::{Command, apply, derived_mac, parse};
 use podpath::net::{DeviceKind, LinkSpec, NudState, PortAt};
 use podpath::path::{Direction, Tee, TraceBuilder};
 use podpath::sim::{Captures, World};
-use podpath::wire::{Frame, MacAddr};
+use podpath::wire::{Frame, MacAddr, build as build_packet, proto};
 
 /// Virtual time of the first recorded frame: late enough that nothing of the bring-up is still going on.
 const BEGIN: Instant = Instant::from_secs(1000);
@@ -39,6 +39,13 @@ pub struct Played {
     pub notes: Vec<String>,
     /// The way of each input's descendants, when asked for.
     pub stories: BTreeMap<FrameId, Vec<String>>,
+}
+
+/// Something that happens at a moment of the plan.
+enum Act<'p> {
+    Change(&'p Change),
+    Input(&'p Input),
+    Send(&'p Send),
 }
 
 struct Player<'t, 's> {
@@ -203,26 +210,49 @@ impl Player<'_, '_> {
     }
 
     fn run(&mut self, plan: &Plan, end: u64, tell: bool) {
-        let (mut changes, mut inputs) = (
-            plan.changes.iter().filter(|c| c.t_ns.is_some()).peekable(),
-            plan.inputs.iter().peekable(),
+        let mut acts: Vec<(u64, Act<'_>)> = Vec::new();
+        acts.extend(
+            plan.changes
+                .iter()
+                .filter_map(|c| Some((c.t_ns?, Act::Change(c)))),
         );
-        loop {
-            let (c, i) = (
-                changes.peek().and_then(|c| c.t_ns),
-                inputs.peek().map(|i| i.t_ns),
-            );
-            let Some(t) = c.into_iter().chain(i).min() else {
-                break;
-            };
+        acts.extend(plan.inputs.iter().map(|i| (i.t_ns, Act::Input(i))));
+        acts.extend(plan.sends.iter().map(|s| (s.t_ns, Act::Send(s))));
+        // Stable: of one moment, changes first, then what endpoints sent, in the recording's order.
+        acts.sort_by_key(|(t, _)| *t);
+        for (t, act) in acts {
             self.until(t, tell);
-            if c == Some(t) {
-                changes.next().into_iter().for_each(|c| self.change(c));
-            } else if let Some(input) = inputs.next() {
-                self.input(input);
+            match act {
+                Act::Change(c) => self.change(c),
+                Act::Input(i) => self.input(i),
+                Act::Send(s) => self.send(s),
             }
         }
         self.until(end, tell);
+    }
+
+    /// A process on a node: podpath picks the route and with it the source address. Without a route nothing leaves.
+    fn send(&mut self, s: &Send) {
+        let Some(id) = self.ns.get(&s.ns).copied() else {
+            return;
+        };
+        let (dst, p) = (s.ping.dst, &s.ping);
+        let Some(ns) = self.world.ns(id) else { return };
+        let found = ns.route_output(None, dst, None, p.mark, 0);
+        let Some(src) = found.ok().and_then(|f| ns.source_for(&f, dst)) else {
+            return;
+        };
+        let default = u8::try_from(ns.sysctl().ip_default_ttl).unwrap_or(64);
+        let (typ, protocol) = if dst.is_ipv6() {
+            (128, proto::ICMPV6)
+        } else {
+            (8, proto::ICMP)
+        };
+        let message = build_packet::icmp_message(src, dst, typ, 0, p.id_seq, &p.payload);
+        let ttl = p.ttl.unwrap_or(default);
+        let packet = build_packet::ip_packet(src, dst, protocol, ttl, 0, 1, p.df, &message);
+        let (root, _) = self.world.send(id, &packet, None, &mut self.obs);
+        self.out.inputs.push((s.t_ns, root));
     }
 
     fn until(&mut self, t_ns: u64, tell: bool) {
@@ -289,9 +319,20 @@ impl Player<'_, '_> {
                 dir,
                 t_ns: u64::try_from(c.time.since(BEGIN).as_nanos()).unwrap_or(u64::MAX),
                 l3: ns.dev(c.dev).is_some_and(podpath::net::Device::is_layer3),
-                data: c.data.to_vec(),
+                data: as_captured(&c.data),
             });
             self.out.roots.push(c.root);
         }
+    }
+}
+
+/// The frame as the recorder's packet socket showed it: without its outer VLAN tag, which the kernel moves from the
+/// frame to the buffer's metadata before anybody captures it (`skb_vlan_untag`). So tags are not compared.
+fn as_captured(data: &[u8]) -> Vec<u8> {
+    match (data.get(12..14), data.get(16..)) {
+        (Some([0x81, 0x00] | [0x88, 0xa8]), Some(rest)) => {
+            [data.get(..12).unwrap_or(&[]), rest].concat()
+        }
+        _ => data.to_vec(),
     }
 }

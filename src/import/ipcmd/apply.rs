@@ -158,14 +158,15 @@ fn link_add(
             under,
             learning,
             ttl,
+            udp_csum,
         } => DeviceKind::Vxlan(Box::new(Vxlan {
             vni: *vni,
             port: *port,
             local: *local,
             lower: under.as_deref().map(|u| e.find(u)).transpose()?,
             learning: *learning,
-            ttl: Some(*ttl),
-            udp_csum: matches!(local, Some(IpAddr::V6(_))),
+            ttl: *ttl,
+            udp_csum: *udp_csum || matches!(local, Some(IpAddr::V6(_))),
             fdb: BTreeMap::new(),
         })),
         NewLink::Ipip {

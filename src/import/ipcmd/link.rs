@@ -93,7 +93,7 @@ fn change(w: &mut Words<'_>, word: &str) -> Result<LinkChange, Finding> {
 fn bridge_options(w: &mut Words<'_>, out: &mut Vec<LinkChange>) -> Result<(), Finding> {
     while let Some(word) = w.peek() {
         w.skip();
-        out.push(match word {
+        let change = match word {
             "ageing_time" => {
                 LinkChange::Ageing(Duration::from_millis(u64::from(w.number("1/100 s")?) * 10))
             }
@@ -104,14 +104,18 @@ fn bridge_options(w: &mut Words<'_>, out: &mut Vec<LinkChange>) -> Result<(), Fi
                 )
             }
             "vlan_filtering" => LinkChange::VlanFiltering(w.on_off()?),
-            // Off is what podpath models: no spanning tree, no snooping; forward_delay means nothing without STP.
+            // Off is what podpath is: no spanning tree, no snooping, and so no forward delay either.
             "stp_state" | "mcast_snooping" | "mcast_querier" => match w.on_off()? {
-                false => LinkChange::Ignored(word.to_owned(), "0".to_owned()),
+                false => continue,
                 true => return Err(w.bad("1", "0 (podpath has no spanning tree and no snooping)")),
             },
-            "forward_delay" => LinkChange::Ignored(word.to_owned(), w.next("a delay")?.to_owned()),
-            other => change(w, other)?,
-        });
+            "forward_delay" => {
+                w.number("a delay in 1/100 s")?;
+                continue;
+            }
+            other => self::change(w, other)?,
+        };
+        out.push(change);
     }
     Ok(())
 }
@@ -188,8 +192,8 @@ fn veth(w: &mut Words<'_>) -> Result<NewLink, Finding> {
 
 fn vxlan(w: &mut Words<'_>) -> Result<NewLink, Finding> {
     // Linux's default port is the one from before IANA's 4789 (drivers/net/vxlan: vxlan_port).
-    let (mut vni, mut port, mut local, mut under, mut learning, mut ttl) =
-        (None, 8472, None, None, true, 0);
+    let (mut vni, mut port, mut local, mut under) = (None, 8472, None, None);
+    let (mut learning, mut ttl, mut udp_csum) = (true, Some(0), true);
     while let Some(word) = w.peek() {
         w.skip();
         match word {
@@ -199,8 +203,16 @@ fn vxlan(w: &mut Words<'_>) -> Result<NewLink, Finding> {
             "dev" => under = Some(w.next("a device")?.to_owned()),
             "learning" => learning = true,
             "nolearning" => learning = false,
-            "ttl" => ttl = w.value("a TTL")?,
-            other => return Err(w.bad(other, "id, local, dev, dstport, ttl or [no]learning")),
+            "ttl" if w.take("inherit") => ttl = None,
+            "ttl" => ttl = Some(w.value("a TTL")?),
+            "udpcsum" => udp_csum = true,
+            "noudpcsum" => udp_csum = false,
+            other => {
+                return Err(w.bad(
+                    other,
+                    "id, local, dev, dstport, ttl, [no]learning or [no]udpcsum",
+                ));
+            }
         }
     }
     let vni = vni.ok_or_else(|| w.bad("", "id VNI"))?;
@@ -211,6 +223,7 @@ fn vxlan(w: &mut Words<'_>) -> Result<NewLink, Finding> {
         under,
         learning,
         ttl,
+        udp_csum,
     })
 }
 

@@ -203,8 +203,10 @@ pub enum NewLink {
         under: Option<String>,
         /// `learning` or `nolearning`
         learning: bool,
-        /// `ttl`
-        ttl: u8,
+        /// `ttl`, 0 for the route's default; `None` for `inherit`.
+        ttl: Option<u8>,
+        /// `udpcsum` (the default) or `noudpcsum`: checksum in the outer header over IPv4.
+        udp_csum: bool,
     },
     /// `type ipip`
     Ipip {
