@@ -19,6 +19,8 @@ mod decode;
 mod norm;
 #[path = "conformance/pcapng.rs"]
 mod pcapng;
+#[path = "conformance/ping.rs"]
+mod ping;
 #[path = "conformance/recordings.rs"]
 mod recordings;
 #[path = "conformance/scenario.rs"]
@@ -288,4 +290,38 @@ fn caches_are_read_from_what_the_kernel_did_not_ask() {
         ..packet.clone()
     };
     assert!(seed::infer(&t, &[asked, packet]).neigh.is_empty());
+}
+
+#[test]
+fn a_ping_is_read_from_its_command_line_and_its_record() {
+    let p = ping::parse("ping -c1 -W1 -n -s 4 -p 41 -m 5 10.70.0.1").expect("understood");
+    assert_eq!(
+        (p.dst.to_string().as_str(), p.mark, p.df, p.ttl),
+        ("10.70.0.1", 5, true, None)
+    );
+    assert_eq!(p.payload, b"AAAA");
+    assert_eq!(
+        ping::parse("ping -6 -c1 -t1 -M dont fd00::1").map(|p| (p.ttl, p.df)),
+        Ok((Some(1), false))
+    );
+    for refused in [
+        "ping 10.0.0.1",
+        "ping -c2 10.0.0.1",
+        "ping -c1 -f 10.0.0.1",
+        "ping -c1 somewhere",
+        "ping -c1",
+    ] {
+        assert!(ping::parse(refused).is_err(), "{refused}");
+    }
+    let out = scenario::Recorded {
+        dir: scenario::Dir::Out,
+        ..recorded(&[("n.e", 64, 7)]).remove(0)
+    };
+    let p = ping::parse("ping -c1 10.0.0.2").expect("understood");
+    let seen = ping::find(std::slice::from_ref(&out), "n", p.dst, 0).expect("the request");
+    assert_eq!(p.as_recorded(seen).id_seq, 7 << 16 | 1);
+    assert!(
+        ping::find(&[out], "m", "10.0.0.2".parse().expect("an address"), 0).is_none(),
+        "another namespace"
+    );
 }

@@ -58,7 +58,12 @@ fn ip6(b: &[u8], at: usize) -> String {
     let a = cut(b, at, at + 16)
         .iter()
         .fold(0u128, |a, x| a << 8 | u128::from(*x));
-    Ipv6Addr::from(a).to_string()
+    let a = Ipv6Addr::from(a);
+    // Python before 3.13, which made the recordings, writes mapped addresses without dots.
+    match a.to_ipv4_mapped() {
+        Some(_) => format!("::ffff:{:x}:{:x}", a.segments()[6], a.segments()[7]),
+        None => a.to_string(),
+    }
 }
 
 /// The Internet checksum (RFC 1071) over several pieces; an odd piece is padded only at the very end.
