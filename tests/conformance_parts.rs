@@ -114,10 +114,11 @@ fn one_line_form_equals_the_recordings() {
     for r in all.all().iter().filter(|r| r.kind == Kind::Captures) {
         let trace = scenario::load_trace(r).unwrap_or_else(|e| panic!("{}: {e}", r.label()));
         scenario::load_scenario(r).unwrap_or_else(|e| panic!("{}: {e}", r.label()));
-        for f in scenario::load_frames(r, &trace).unwrap_or_else(|e| panic!("{}: {e}", r.label())) {
+        let frames = scenario::load_frames(r, &trace).unwrap_or_else(|e| panic!("{}: {e}", r.label()));
+        for (f, listed) in frames.iter().zip(&trace.frames) {
             assert_eq!(
                 summary(&decode(&f.data, 0, f.l3)),
-                f.sum,
+                listed.sum,
                 "{} {}",
                 r.label(),
                 f.interface
@@ -183,7 +184,6 @@ fn recorded(list: &[(&str, u8, u16)]) -> Vec<scenario::Recorded> {
         l3: false,
         t_ns: i as u64 * 1000,
         data: echo(*ttl, *id),
-        sum: String::new(),
     };
     list.iter().enumerate().map(one).collect()
 }
@@ -319,7 +319,7 @@ fn a_ping_is_read_from_its_command_line_and_its_record() {
     };
     let p = ping::parse("ping -c1 10.0.0.2").expect("understood");
     let seen = ping::find(std::slice::from_ref(&out), "n", p.dst, 0).expect("the request");
-    assert_eq!(p.as_recorded(seen).id_seq, 7 << 16 | 1);
+    assert_eq!(p.with_recorded(seen).id_seq, 7 << 16 | 1);
     assert!(
         ping::find(&[out], "m", "10.0.0.2".parse().expect("an address"), 0).is_none(),
         "another namespace"

@@ -114,7 +114,7 @@ pub fn echo(f: &Recorded) -> Option<(IpAddr, &[u8])> {
 
 impl Ping {
     /// The same with what the recorded request had in it.
-    pub fn as_recorded(mut self, f: &Recorded) -> Self {
+    pub fn with_recorded(mut self, f: &Recorded) -> Self {
         if let Some((_, m)) = echo(f) {
             self.id_seq = m
                 .get(4..8)

@@ -246,6 +246,9 @@ fn changes(
         plan.lacks
             .push(format!("needs netfilter: rules loaded in {ns} by a step"));
     }
+    for k in step.rest.keys().filter(|k| !matches!(k.as_str(), "wait_port" | "sleep_ms" | "note")) {
+        plan.lacks.push(format!("a step says {k}, which is not understood"));
+    }
     if let Some(e) = step.exec.as_ref().filter(|e| topo.emulated(&e.ns)) {
         for line in split_script(&e.line()) {
             match command(e, line, setup) {
@@ -277,7 +280,7 @@ fn send(e: &Exec, p: Ping, t: Option<u64>, frames: &[Recorded], plan: &mut Plan)
     let seen = ping::find(frames, &e.ns, p.dst, after);
     match seen.map(|f| f.t_ns).or(t) {
         Some(t_ns) => {
-            let ping = seen.map(|f| p.clone().as_recorded(f)).unwrap_or(p);
+            let ping = seen.map(|f| p.clone().with_recorded(f)).unwrap_or(p);
             plan.sends.push(Send {
                 t_ns,
                 ns: e.ns.clone(),
