@@ -14,7 +14,7 @@ use super::plan::{Change, Input, Plan, Send};
 use super::scenario::{Dir, End};
 use super::seed::Seeds;
 use super::topo::{Port, Topo};
-use podpath::base::{FrameId, Instant, NsId, Origin, Span};
+use podpath::base::{DevId, FrameId, Instant, NsId, Origin, Span};
 use podpath::import::ipcmd::{Command, apply, derived_mac, parse};
 use podpath::net::{DeviceKind, LinkSpec, NudState, PortAt};
 use podpath::path::{Direction, Tee, TraceBuilder};
@@ -52,6 +52,9 @@ struct Player<'t, 's> {
     topo: &'t Topo<'s>,
     world: World,
     ns: BTreeMap<String, NsId>,
+    /// Interfaces whose frames are compared: name, and whether without link header. Kept here because a step may
+    /// delete a device.
+    watched: BTreeMap<(NsId, DevId), (String, bool)>,
     obs: Tee<Captures, TraceBuilder>,
     out: Played,
 }
@@ -68,6 +71,7 @@ pub fn play(topo: &Topo<'_>, plan: &Plan, seeds: &Seeds, end: u64, tell: bool) -
         topo,
         world,
         ns,
+        watched: BTreeMap::new(),
         obs: Tee(Captures::at([]), TraceBuilder::default()),
         out: Played::default(),
     };
@@ -79,7 +83,8 @@ pub fn play(topo: &Topo<'_>, plan: &Plan, seeds: &Seeds, end: u64, tell: bool) -
     p.seed(seeds);
     let at = p.world.now().max(Instant::from_secs(990));
     p.world.run_until(at, &mut p.obs.0);
-    p.obs = Tee(Captures::at(p.watched()), TraceBuilder::default());
+    p.watched = p.watch();
+    p.obs = Tee(Captures::at(p.watched.keys().copied()), TraceBuilder::default());
     p.run(plan, end, tell);
     p.collect(end);
     p.out
@@ -196,17 +201,16 @@ impl Player<'_, '_> {
     }
 
     /// The interfaces whose frames are compared.
-    fn watched(&self) -> Vec<(NsId, podpath::base::DevId)> {
+    fn watch(&self) -> BTreeMap<(NsId, DevId), (String, bool)> {
         let topo = self.topo;
         let joined = |p: &Port| topo.peers.get(p).is_some_and(|q| topo.emulated(&q.0));
-        let wanted = topo
-            .ends
-            .keys()
-            .filter(|p| topo.captured(p) && (topo.emulated(&p.0) || joined(p)));
-        wanted
-            .filter_map(|p| self.port(p))
-            .map(|at| (at.ns, at.dev))
-            .collect()
+        let wanted = topo.ends.keys().filter(|p| topo.captured(p) && (topo.emulated(&p.0) || joined(p)));
+        let named = wanted.filter_map(|p| {
+            let at = self.port(p)?;
+            let l3 = self.world.ns(at.ns)?.dev(at.dev)?.is_layer3();
+            Some(((at.ns, at.dev), (format!("{}.{}", p.0, p.1), l3)))
+        });
+        named.collect()
     }
 
     fn run(&mut self, plan: &Plan, end: u64, tell: bool) {
@@ -299,26 +303,18 @@ impl Player<'_, '_> {
     fn collect(&mut self, end: u64) {
         let until = BEGIN + std::time::Duration::from_nanos(end);
         for c in self.obs.0.take() {
-            let Some(ns) = self.world.ns(c.ns) else {
-                continue;
-            };
-            let dir = if c.dir == Direction::In {
-                Dir::In
-            } else {
-                Dir::Out
-            };
+            let Some((name, l3)) = self.watched.get(&(c.ns, c.dev)) else { continue };
+            let dir = if c.dir == Direction::In { Dir::In } else { Dir::Out };
+            let ns = name.split('.').next().unwrap_or("");
             // What an endpoint sent is the input, not a result.
-            if c.time < BEGIN
-                || c.time > until
-                || (dir == Dir::Out && !self.topo.emulated(&ns.name))
-            {
+            if c.time < BEGIN || c.time > until || (dir == Dir::Out && !self.topo.emulated(ns)) {
                 continue;
             }
             self.out.frames.push(Emulated {
-                interface: format!("{}.{}", ns.name, ns.dev_name(c.dev)),
+                interface: name.clone(),
                 dir,
                 t_ns: u64::try_from(c.time.since(BEGIN).as_nanos()).unwrap_or(u64::MAX),
-                l3: ns.dev(c.dev).is_some_and(podpath::net::Device::is_layer3),
+                l3: *l3,
                 data: as_captured(&c.data),
             });
             self.out.roots.push(c.root);
