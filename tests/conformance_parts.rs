@@ -114,7 +114,8 @@ fn one_line_form_equals_the_recordings() {
     for r in all.all().iter().filter(|r| r.kind == Kind::Captures) {
         let trace = scenario::load_trace(r).unwrap_or_else(|e| panic!("{}: {e}", r.label()));
         scenario::load_scenario(r).unwrap_or_else(|e| panic!("{}: {e}", r.label()));
-        let frames = scenario::load_frames(r, &trace).unwrap_or_else(|e| panic!("{}: {e}", r.label()));
+        let frames =
+            scenario::load_frames(r, &trace).unwrap_or_else(|e| panic!("{}: {e}", r.label()));
         for (f, listed) in frames.iter().zip(&trace.frames) {
             assert_eq!(
                 summary(&decode(&f.data, 0, f.l3)),

@@ -51,7 +51,7 @@ pub struct FdbEntry {
     pub port: DevId,
     /// The bridge's or a port's own address: frames to it go up.
     pub local: bool,
-    /// Never ages and is not moved by learning.
+    /// Never ages; learning moves it all the same (`br_fdb_update`).
     pub is_static: bool,
     /// Last seen as a source.
     pub updated: Instant,
@@ -83,7 +83,7 @@ impl Fdb {
         match self.entries.get_mut(&(vlan, mac)) {
             Some(e) if e.local => false,
             Some(e) => {
-                let moved = e.port != port && !e.is_static;
+                let moved = e.port != port; // static ones too; only sticky entries stay
                 if moved {
                     e.port = port;
                 }

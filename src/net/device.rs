@@ -5,6 +5,7 @@
 use crate::base::{DevId, Instant, NsId, Origin};
 use crate::net::addr::IfAddr;
 use crate::net::bridge::{Bridge, BridgePort};
+use crate::net::neigh::NeighParms;
 use crate::net::sysctl::{Ipv4Conf, Ipv6Conf};
 use crate::wire::MacAddr;
 use std::collections::BTreeMap;
@@ -142,6 +143,10 @@ pub struct Device {
     pub conf4: Ipv4Conf,
     /// IPv6 sysctls.
     pub conf6: Ipv6Conf,
+    /// How its IPv4 neighbours are asked for.
+    pub parms4: NeighParms,
+    /// How its IPv6 neighbours are asked for.
+    pub parms6: NeighParms,
     /// Counters.
     pub stats: DevStats,
     /// Who made it.
@@ -157,6 +162,11 @@ impl Device {
     /// No link addresses here: ARP is not used and no Ethernet header is written.
     pub fn is_layer3(&self) -> bool {
         matches!(self.kind, DeviceKind::Ipip(_))
+    }
+
+    /// How neighbours of one family are asked for.
+    pub fn parms(&self, v4: bool) -> &NeighParms {
+        if v4 { &self.parms4 } else { &self.parms6 }
     }
 
     /// The IPv4 addresses.

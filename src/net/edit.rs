@@ -128,6 +128,8 @@ impl<'a> Edit<'a> {
             addrs: Vec::new(),
             conf4: self.ns.sysctl.default4,
             conf6: self.ns.sysctl.default6,
+            parms4: self.ns.sysctl.neigh4,
+            parms6: self.ns.sysctl.neigh6,
             stats: DevStats::default(),
             origin,
         }));
@@ -817,18 +819,57 @@ impl<'a> Edit<'a> {
         let key = key.replace('/', ".");
         let done = match SysctlKey::parse(&key) {
             SysctlKey::Conf(v4, dev, k) => self.set_dev_conf(&key, v4, dev, k, value)?,
-            SysctlKey::Neigh(_, dev, "proxy_delay") => {
-                let (v, id) = (parse_value(&key, value)?, self.find(dev)?);
-                self.known_mut(id)?.conf4.proxy_delay = v;
-                SetSysctl::Done
-            }
-            SysctlKey::Neigh(..) => self.ns.sysctl.set_global(&key, value)?,
+            SysctlKey::Neigh(v4, dev, k) => self.set_neigh_parm(&key, v4, dev, k, value)?,
             SysctlKey::Other("net.ipv4.ip_forward") => {
                 self.set_dev_conf(&key, true, "all", "forwarding", value)?
             }
             SysctlKey::Other(k) => self.ns.sysctl.set_global(k, value)?,
         };
         Ok(done)
+    }
+
+    /// `default` reaches the devices too, as it does while nobody set theirs (kernel: `neigh_copy_dflt_parms`).
+    fn set_neigh_parm(
+        &mut self,
+        key: &str,
+        v4: bool,
+        dev: &str,
+        k: &str,
+        value: &str,
+    ) -> Result<SetSysctl, EditError> {
+        let v = u64::try_from(parse_value(key, value)?).unwrap_or(0);
+        let known = if dev == "default" {
+            let s = &mut self.ns.sysctl;
+            let mut known = if v4 {
+                s.neigh4.set(k, v)
+            } else {
+                s.neigh6.set(k, v)
+            };
+            for d in self.ns.devices.iter_mut().flatten() {
+                known &= if v4 {
+                    d.parms4.set(k, v)
+                } else {
+                    d.parms6.set(k, v)
+                };
+            }
+            known
+        } else {
+            let id = self.find(&dev.replace('/', "."))?;
+            let d = self.known_mut(id)?;
+            if v4 {
+                d.parms4.set(k, v)
+            } else {
+                d.parms6.set(k, v)
+            }
+        };
+        if known {
+            return Ok(SetSysctl::Done);
+        }
+        self.ns
+            .sysctl
+            .other
+            .insert(key.to_owned(), value.to_owned());
+        Ok(SetSysctl::NotModelled)
     }
 
     fn set_dev_conf(

@@ -1,6 +1,8 @@
-//! How many ICMP errors a host sends: the per-host token bucket and the global one.
+//! How many ICMP errors a host sends: one token bucket per peer and a global one.
 //!
-//! Kernel: `inet_peer_xrlim_allow` (one token per `ratelimit`, burst of 6) and `icmp_global_allow`
+//! The per-peer bucket serves both `icmp_ratelimit` (`inet_peer_xrlim_allow`, burst of 6) and the errors of
+//! routes that end in one (`ip_error`: one a second, burst of 5), as in the kernel: so with
+//! `icmp_ratelimit=0` any error empties the bucket of the other. The global one is `icmp_global_allow`
 //! (`icmp_msgs_per_sec` 1000 with a burst of 50; the small random credit it takes off is left out).
 
 use crate::base::Instant;
@@ -8,6 +10,13 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+/// XRLIM_BURST_FACTOR
+const XRLIM_BURST: u64 = 6;
+/// `ip_rt_error_cost` and `ip_rt_error_burst`, nanoseconds.
+const ERROR_COST: u64 = 1_000_000_000;
+const ERROR_BURST: u64 = 5 * ERROR_COST;
+/// What a peer seen for the first time has (kernel: `rate_last = jiffies - 60*HZ`).
+const NEW_PEER: u64 = 60 * ERROR_COST;
 /// `net.ipv4.icmp_msgs_per_sec`
 const GLOBAL_PER_SEC: u64 = 1000;
 /// `net.ipv4.icmp_msgs_burst`
@@ -15,46 +24,52 @@ const GLOBAL_BURST: u64 = 50;
 /// Hosts remembered; the table is emptied beyond that (kernel: inet_peer garbage collection).
 const PEERS_MAX: usize = 65_536;
 
-/// Buckets of a namespace.
-#[derive(Clone, Debug)]
+/// Buckets of a namespace. Tokens are nanoseconds.
+#[derive(Clone, Debug, Default)]
 pub struct IcmpLimiter {
-    burst: u64,
     peers: BTreeMap<IpAddr, (u64, Instant)>,
     global: Option<(u64, Instant)>,
 }
 
 impl IcmpLimiter {
-    /// Buckets that hold `burst` tokens: 6 for errors (XRLIM_BURST_FACTOR), 5 for routes that end in one
-    /// (`ip_rt_error_burst`).
-    pub fn new(burst: u64) -> Self {
-        IcmpLimiter {
-            burst,
-            peers: BTreeMap::new(),
-            global: None,
+    fn peer(&mut self, peer: IpAddr, now: Instant) -> &mut (u64, Instant) {
+        if self.peers.len() >= PEERS_MAX {
+            self.peers.clear();
         }
+        let p = self.peers.entry(peer).or_insert((NEW_PEER, now));
+        p.0 =
+            p.0.saturating_add(u64::try_from(now.since(p.1).as_nanos()).unwrap_or(u64::MAX));
+        p
     }
 
-    /// Takes a token for an error to `peer`; false when it must not be sent. `every` is the sysctl.
+    /// Takes a token for an error to `peer`; false when it must not be sent. `every` is the sysctl; `None`
+    /// for a type that only the global bucket limits.
     pub fn allow(&mut self, peer: IpAddr, now: Instant, every: Duration) -> bool {
         if !self.global_allow(now) {
             return false;
         }
         let every = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
-        if every == 0 {
-            return true;
+        let fresh = !self.peers.contains_key(&peer);
+        let p = self.peer(peer, now);
+        if fresh || p.1 != now {
+            p.0 = p.0.min(every.saturating_mul(XRLIM_BURST));
+            p.1 = now;
         }
-        if self.peers.len() >= PEERS_MAX {
-            self.peers.clear();
-        }
-        // Tokens are nanoseconds; a new peer starts with a full burst: rate_last is zero on a machine that
-        // has been up for longer than that.
-        let (tokens, last) = self.peers.entry(peer).or_insert((every * self.burst, now));
-        *tokens = (*tokens + now.since(*last).as_nanos() as u64).min(every * self.burst);
-        *last = now;
-        if *tokens < every {
+        if p.0 < every {
             return false;
         }
-        *tokens -= every;
+        p.0 -= every;
+        true
+    }
+
+    /// Takes a token for a route that ends in an error (kernel: `ip_error`).
+    pub fn allow_route_error(&mut self, peer: IpAddr, now: Instant) -> bool {
+        let p = self.peer(peer, now);
+        *p = (p.0.min(ERROR_BURST), now);
+        if p.0 < ERROR_COST {
+            return false;
+        }
+        p.0 -= ERROR_COST;
         true
     }
 
@@ -79,7 +94,7 @@ mod tests {
 
     #[test]
     fn six_at_once_then_one_a_second() {
-        let mut l = IcmpLimiter::new(6);
+        let mut l = IcmpLimiter::default();
         let ip: IpAddr = "10.0.0.1".parse().unwrap();
         let s = Duration::from_secs(1);
         let t = Instant::from_secs(100);

@@ -3,22 +3,80 @@
 //! Holds states, queues and deadlines; who is asked and how is the walk's business.
 //! Invariant: an entry's queue is non-empty only while it is incomplete.
 
-use crate::base::{DevId, Instant, Origin};
+use crate::base::{DevId, Instant, Origin, limits};
 use crate::wire::{Frame, MacAddr};
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
-/// Time between solicitations (`net.ipv4.neigh.*.retrans_time_ms`).
-pub const RETRANS: Duration = Duration::from_secs(1);
-/// Solicitations by broadcast or group, and by unicast while probing (`mcast_solicit`, `ucast_solicit`).
-pub const SOLICITS: u8 = 3;
-/// From the first use of a stale entry to the first probe (`delay_first_probe_time`).
-pub const DELAY_PROBE: Duration = Duration::from_secs(5);
-/// How long an entry counts as reachable (`base_reachable_time_ms`; the kernel draws 0.5 to 1.5 times it).
-pub const REACHABLE: Duration = Duration::from_secs(30);
-/// A second answer within this time does not override the first (`locktime`, ARP only).
-pub const LOCKTIME: Duration = Duration::from_secs(1);
+/// `net.ipv4.neigh.<dev>.*` and `net.ipv6.neigh.<dev>.*` (kernel: `struct neigh_parms`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NeighParms {
+    /// Time between solicitations.
+    pub retrans: Duration,
+    /// How long an entry counts as reachable; the kernel draws 0.5 to 1.5 times it, podpath takes it as it is.
+    pub reachable: Duration,
+    /// From the first use of a stale entry to the first probe.
+    pub delay_first_probe: Duration,
+    /// Solicitations by unicast while probing.
+    pub ucast_solicit: u8,
+    /// Solicitations by broadcast or group.
+    pub mcast_solicit: u8,
+    /// Bytes that may wait, in the kernel's true sizes.
+    pub unres_bytes: usize,
+    /// A second answer within this time does not override the first (ARP).
+    pub locktime: Duration,
+    /// Longest delay of a proxied answer.
+    pub proxy_delay: Duration,
+}
+
+impl NeighParms {
+    /// Kernel defaults (`arp_tbl`, `nd_tbl`).
+    pub fn new(v4: bool) -> Self {
+        NeighParms {
+            retrans: Duration::from_secs(1),
+            reachable: Duration::from_secs(30),
+            delay_first_probe: Duration::from_secs(5),
+            ucast_solicit: 3,
+            mcast_solicit: 3,
+            unres_bytes: limits::NEIGH_QUEUE_BYTES,
+            locktime: Duration::from_secs(u64::from(v4)),
+            proxy_delay: Duration::from_millis(800),
+        }
+    }
+
+    /// Sets one by its sysctl name; false for a name that is not modelled.
+    pub fn set(&mut self, key: &str, v: u64) -> bool {
+        // Ticks that user space sees are hundredths of a second (USER_HZ).
+        let (ms, ticks, s) = (
+            Duration::from_millis(v),
+            Duration::from_millis(v * 10),
+            Duration::from_secs(v),
+        );
+        let count = u8::try_from(v).unwrap_or(u8::MAX);
+        match key {
+            "retrans_time_ms" => self.retrans = ms,
+            "retrans_time" => self.retrans = ticks,
+            "base_reachable_time_ms" => self.reachable = ms,
+            "base_reachable_time" => self.reachable = s,
+            "delay_first_probe_time" => self.delay_first_probe = s,
+            "ucast_solicit" => self.ucast_solicit = count,
+            "mcast_solicit" => self.mcast_solicit = count,
+            "unres_qlen_bytes" => self.unres_bytes = usize::try_from(v).unwrap_or(usize::MAX),
+            // In full frames: SKB_TRUESIZE(ETH_FRAME_LEN) = 1514 + 256 + 320.
+            "unres_qlen" => {
+                self.unres_bytes = usize::try_from(v)
+                    .unwrap_or(usize::MAX)
+                    .saturating_mul(2090)
+            }
+            "locktime" => self.locktime = ticks,
+            "proxy_delay" => self.proxy_delay = ticks,
+            _ => return false,
+        }
+        true
+    }
+}
+
 /// Default of `net.ipv4.neigh.default.gc_thresh3`.
 pub const GC_THRESH3: usize = 1024;
 
@@ -65,9 +123,12 @@ impl NudState {
 }
 
 /// Memory an skb of `len` bytes is charged for: its data with headroom and `skb_shared_info` (320) in the
-/// next slab size, and `struct sk_buff` (256).
+/// small-head cache (576) or the next slab size, and `struct sk_buff` (256). Checked against arp-queue.
 pub fn truesize(len: usize) -> usize {
-    (len + 32 + 320).next_power_of_two().max(512) + 256
+    match len + 32 + 320 {
+        n if n <= 576 => 576 + 256,
+        n => n.next_power_of_two() + 256,
+    }
 }
 
 /// One neighbour.
@@ -119,7 +180,7 @@ impl Neigh {
     /// `max` is `unres_qlen_bytes`, counted in the kernel's true sizes.
     pub fn enqueue(&mut self, f: Frame, max: usize) -> Vec<Frame> {
         let mut dropped = Vec::new();
-        while self.queued_bytes > max {
+        while self.queued_bytes + truesize(f.len()) > max {
             let Some(old) = self.queue.pop_front() else {
                 break;
             };

@@ -61,7 +61,6 @@ pub struct NetNs {
     pub(crate) frags: FragTable,
     pub(crate) pmtu: BTreeMap<IpAddr, PathMtu>,
     pub(crate) icmp: IcmpLimiter,
-    pub(crate) ip_error: IcmpLimiter,
     pub(crate) redirects: BTreeMap<IpAddr, (u32, Instant)>,
     pub(crate) ip_id: u16,
     pub(crate) frag_id: u32,
@@ -84,8 +83,7 @@ impl NetNs {
             sockets: SocketTable::default(),
             frags: FragTable::default(),
             pmtu: BTreeMap::new(),
-            icmp: IcmpLimiter::new(6),
-            ip_error: IcmpLimiter::new(5),
+            icmp: IcmpLimiter::default(),
             redirects: BTreeMap::new(),
             ip_id: 1,
             frag_id: 1,
@@ -179,7 +177,9 @@ impl NetNs {
 
     /// Whether a device's routes may be used.
     pub(crate) fn route_alive(&self, dev: DevId) -> bool {
-        self.dev(dev).is_some_and(|d| d.up)
+        self.dev(dev).is_some_and(|d| {
+            d.up && (d.carrier || !self.conf_or(dev, |c| c.ignore_routes_with_linkdown))
+        })
     }
 
     /// Looks up a route.

@@ -3,7 +3,7 @@
 //! Per-device values combine with `all` as the kernel's `IN_DEV_*` macros do (include/linux/inetdevice.h):
 //! AND, OR or the larger. A name podpath does not model is kept and said, never refused silently.
 
-use crate::base::limits;
+use crate::net::neigh::NeighParms;
 use std::collections::BTreeMap;
 
 /// `net.ipv4.conf.<dev>.*`
@@ -41,8 +41,10 @@ pub struct Ipv4Conf {
     pub bc_forwarding: i32,
     /// Log martians.
     pub log_martians: i32,
-    /// Longest delay of a proxied ARP answer, in jiffies of 10 ms (`neigh.*.proxy_delay`, default 80).
-    pub proxy_delay: i32,
+    /// Drop gratuitous ARP.
+    pub drop_gratuitous_arp: i32,
+    /// Do not use routes through a device without carrier.
+    pub ignore_routes_with_linkdown: i32,
 }
 
 impl Default for Ipv4Conf {
@@ -65,7 +67,8 @@ impl Default for Ipv4Conf {
             accept_redirects: 1,
             bc_forwarding: 0,
             log_martians: 0,
-            proxy_delay: 80,
+            drop_gratuitous_arp: 0,
+            ignore_routes_with_linkdown: 0,
         }
     }
 }
@@ -88,6 +91,8 @@ impl Ipv4Conf {
             "accept_source_route" => &mut self.accept_source_route,
             "accept_redirects" => &mut self.accept_redirects,
             "bc_forwarding" => &mut self.bc_forwarding,
+            "drop_gratuitous_arp" => &mut self.drop_gratuitous_arp,
+            "ignore_routes_with_linkdown" => &mut self.ignore_routes_with_linkdown,
             "log_martians" => &mut self.log_martians,
             _ => return None,
         })
@@ -188,8 +193,10 @@ pub struct Sysctl {
     pub fib_multipath_hash_policy: i32,
     /// `net.ipv4.fib_multipath_hash_seed`
     pub fib_multipath_hash_seed: u32,
-    /// `net.ipv4.neigh.default.unres_qlen_bytes`
-    pub unres_qlen_bytes: i32,
+    /// `net.ipv4.neigh.default.*`: what a new device starts with.
+    pub neigh4: NeighParms,
+    /// `net.ipv6.neigh.default.*`
+    pub neigh6: NeighParms,
     /// `net.bridge.bridge-nf-call-iptables`
     pub bridge_nf_call_iptables: i32,
     /// `net.bridge.bridge-nf-call-ip6tables`
@@ -230,7 +237,8 @@ impl Default for Sysctl {
             fwmark_reflect: 0,
             fib_multipath_hash_policy: 0,
             fib_multipath_hash_seed: 0,
-            unres_qlen_bytes: limits::NEIGH_QUEUE_BYTES as i32,
+            neigh4: NeighParms::new(true),
+            neigh6: NeighParms::new(false),
             bridge_nf_call_iptables: 0,
             bridge_nf_call_ip6tables: 0,
             bridge_nf_call_arptables: 0,
@@ -323,7 +331,7 @@ impl<'a> SysctlKey<'a> {
                 return SysctlKey::Conf(v4, dev, k);
             }
             if let Some((dev, k)) = rest.strip_prefix("neigh.").and_then(|r| r.rsplit_once('.'))
-                && dev != "default"
+                && !k.starts_with("gc_thresh")
             {
                 return SysctlKey::Neigh(v4, dev, k);
             }

@@ -38,6 +38,9 @@ impl<O: Observer> Walker<'_, O> {
         if a.tpa.is_multicast() || (a.tpa.is_loopback() && !localnet) {
             return ignored(self, &f, "the target is a group or a loopback address");
         }
+        if a.spa == a.tpa && self.ns.conf_or(dev, |c| c.drop_gratuitous_arp) {
+            return ignored(self, &f, "drop_gratuitous_arp");
+        }
         // A probe for duplicates (RFC 5227) is answered for any address of ours and teaches nothing.
         if a.spa.is_unspecified() {
             let ours = self.is_own(IpAddr::V4(a.tpa)) && a.op == ArpOp::Request;
@@ -68,7 +71,7 @@ impl<O: Observer> Walker<'_, O> {
     /// Whether and how a request is answered.
     fn arp_verdict(&mut self, dev: DevId, a: &Arp, f: &Frame) -> Verdict {
         match self.route_input(dev, a.spa.into(), a.tpa.into(), f, true) {
-            Ok(Input::Local { .. }) => {
+            Ok(Input::Local { group: false }) => {
                 if let Some(why) = self.arp_ignored(dev, a.spa, a.tpa) {
                     return Verdict::No(why);
                 }
@@ -88,11 +91,13 @@ impl<O: Observer> Walker<'_, O> {
                 if !proxied || found.route.kind != RouteKind::Unicast {
                     return Verdict::NotOurs;
                 }
-                let delay = self.device(dev).map_or(0, |d| d.conf4.proxy_delay);
-                if f.pkt_type == PacketType::Host || delay <= 0 {
+                let delay = self
+                    .device(dev)
+                    .map_or(0, |d| d.parms4.proxy_delay.as_millis() as u64);
+                if f.pkt_type == PacketType::Host || delay == 0 {
                     return Verdict::Answer;
                 }
-                let ms = self.cx.rng.below(delay as u64 * 10);
+                let ms = self.cx.rng.below(delay);
                 Verdict::AnswerLater(Duration::from_millis(ms))
             }
             _ => Verdict::NotOurs,

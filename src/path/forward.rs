@@ -55,8 +55,8 @@ impl<O: Observer> Walker<'_, O> {
     }
 
     /// kernel: `ip_dst_mtu_maybe_forward`
-    fn forward_mtu(&self, found: &Found, dst: IpAddr) -> usize {
-        if self.ns.sysctl.ip_forward_use_pmtu != 0 && dst.is_ipv4() {
+    pub(crate) fn forward_mtu(&self, found: &Found, dst: IpAddr) -> usize {
+        if self.ns.sysctl.ip_forward_use_pmtu != 0 || dst.is_ipv6() {
             self.ns.path_mtu(dst, found, self.now)
         } else {
             self.ns.route_mtu(found)
@@ -139,7 +139,7 @@ impl<O: Observer> Walker<'_, O> {
             }
         }
         // Unlike IPv4, forwarding obeys a learned path MTU (kernel: ip6_dst_mtu_maybe_forward on the exception).
-        let mtu = self.ns.path_mtu(h.dst, found, self.now).max(1280);
+        let mtu = self.forward_mtu(found, h.dst).max(1280);
         if f.l3().len() > mtu {
             return self.too_big(dev, h, f, found, mtu);
         }

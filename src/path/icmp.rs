@@ -35,12 +35,7 @@ impl<O: Observer> Walker<'_, O> {
             });
             return None;
         };
-        if !self.icmp_rate(
-            &h,
-            typ,
-            code,
-            route.as_ref().map_or(0, |r| r.route.dst.prefix()),
-        ) {
+        if !self.icmp_rate(&h, typ, code) {
             self.step(in_dev, cause, |_| Step::IcmpSuppressed {
                 why: "rate limit (icmp_ratelimit)",
             });
@@ -85,7 +80,7 @@ impl<O: Observer> Walker<'_, O> {
         if cause.pkt_type != PacketType::Host && !group_ok {
             return Err("it was broadcast or multicast at the link layer");
         }
-        if h.frag_off > 0 {
+        if h.frag_off > 0 && h.is_v4() {
             return Err("not for a later fragment");
         }
         if typ != 5 && h.is_icmp_error(cause.l3()) {
@@ -142,14 +137,13 @@ impl<O: Observer> Walker<'_, O> {
     }
 
     /// kernel: `icmpv4_xrlim_allow`, `icmpv6_xrlim_allow`. Frag-needed is never limited.
-    fn icmp_rate(&mut self, h: &IpHeader, typ: u8, code: u8, plen: u8) -> bool {
+    fn icmp_rate(&mut self, h: &IpHeader, typ: u8, code: u8) -> bool {
         let s = &self.ns.sysctl;
         let (limited, ms) = if h.is_v4() {
             let masked = typ < 32 && s.icmp_ratemask & (1 << typ) != 0;
             (masked && !(typ == 3 && code == 4), s.icmp_ratelimit)
         } else {
-            let shift = (128 - u32::from(plen.min(128))) >> 5;
-            (typ != 2, s.icmp6_ratelimit >> shift)
+            (typ != 2, s.icmp6_ratelimit)
         };
         if !limited {
             return true;

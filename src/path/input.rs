@@ -479,12 +479,7 @@ impl<O: Observer> Walker<'_, O> {
             return self.drop_with(Some(dev), &f, reason, origin, |_| detail(text));
         }
         let sent = if h.is_v4() {
-            let now = self.now;
-            // ip_rt_error_cost 1 s, ip_rt_error_burst 5 s.
-            let ok = self
-                .ns
-                .ip_error
-                .allow(h.src, now, core::time::Duration::from_secs(1));
+            let ok = self.ns.icmp.allow_route_error(h.src, self.now);
             if ok {
                 self.icmp_error(&f, Some(dev), 3, code4, 0)
             } else {

@@ -104,9 +104,11 @@ impl<O: Observer> Walker<'_, O> {
                 return ignored(self, &f, "not an address of this device");
             }
             if f.pkt_type != PacketType::Host && dst.is_multicast() {
-                let delay = self.device(dev).map_or(0, |d| d.conf4.proxy_delay).max(0) as u64;
+                let delay = self
+                    .device(dev)
+                    .map_or(0, |d| d.parms6.proxy_delay.as_millis() as u64);
                 if delay > 0 {
-                    let at = self.now + Duration::from_millis(self.cx.rng.below(delay * 10));
+                    let at = self.now + Duration::from_millis(self.cx.rng.below(delay));
                     self.ns.proxy_queue.push((at, dev, f));
                     return;
                 }
@@ -227,6 +229,8 @@ impl<O: Observer> Walker<'_, O> {
         };
         well_known(1)
             || (well_known(2) && self.ns.forwards(dev, false))
+            // A proxied address is joined too (kernel: `pndisc_constructor`).
+            || self.ns.neigh.proxies().any(|(d, a)| d == dev && matches!(a, IpAddr::V6(a) if solicited_node(a) == group))
             || self
                 .device(dev)
                 .is_some_and(|d| d.addrs6().any(|(_, a)| solicited_node(a) == group))

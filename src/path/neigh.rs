@@ -4,7 +4,7 @@
 
 use crate::base::{DevId, Origin};
 use crate::net::NudState;
-use crate::net::neigh::{DELAY_PROBE, LOCKTIME, REACHABLE, RETRANS, SOLICITS};
+use crate::net::neigh::NeighParms;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::DropReason;
 use crate::path::walker::Walker;
@@ -40,6 +40,7 @@ impl<O: Observer> Walker<'_, O> {
             return self.transmit(dev, f);
         }
         let now = self.now;
+        let parms = self.parms(dev, hop);
         match self.ns.neigh.get_mut(dev, hop) {
             Some(n) if n.state.is_valid() => {
                 n.used = now;
@@ -47,7 +48,9 @@ impl<O: Observer> Walker<'_, O> {
                 if state == NudState::Stale {
                     n.state = NudState::Delay;
                     n.updated = now;
-                    self.ns.neigh.set_timer(dev, hop, Some(now + DELAY_PROBE));
+                    self.ns
+                        .neigh
+                        .set_timer(dev, hop, Some(now + parms.delay_first_probe));
                 }
                 self.step(Some(dev), &f, |_| Step::NeighHit {
                     ip: hop,
@@ -108,7 +111,9 @@ impl<O: Observer> Walker<'_, O> {
             Origin::Kernel,
         );
         n.probes = 1;
-        self.ns.neigh.set_timer(dev, hop, Some(self.now + RETRANS));
+        self.ns
+            .neigh
+            .set_timer(dev, hop, Some(self.now + self.parms(dev, hop).retrans));
         let cause = f.clone();
         self.neigh_queue(dev, hop, f);
         self.solicit(dev, hop, &cause, None);
@@ -116,7 +121,7 @@ impl<O: Observer> Walker<'_, O> {
 
     fn neigh_queue(&mut self, dev: DevId, hop: IpAddr, f: Frame) {
         let shown = f.clone();
-        let max = usize::try_from(self.ns.sysctl.unres_qlen_bytes).unwrap_or(0);
+        let max = self.parms(dev, hop).unres_bytes;
         let Some(n) = self.ns.neigh.get_mut(dev, hop) else {
             return;
         };
@@ -143,13 +148,13 @@ impl<O: Observer> Walker<'_, O> {
 
     /// An entry's time is over (kernel: `neigh_timer_handler`).
     pub(crate) fn neigh_timer(&mut self, dev: DevId, ip: IpAddr) {
-        let now = self.now;
+        let (now, parms) = (self.now, self.parms(dev, ip));
         let Some(n) = self.ns.neigh.get_mut(dev, ip) else {
             return;
         };
         match n.state {
             NudState::Reachable => {
-                let recently = now.since(n.used) < DELAY_PROBE && n.used > n.updated;
+                let recently = now.since(n.used) < parms.delay_first_probe && n.used > n.updated;
                 n.state = if recently {
                     NudState::Delay
                 } else {
@@ -157,7 +162,9 @@ impl<O: Observer> Walker<'_, O> {
                 };
                 n.updated = now;
                 if recently {
-                    self.ns.neigh.set_timer(dev, ip, Some(now + DELAY_PROBE));
+                    self.ns
+                        .neigh
+                        .set_timer(dev, ip, Some(now + parms.delay_first_probe));
                 }
             }
             NudState::Delay => {
@@ -166,9 +173,8 @@ impl<O: Observer> Walker<'_, O> {
                 n.probes = 0;
                 self.probe_again(dev, ip);
             }
-            NudState::Probe | NudState::Incomplete if n.probes >= SOLICITS => {
-                self.neigh_failed(dev, ip)
-            }
+            NudState::Probe if n.probes >= parms.ucast_solicit => self.neigh_failed(dev, ip),
+            NudState::Incomplete if n.probes >= parms.mcast_solicit => self.neigh_failed(dev, ip),
             NudState::Probe | NudState::Incomplete => self.probe_again(dev, ip),
             _ => {}
         }
@@ -181,7 +187,9 @@ impl<O: Observer> Walker<'_, O> {
         n.probes += 1;
         let to = (n.state == NudState::Probe).then_some(n.lladdr);
         let cause = n.queue.back().cloned();
-        self.ns.neigh.set_timer(dev, ip, Some(self.now + RETRANS));
+        self.ns
+            .neigh
+            .set_timer(dev, ip, Some(self.now + self.parms(dev, ip).retrans));
         let cause = cause.unwrap_or_else(|| {
             let mut f = Frame::ip(&[]);
             self.cx.adopt(&mut f);
@@ -264,16 +272,16 @@ impl<O: Observer> Walker<'_, O> {
 
     /// Sets the timer of the new state and lets waiting packets go.
     fn neigh_settle(&mut self, dev: DevId, ip: IpAddr) {
-        let now = self.now;
+        let (now, parms) = (self.now, self.parms(dev, ip));
         let Some(n) = self.ns.neigh.get_mut(dev, ip) else {
             return;
         };
         n.probes = 0;
         let (state, mac, queue) = (n.state, n.lladdr, n.take_queue());
         let at = match state {
-            NudState::Reachable => Some(now + REACHABLE),
-            NudState::Delay => Some(now + DELAY_PROBE),
-            NudState::Probe => Some(now + RETRANS),
+            NudState::Reachable => Some(now + parms.reachable),
+            NudState::Delay => Some(now + parms.delay_first_probe),
+            NudState::Probe => Some(now + parms.retrans),
             _ => None,
         };
         self.ns.neigh.set_timer(dev, ip, at);
@@ -283,12 +291,19 @@ impl<O: Observer> Walker<'_, O> {
         }
     }
 
+    /// How neighbours of a device are asked for.
+    fn parms(&self, dev: DevId, ip: IpAddr) -> NeighParms {
+        let v4 = ip.is_ipv4();
+        self.device(dev)
+            .map_or_else(|| NeighParms::new(v4), |d| *d.parms(v4))
+    }
+
     /// Whether a second answer may already override (`locktime`).
     pub(crate) fn lock_over(&self, dev: DevId, ip: IpAddr) -> bool {
         self.ns
             .neigh
             .get(dev, ip)
-            .is_none_or(|n| self.now.since(n.updated) > LOCKTIME)
+            .is_none_or(|n| self.now.since(n.updated) > self.parms(dev, ip).locktime)
     }
 }
 

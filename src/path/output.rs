@@ -83,7 +83,7 @@ impl<O: Observer> Walker<'_, O> {
         } else if f.local {
             self.ns.path_mtu(dst, found, self.now)
         } else {
-            self.ns.route_mtu(found)
+            self.forward_mtu(found, dst)
         };
         let hop = found
             .nexthop()

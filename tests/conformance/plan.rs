@@ -246,8 +246,13 @@ fn changes(
         plan.lacks
             .push(format!("needs netfilter: rules loaded in {ns} by a step"));
     }
-    for k in step.rest.keys().filter(|k| !matches!(k.as_str(), "wait_port" | "sleep_ms" | "note")) {
-        plan.lacks.push(format!("a step says {k}, which is not understood"));
+    for k in step
+        .rest
+        .keys()
+        .filter(|k| !matches!(k.as_str(), "wait_port" | "sleep_ms" | "note"))
+    {
+        plan.lacks
+            .push(format!("a step says {k}, which is not understood"));
     }
     if let Some(e) = step.exec.as_ref().filter(|e| topo.emulated(&e.ns)) {
         for line in split_script(&e.line()) {

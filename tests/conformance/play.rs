@@ -84,7 +84,10 @@ pub fn play(topo: &Topo<'_>, plan: &Plan, seeds: &Seeds, end: u64, tell: bool) -
     let at = p.world.now().max(Instant::from_secs(990));
     p.world.run_until(at, &mut p.obs.0);
     p.watched = p.watch();
-    p.obs = Tee(Captures::at(p.watched.keys().copied()), TraceBuilder::default());
+    p.obs = Tee(
+        Captures::at(p.watched.keys().copied()),
+        TraceBuilder::default(),
+    );
     p.run(plan, end, tell);
     p.collect(end);
     p.out
@@ -204,7 +207,10 @@ impl Player<'_, '_> {
     fn watch(&self) -> BTreeMap<(NsId, DevId), (String, bool)> {
         let topo = self.topo;
         let joined = |p: &Port| topo.peers.get(p).is_some_and(|q| topo.emulated(&q.0));
-        let wanted = topo.ends.keys().filter(|p| topo.captured(p) && (topo.emulated(&p.0) || joined(p)));
+        let wanted = topo
+            .ends
+            .keys()
+            .filter(|p| topo.captured(p) && (topo.emulated(&p.0) || joined(p)));
         let named = wanted.filter_map(|p| {
             let at = self.port(p)?;
             let l3 = self.world.ns(at.ns)?.dev(at.dev)?.is_layer3();
@@ -303,8 +309,14 @@ impl Player<'_, '_> {
     fn collect(&mut self, end: u64) {
         let until = BEGIN + std::time::Duration::from_nanos(end);
         for c in self.obs.0.take() {
-            let Some((name, l3)) = self.watched.get(&(c.ns, c.dev)) else { continue };
-            let dir = if c.dir == Direction::In { Dir::In } else { Dir::Out };
+            let Some((name, l3)) = self.watched.get(&(c.ns, c.dev)) else {
+                continue;
+            };
+            let dir = if c.dir == Direction::In {
+                Dir::In
+            } else {
+                Dir::Out
+            };
             let ns = name.split('.').next().unwrap_or("");
             // What an endpoint sent is the input, not a result.
             if c.time < BEGIN || c.time > until || (dir == Dir::Out && !self.topo.emulated(ns)) {
