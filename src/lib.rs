@@ -11,6 +11,7 @@
 //! - L5 [`replay`]: captures read and written.
 //! - L5 [`import`]: parsers of commands and dumps. Knows no file.
 pub mod base;
+pub mod endpoint;
 pub mod import;
 pub mod kube;
 pub mod net;
