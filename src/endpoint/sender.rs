@@ -27,6 +27,8 @@ pub(super) struct Sender {
     ssthresh: usize,
     mss: usize,
     timed: Option<(u32, Instant)>,
+    /// While set, what was in flight at a loss is being repaired, up to here.
+    recover: Option<u32>,
     started: bool,
 }
 
@@ -93,6 +95,12 @@ impl Sender {
             return false;
         }
         self.una = ack;
+        if self
+            .recover
+            .is_some_and(|r| (ack.wrapping_sub(r) as i32) >= 0)
+        {
+            self.recover = None;
+        }
         (self.backoff, self.retransmits) = (0, 0);
         if let Some((end, at)) = self.timed
             && (ack.wrapping_sub(end) as i32) >= 0
@@ -113,14 +121,20 @@ impl Sender {
 
     /// A timeout: back to one segment (RFC 5681 section 3.1).
     pub(super) fn timed_out(&mut self) {
-        if self.retransmits <= 1 {
+        if self.recover.is_none() {
             self.ssthresh = (self.flight() as usize / 2).max(2 * self.mss);
         }
         self.cwnd = self.mss;
+        self.recover = Some(self.nxt);
     }
 
-    /// A fast retransmission: half the window (RFC 5681 section 3.2, without its inflation).
-    pub(super) fn lost_one(&mut self) {
+    /// A retransmission outside any repair is a fast one: half the window (RFC 5681 section 3.2, without
+    /// its inflation).
+    pub(super) fn repeated(&mut self) {
+        if self.recover.is_some() {
+            return;
+        }
+        self.recover = Some(self.nxt);
         self.ssthresh = (self.flight() as usize / 2).max(2 * self.mss);
         self.cwnd = self.cap(self.ssthresh);
     }

@@ -71,6 +71,8 @@ pub(super) struct Conn {
     /// MTU of the path as far as known.
     path_mtu: usize,
     peer_mss: usize,
+    /// The window last shown to smoltcp.
+    shown: u16,
     /// The peer's window shift; `None` unless both sides scale.
     peer_shift: Option<u8>,
     timestamps: bool,
@@ -168,6 +170,7 @@ impl Conn {
             mtu,
             path_mtu,
             peer_mss: 536,
+            shown: 0,
             peer_shift: None,
             timestamps: false,
             ts_offset: (seed >> 32) as u32,
@@ -247,7 +250,7 @@ impl Conn {
             {
                 self.timer = None; // RFC 6298 section 5.3: restarted below
             }
-            r.window_len = self.sender.presented();
+            r.window_len = self.show();
             r.window_scale = r.window_scale.map(|_| 0);
         }
         self.machine.ingress(self.packet_in(&r));
@@ -304,8 +307,8 @@ impl Conn {
             self.timer = Some(self.wheel.fires(now, self.timeout()));
         }
         let alone = matches!(self.role, Role::Orphan);
-        if alone && self.machine.state() == State::FinWait2 && self.linger.is_none() {
-            self.linger = Some(now + TIMEWAIT); // tcp_fin_timeout
+        if alone && self.timer.is_none() && self.linger.is_none() {
+            self.linger = Some(now + TIMEWAIT); // tcp_fin_timeout: in FIN-WAIT-2 nothing else ends it
         }
     }
 
@@ -341,11 +344,16 @@ impl Conn {
             let ms = now.since(self.start).as_millis() as u32;
             ts.tsval = self.ts_offset.wrapping_add(ms);
         }
+        if r.segment_len() == 0 && r.control == TcpControl::None {
+            // smoltcp rewinds on a timeout; a peer beyond that would not take the acknowledgement
+            // (`tcp_acceptable_seq`: always snd_nxt).
+            r.seq_number = TcpSeqNumber(self.sender.nxt as i32);
+        }
         let probe = self.sender.presented() == 0 && self.sender.flight() == 0;
         if !(probe && r.control != TcpControl::Syn) {
             let seq = r.seq_number.0 as u32;
             if self.sender.sent(now, seq, r.segment_len() as u32) && self.fired != now {
-                self.sender.lost_one();
+                self.sender.repeated();
             }
         }
         self.rcv_nxt = r.ack_number.map_or(self.rcv_nxt, |a| a.0 as u32);
@@ -524,8 +532,23 @@ impl Conn {
         self.step(now, out);
     }
 
+    /// The window smoltcp is to see now. With nothing but a FIN in flight it must differ each time: smoltcp
+    /// takes three equal ones for a loss, finds no data to repeat and stops its timer for good.
+    fn show(&mut self) -> u16 {
+        let mut window = self.sender.presented();
+        if window == self.shown && window > 1 && self.machine.socket().send_queue() == 0 {
+            window -= 1;
+        }
+        self.shown = window;
+        window
+    }
+
     /// Shows smoltcp a changed window by a segment the peer never sent.
     fn show_window(&mut self) {
+        if self.sender.presented() == self.shown {
+            return; // it would count as a duplicate acknowledgement
+        }
+        let window_len = self.show();
         let t = &self.tuple;
         let r = TcpRepr {
             src_port: t.dport,
@@ -533,7 +556,7 @@ impl Conn {
             control: TcpControl::None,
             seq_number: TcpSeqNumber(self.rcv_nxt as i32),
             ack_number: Some(TcpSeqNumber(self.sender.una as i32)),
-            window_len: self.sender.presented(),
+            window_len,
             window_scale: None,
             max_seg_size: None,
             sack_permitted: false,
