@@ -402,7 +402,8 @@ impl Stack {
         }
     }
 
-    /// The kernel model refused to send a packet of ours: `tuple` as it was sent (echo: the id as both ports).
+    /// The kernel model refused to send a packet of ours: `tuple` as it was sent (echo: the id as both
+    /// ports).
     pub fn local_error(&mut self, now: Instant, tuple: Tuple, errno: Errno) {
         match tuple.proto {
             proto::TCP => {

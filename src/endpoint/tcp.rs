@@ -1,9 +1,9 @@
 //! One TCP connection: a smoltcp socket made to behave, seen from the network, like Linux's.
 //!
 //! smoltcp runs the state machine, reassembly and buffers. Ours are: when to retransmit and give up
-//! ([`super::timer`], [`trouble`]), how much may be in flight ([`super::sender`]), the path MTU, the meaning
-//! of ICMP errors, header fields ([`super::segment`]) and the application's side. Not modelled: TLP and RACK, SACK-based
-//! recovery, delayed acknowledgements, urgent data.
+//! ([`super::timer`], [`trouble`]), how much may be in flight ([`super::sender`]), the path MTU, the
+//! meaning of ICMP errors, header fields ([`super::segment`]) and the application's side. Not modelled:
+//! TLP and RACK, SACK-based recovery, delayed acknowledgements, urgent data.
 //! Invariant: after every call all that smoltcp wanted to send is in `Out`, and a timer runs iff smoltcp
 //! waits for one.
 
@@ -150,7 +150,8 @@ impl Conn {
         role: Role,
         path_mtu: u32,
     ) -> Conn {
-        let floor = if tuple.src.is_ipv4() { 552 } else { 1280 };
+        // Smaller paths than these leave no room for a segment, or are not IPv6's (RFC 8200 section 5).
+        let floor = if tuple.src.is_ipv4() { 88 } else { 1280 };
         let clamp = |mtu: u32| (mtu as usize).clamp(floor, 65_535);
         let (mtu, path_mtu) = (clamp(config.mtu), clamp(config.mtu.min(path_mtu)));
         let tx = match &role {

@@ -2,7 +2,7 @@
 
 use crate::net::*;
 use bytes::Bytes;
-use podpath::endpoint::{App, ClientEvent, Delivery, Errno, Outcome, Reply};
+use podpath::endpoint::{App, ClientEvent, Config, Delivery, Errno, Outcome, Reply, Stack};
 use podpath::wire::{IpHeader, Tuple};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -102,6 +102,58 @@ fn unreachables_are_soft_once_connected() {
         net.end(id),
         Some(ClientEvent::Failed { errno: None, .. })
     ));
+}
+
+#[test]
+fn a_soft_error_is_what_a_timeout_reports() {
+    let mut config = Config::new(4, 1500);
+    config.tcp.retries2 = 3;
+    let mut net = Net::new(1, 1500);
+    net.stacks[0] = Stack::new(config);
+    net.stacks[1].listen_tcp(None, 80, App::Sink).unwrap();
+    net.loss = |n, from, _| from == 0 && n >= 2;
+    let start = net.now;
+    let id = net.connect(pattern(100), Reply::Len(1), 100);
+    net.run(start + Duration::from_millis(50));
+    let data = net
+        .wire
+        .iter()
+        .find(|(_, i, p)| *i == 0 && p.len() > 100)
+        .unwrap()
+        .2
+        .clone();
+    net.stacks[0].receive(net.now, &icmp(addr(7, 0).ip(), 3, 1, 0, &data));
+    net.run(start + Duration::from_secs(50));
+    // `tcp_write_err`: sk_err_soft before ETIMEDOUT. RTO 0.2 s, doubled three times: about 3.1 s.
+    let (outcome, errno, at) = net.failure(id, start);
+    assert_eq!(
+        (outcome, errno),
+        (Outcome::NoRoute, Some(Errno::HostUnreach))
+    );
+    assert!((3.0..3.5).contains(&at), "{at}");
+}
+
+#[test]
+fn a_request_is_dropped_when_its_answer_has_no_way_back() {
+    for (code, left) in [(1, 1), (10, 2)] {
+        let mut net = Net::new(1, 1500);
+        net.stacks[1].listen_tcp(None, 80, App::Sink).unwrap();
+        net.loss = |_, from, _| from == 1;
+        net.connect(Bytes::new(), Reply::Len(0), 3);
+        net.run(net.now + Duration::from_millis(5));
+        let synack = net.wire.iter().find(|(_, i, _)| *i == 1).unwrap().2.clone();
+        net.stacks[1].receive(net.now, &icmp(addr(7, 0).ip(), 3, code, 0, &synack));
+        // `tcp_req_err`: net and host unreachable abort a request, other errors do not.
+        assert_eq!(net.stacks[1].sockets().len(), left, "code {code}");
+        net.run(net.now + Duration::from_secs(200));
+        assert_eq!(
+            net.stacks[1].sockets().len(),
+            1,
+            "SYN-ACKs end after tcp_synack_retries"
+        );
+        let synacks = net.wire.iter().filter(|(_, i, _)| *i == 1).count();
+        assert!(synacks >= 6, "{synacks}");
+    }
 }
 
 #[test]

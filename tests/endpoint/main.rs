@@ -8,7 +8,7 @@ use bytes::Bytes;
 use net::*;
 use podpath::base::Instant;
 use podpath::endpoint::{
-    App, ClientEvent, Config, Delivery, Errno, Outcome, PingRequest, Reply, Stack,
+    App, ClientEvent, Config, Delivery, Errno, Outcome, PingRequest, Reply, Stack, TcpRequest,
 };
 use podpath::wire::{IpHeader, build, proto};
 use std::net::SocketAddr;
@@ -112,7 +112,7 @@ fn syn_retransmissions_are_the_measured_ones() {
         .collect();
     assert!(seqs.iter().all(|s| *s == seqs[0]), "one SYN, repeated");
     net.run(start + Duration::from_secs(200));
-    // tcp_syn_retries=6 + 4 linear: the last SYN nominally at 67 s, ETIMEDOUT at 131 s, rounded up by the wheel.
+    // tcp_syn_retries=6 + 4 linear: the last SYN nominally at 67 s, ETIMEDOUT at 131 s, and the wheel.
     assert_eq!(net.wire.len(), 11);
     let (outcome, errno, at) = net.failure(id, start);
     assert_eq!((outcome, errno), (Outcome::Timeout, Some(Errno::TimedOut)));
@@ -428,4 +428,71 @@ fn same_seed_same_bytes() {
 fn a_listening_stack_is_tiny() {
     let size = std::mem::size_of::<Stack>();
     assert!(size <= 512, "{size} bytes");
+}
+
+#[test]
+fn a_namespace_talks_to_itself() {
+    let mut stack = Stack::new(Config::new(3, 65_536));
+    stack.listen_tcp(None, 80, App::Echo).unwrap();
+    let r = TcpRequest {
+        local: "127.0.0.1:5000".parse().unwrap(),
+        remote: "127.0.0.1:80".parse().unwrap(),
+        request: pattern(100_000),
+        reply: Reply::Len(100_000),
+        deadline: Instant::from_secs(9),
+        path_mtu: None,
+    };
+    let id = stack.connect_tcp(Instant::ZERO, r).unwrap();
+    let (mut now, mut got) = (Instant::ZERO, Vec::new());
+    let mut done = false;
+    while let Some(at) = stack.poll_at().filter(|_| !done) {
+        now = now.max(at);
+        for packet in stack.poll(now) {
+            assert_eq!(stack.receive(now, &packet), Delivery::Taken);
+        }
+        for (who, event) in stack.events() {
+            assert_eq!(who, id);
+            match event {
+                ClientEvent::Data { data, .. } => got.extend_from_slice(&data),
+                ClientEvent::Done { at } => {
+                    done = true;
+                    assert!(at < Instant::from_millis(1), "no timeout was needed: {at}");
+                }
+                other => assert!(matches!(other, ClientEvent::Connected { .. }), "{other:?}"),
+            }
+        }
+    }
+    assert!(got == pattern(100_000));
+}
+
+#[test]
+fn time_wait_answers_a_repeated_fin_and_yields_to_a_new_syn() {
+    let mut net = Net::new(1, 1500);
+    net.stacks[1]
+        .listen_tcp(None, 80, App::Fixed(pattern(10)))
+        .unwrap();
+    net.stacks[0].listen_tcp(None, 40_000, App::Sink).unwrap();
+    let id = net.connect("x".into(), Reply::Len(10), 5);
+    net.run(net.now + Duration::from_secs(1));
+    net.done(id);
+    // Who closes first keeps TIME-WAIT: the server, after its reply.
+    let states = |net: &Net, i: usize| -> Vec<_> {
+        let all = net.stacks[i].sockets().into_iter().map(|s| s.state);
+        all.filter(|s| *s != "LISTEN").collect()
+    };
+    assert_eq!(states(&net, 1), ["TIME-WAIT"], "{}", net.dump());
+    let fin = net
+        .wire
+        .iter()
+        .rfind(|(_, i, p)| *i == 0 && tcp_flags(p) & 1 == 1)
+        .unwrap()
+        .2
+        .clone();
+    let before = net.wire.len();
+    net.deliver(1, &fin);
+    net.run(net.now);
+    assert_eq!(net.wire.len(), before + 1, "acknowledged again");
+    let again = net.connect("x".into(), Reply::Len(10), 5);
+    net.run(net.now + Duration::from_secs(1));
+    net.done(again);
 }
