@@ -10,6 +10,7 @@ use super::datagram::{self, Waiting};
 use super::errno::{Errno, Meaning};
 use super::event::{ClientEvent, ClientId, Out, PingRequest, TcpRequest, UdpRequest};
 use super::icmp::{self, IcmpError};
+use super::sockets::{Changes, SocketChange, SocketInfo, echo_tuple, endpoints, unicast};
 use super::tcp::{Conn, Fate};
 use super::timer::TIMEWAIT;
 use crate::base::{Instant, Rng, limits};
@@ -31,21 +32,6 @@ pub enum Delivery {
     NoSocket,
     /// Header or checksum is wrong; dropped.
     Malformed,
-}
-
-/// One bound or connected socket, as `ss -tuan` lists it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct SocketInfo {
-    /// IP protocol number.
-    pub proto: u8,
-    /// Local address; `None`: any.
-    pub addr: Option<IpAddr>,
-    /// Local port, or echo id.
-    pub port: u16,
-    /// The peer, if connected.
-    pub peer: Option<SocketAddr>,
-    /// State as `ss` prints it.
-    pub state: &'static str,
 }
 
 /// What a timer belongs to.
@@ -76,6 +62,19 @@ struct Listener {
     app: App,
 }
 
+impl Listener {
+    fn info(&self) -> SocketInfo {
+        let tcp = self.proto == proto::TCP;
+        SocketInfo {
+            proto: self.proto,
+            addr: self.addr,
+            port: self.port,
+            peer: None,
+            state: if tcp { "LISTEN" } else { "UNCONN" },
+        }
+    }
+}
+
 /// The sockets of one network namespace.
 pub struct Stack {
     config: Config,
@@ -90,6 +89,7 @@ pub struct Stack {
     path_mtus: BTreeMap<IpAddr, (u32, Instant)>,
     timers: BTreeSet<(Instant, Timer)>,
     out: Out,
+    changes: Changes,
 }
 
 impl Stack {
@@ -107,6 +107,7 @@ impl Stack {
             path_mtus: BTreeMap::new(),
             timers: BTreeSet::new(),
             out: Out::default(),
+            changes: Changes::default(),
         }
     }
 
@@ -136,21 +137,26 @@ impl Stack {
         if self.listeners.iter().any(clash) {
             return Err(Errno::AddrInUse);
         }
-        self.listeners.push(Listener {
+        let listener = Listener {
             proto: p,
             addr,
             port,
             app,
-        });
+        };
+        self.changes.push(SocketChange::Opened(listener.info()));
+        self.listeners.push(listener);
         Ok(())
     }
 
     /// Closes a server's listening socket (its connections go on). False when there was none.
     pub fn unlisten(&mut self, p: u8, addr: Option<IpAddr>, port: u16) -> bool {
-        let before = self.listeners.len();
-        self.listeners
-            .retain(|l| (l.proto, l.addr, l.port) != (p, addr, port));
-        self.listeners.len() < before
+        let at = |l: &Listener| (l.proto, l.addr, l.port) == (p, addr, port);
+        let Some(index) = self.listeners.iter().position(at) else {
+            return false;
+        };
+        let listener = self.listeners.remove(index);
+        self.changes.push(SocketChange::Closed(listener.info()));
+        true
     }
 
     fn listener(&self, p: u8, addr: IpAddr, port: u16) -> Option<&App> {
@@ -196,6 +202,7 @@ impl Stack {
         if r.expects_reply {
             let deadline = r.deadline;
             self.udp.insert(t, Waiting { id, deadline });
+            self.changes.opened(&t);
             self.timers.insert((deadline, Timer::Udp(t)));
         } else {
             self.out.event(id, ClientEvent::Done { at: now });
@@ -204,7 +211,7 @@ impl Stack {
     }
 
     /// Sends one echo request.
-    pub fn ping(&mut self, _now: Instant, r: PingRequest) -> Result<ClientId, Errno> {
+    pub fn ping(&mut self, r: PingRequest) -> Result<ClientId, Errno> {
         if r.local.is_ipv4() != r.remote.is_ipv4() || !unicast(r.local) {
             return Err(Errno::Invalid);
         }
@@ -222,6 +229,9 @@ impl Stack {
         let ip_id = self.rng.next_u64() as u16;
         self.out.packet(datagram::echo_request(&r, ip_id));
         let deadline = r.deadline;
+        if !self.pinging(&key.0) {
+            self.changes.opened(&key.0);
+        }
         self.pings.insert(key, Waiting { id, deadline });
         self.timers.insert((deadline, Timer::Ping(key.0, key.1)));
         Ok(id)
@@ -311,6 +321,7 @@ impl Stack {
 
     fn end_time_wait(&mut self, t: Tuple) {
         if let Some(tw) = self.time_wait.remove(&t) {
+            self.changes.closed(&t);
             self.timers.remove(&(tw.until, Timer::TimeWait(t)));
         }
     }
@@ -434,6 +445,7 @@ impl Stack {
 
     fn end_udp(&mut self, t: &Tuple) -> Option<Waiting> {
         let w = self.udp.remove(t)?;
+        self.changes.closed(t);
         self.timers.remove(&(w.deadline, Timer::Udp(*t)));
         Some(w)
     }
@@ -441,13 +453,22 @@ impl Stack {
     fn end_ping(&mut self, key: &(Tuple, u16)) -> Option<Waiting> {
         let w = self.pings.remove(key)?;
         self.timers.remove(&(w.deadline, Timer::Ping(key.0, key.1)));
+        if !self.pinging(&key.0) {
+            self.changes.closed(&key.0);
+        }
         Some(w)
+    }
+
+    /// Whether an echo socket (one per id and peer, for all its sequence numbers) is open.
+    fn pinging(&self, t: &Tuple) -> bool {
+        self.pings.range((*t, 0)..=(*t, u16::MAX)).next().is_some()
     }
 
     fn insert(&mut self, t: Tuple, conn: Conn) {
         let at = conn.deadline();
         self.timers.extend(at.map(|at| (at, Timer::Conn(t))));
         let conn = Box::new(conn);
+        self.changes.opened(&t);
         self.conns.insert(t, Slot { conn, at });
     }
 
@@ -474,6 +495,8 @@ impl Stack {
             let until = now + TIMEWAIT;
             self.time_wait.insert(t, TimeWait { until, last_ack });
             self.timers.insert((until, Timer::TimeWait(t)));
+        } else {
+            self.changes.closed(&t);
         }
     }
 
@@ -489,16 +512,14 @@ impl Stack {
                         self.settle(now, t);
                     }
                 }
-                Timer::TimeWait(t) => {
-                    self.time_wait.remove(&t);
-                }
+                Timer::TimeWait(t) => self.end_time_wait(t),
                 Timer::Udp(t) => {
-                    if let Some(w) = self.udp.remove(&t) {
+                    if let Some(w) = self.end_udp(&t) {
                         self.out.deadline(w.id, now);
                     }
                 }
                 Timer::Ping(t, seq) => {
-                    if let Some(w) = self.pings.remove(&(t, seq)) {
+                    if let Some(w) = self.end_ping(&(t, seq)) {
                         self.out.deadline(w.id, now);
                     }
                 }
@@ -520,75 +541,30 @@ impl Stack {
         self.out.events.drain(..).collect()
     }
 
+    /// Which sockets came and went since the last call, in order; `None`: too many to keep, read
+    /// [`Stack::sockets`] instead.
+    pub fn changes(&mut self) -> Option<Vec<SocketChange>> {
+        self.changes.take()
+    }
+
     /// Every bound or connected socket, listeners first, in a fixed order.
     pub fn sockets(&self) -> Vec<SocketInfo> {
-        let listening = self.listeners.iter().map(|l| SocketInfo {
-            proto: l.proto,
-            addr: l.addr,
-            port: l.port,
-            peer: None,
-            state: if l.proto == proto::TCP {
-                "LISTEN"
-            } else {
-                "UNCONN"
-            },
-        });
-        let connected = |t: &Tuple, state| SocketInfo {
-            proto: t.proto,
-            addr: Some(t.src),
-            port: t.sport,
-            peer: Some(SocketAddr::new(t.dst, t.dport)),
-            state,
-        };
+        let listening = self.listeners.iter().map(Listener::info);
+        let connected = SocketInfo::connected;
         let conns = self
             .conns
             .iter()
             .map(|(t, s)| connected(t, s.conn.state_name()));
         let waits = self.time_wait.keys().map(|t| connected(t, "TIME-WAIT"));
         let udp = self.udp.keys().map(|t| connected(t, "ESTAB"));
-        let pings = self.pings.keys().map(|(t, _)| connected(t, "ESTAB"));
+        let mut ids: Vec<Tuple> = self.pings.keys().map(|(t, _)| *t).collect();
+        ids.dedup(); // one socket for all sequence numbers of an id
+        let pings = ids.iter().map(|t| connected(t, "ESTAB"));
         listening
             .chain(conns)
             .chain(waits)
             .chain(udp)
             .chain(pings)
             .collect()
-    }
-}
-
-/// Whether an address can be an end of a connection.
-fn unicast(a: IpAddr) -> bool {
-    match a {
-        IpAddr::V4(v4) => !v4.is_broadcast() && !a.is_multicast() && !a.is_unspecified(),
-        IpAddr::V6(_) => !a.is_multicast() && !a.is_unspecified(),
-    }
-}
-
-fn endpoints(proto: u8, local: SocketAddr, remote: SocketAddr) -> Result<Tuple, Errno> {
-    let usable = local.is_ipv4() == remote.is_ipv4() && unicast(local.ip()) && unicast(remote.ip());
-    if !usable || local.port() == 0 || remote.port() == 0 {
-        return Err(Errno::Invalid);
-    }
-    Ok(Tuple {
-        proto,
-        src: local.ip(),
-        dst: remote.ip(),
-        sport: local.port(),
-        dport: remote.port(),
-    })
-}
-
-fn echo_tuple(local: IpAddr, remote: IpAddr, id: u16) -> Tuple {
-    let proto = if local.is_ipv4() {
-        proto::ICMP
-    } else {
-        proto::ICMPV6
-    };
-    Tuple {
-        proto,
-        src: local,
-        dst: remote,
-        sport: id,
-        dport: id,
     }
 }

@@ -289,7 +289,7 @@ fn ping_is_answered_or_says_why() {
         df: true,
         deadline: Instant::from_secs(10),
     };
-    let ids = [1, 2, 3].map(|seq| net.stacks[0].ping(net.now, ping(seq)).unwrap());
+    let ids = [1, 2, 3].map(|seq| net.stacks[0].ping(ping(seq)).unwrap());
     net.run(net.now);
     let request = net.wire[0].2.clone();
     let h = IpHeader::parse(&request).unwrap();

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use podpath::base::Instant;
 use podpath::endpoint::{
-    ClientEvent, ClientId, Config, Delivery, Errno, Outcome, Reply, Stack, TcpRequest, UdpRequest,
+    ClientEvent, ClientId, Config, Delivery, Errno, Outcome, Reply, SocketChange, SocketInfo,
+    Stack, TcpRequest, UdpRequest,
 };
 use podpath::wire::{IpHeader, Tuple, build, proto};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ pub type Loss = fn(usize, usize, &[u8]) -> bool;
 /// be smaller than theirs.
 pub struct Net {
     pub stacks: [Stack; 2],
+    pub tables: [BTreeSet<SocketKey>; 2],
     pub latency: Duration,
     pub mtu: usize,
     pub icmp: bool,
@@ -34,6 +36,7 @@ impl Net {
     pub fn new(seed: u64, mtu: u32) -> Net {
         Net {
             stacks: [1, 2].map(|i| Stack::new(Config::new(seed + i, mtu))),
+            tables: Default::default(),
             latency: Duration::from_micros(100),
             mtu: 65_535,
             icmp: true,
@@ -78,6 +81,23 @@ impl Net {
             }
         }
         self.events.extend(self.stacks[0].events());
+        self.check_sockets();
+    }
+
+    /// The kernels' socket tables, kept by changes alone, say what the stacks say.
+    fn check_sockets(&mut self) {
+        for (stack, table) in self.stacks.iter_mut().zip(&mut self.tables) {
+            for change in stack.changes().expect("read often enough") {
+                match change {
+                    SocketChange::Opened(s) => {
+                        assert!(table.insert(key(&s)), "opened twice: {s:?}")
+                    }
+                    SocketChange::Closed(s) => assert!(table.remove(&key(&s)), "never open: {s:?}"),
+                }
+            }
+            let listed: BTreeSet<_> = stack.sockets().iter().map(key).collect();
+            assert_eq!(*table, listed);
+        }
     }
 
     /// Runs until nothing is due before `until`.
@@ -201,6 +221,13 @@ impl Net {
         };
         self.wire.iter().rev().take(60).rev().map(line).collect()
     }
+}
+
+/// What a kernel's socket table is keyed by.
+pub type SocketKey = (u8, u16, Option<IpAddr>, Option<SocketAddr>);
+
+fn key(s: &SocketInfo) -> SocketKey {
+    (s.proto, s.port, s.addr, s.peer)
 }
 
 pub fn addr(side: u8, port: u16) -> SocketAddr {
