@@ -7,10 +7,12 @@
 //! - L2 [`net`]: one network namespace: devices, FDB, neighbours, FIB, sysctls, sockets.
 //! - L3 [`path`]: the walk of a frame, its observers and traces: the one definition of behaviour.
 //! - L4 [`sim`]: the world in virtual time: cables, events, captures.
+//! - L4 [`endpoint`]: pods' own sockets, servers and clients, on smoltcp. Knows no device.
 //! - L4 [`kube`]: Kubernetes objects from text to a typed store.
 //! - L5 [`replay`]: captures read and written.
 //! - L5 [`import`]: parsers of commands and dumps. Knows no file.
 pub mod base;
+pub mod endpoint;
 pub mod import;
 pub mod kube;
 pub mod net;

@@ -48,3 +48,17 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const ALIAS_NODES_MAX: u64 = 1_000_000;
 /// Wrong fields that are reported for one object before the rest of it is given up.
 pub const FIELD_ERRORS_MAX: usize = 32;
+/// TCP connections one endpoint stack holds; a further SYN is dropped as by a full listen queue.
+pub const ENDPOINT_CONNECTIONS_MAX: usize = 4096;
+/// Datagram and echo clients one endpoint stack waits for at a time.
+pub const ENDPOINT_CLIENTS_MAX: usize = 4096;
+/// Closed connections one endpoint stack remembers (kernel: net.ipv4.tcp_max_tw_buckets).
+pub const ENDPOINT_TIMEWAIT_MAX: usize = 8192;
+/// Path MTUs one endpoint stack remembers.
+pub const ENDPOINT_PMTU_MAX: usize = 1024;
+/// Packets and events one endpoint stack holds for its caller; more packets are dropped as by a full queue.
+pub const ENDPOINT_QUEUE_MAX: usize = 1 << 16;
+/// Largest send or receive buffer of an endpoint's connection, in bytes.
+pub const ENDPOINT_BUFFER: usize = 65_535;
+/// Bytes of one HTTP request head that a server keeps.
+pub const ENDPOINT_REQUEST_MAX: usize = 16 * 1024;
