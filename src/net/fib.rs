@@ -401,7 +401,8 @@ impl RouteTable {
 /// (kernel: `fib_rebalance`, `fib_select_multipath`).
 fn select(r: &Route, f: &Flow<'_>, alive: &dyn Fn(DevId) -> bool) -> Option<usize> {
     let usable = |n: &NextHop| {
-        n.dev.is_some_and(alive)
+        // An address stays ours while its device is down.
+        (r.kind == RouteKind::Local || n.dev.is_some_and(alive))
             && (f.oif.is_none() || f.oif == n.dev || r.kind == RouteKind::Local)
     };
     if let [only] = r.nexthops.as_slice() {

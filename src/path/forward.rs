@@ -6,7 +6,7 @@ use crate::net::fib::Found;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::DropReason;
 use crate::path::walker::Walker;
-use crate::wire::{Frame, IpHeader, PacketType, ip};
+use crate::wire::{Frame, IpHeader, PacketType, ip, options};
 use core::time::Duration;
 use std::net::IpAddr;
 
@@ -48,6 +48,12 @@ impl<O: Observer> Walker<'_, O> {
         self.step(Some(dev), &f, |_| Step::Ttl { to: h.ttl - 1 });
         if redirect {
             self.send_redirect(dev, h, &f, found);
+        }
+        if h.options {
+            let out = self.ns.source_for(found, h.dst);
+            let out = out.and_then(|a| if let IpAddr::V4(a) = a { Some(a) } else { None });
+            let o = f.options;
+            options::forward(f.l3_mut(), &o, out);
         }
         self.ns.snmp.forwarded += 1;
         // FORWARD comes here.

@@ -5,7 +5,7 @@ use crate::net::RouteKind;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::IcmpSent;
 use crate::path::walker::Walker;
-use crate::wire::{Frame, IpHeader, PacketType, build, proto};
+use crate::wire::{Frame, IpHeader, PacketType, build, options, proto};
 use core::time::Duration;
 use std::net::IpAddr;
 
@@ -45,6 +45,11 @@ impl<O: Observer> Walker<'_, O> {
             .as_ref()
             .map_or(1500, |r| self.ns.path_mtu(h.src, r, self.now));
         let quoted = build::quote(&cause.l3()[..h.total_len.min(cause.l3().len())], path);
+        let echoed = match src {
+            IpAddr::V4(a) => options::echo(cause.l3(), &cause.options, a),
+            IpAddr::V6(_) => Vec::new(),
+        };
+        let quoted = &quoted[..quoted.len().min(quoted_room(&h, path, echoed.len()))];
         let message = build::icmp_message(src, h.src, typ, code, info, quoted);
         let (p, tos) = if h.is_v4() {
             (proto::ICMP, (h.tos & 0x1e) | 0xc0)
@@ -56,7 +61,8 @@ impl<O: Observer> Walker<'_, O> {
             oif.or_else(|| route.as_ref().and_then(|r| r.dev())),
         );
         let id = self.ns.next_ip_id();
-        let packet = build::ip_packet(src, h.src, p, ttl, tos, id, false, &message);
+        let mut packet = build::ip_packet(src, h.src, p, ttl, tos, id, false, &message);
+        options::insert(&mut packet, &echoed);
         let icmp = IcmpSent {
             v6: !h.is_v4(),
             typ,
@@ -163,5 +169,14 @@ impl<O: Observer> Walker<'_, O> {
                 .map_or(64, |d| d.conf6.hop_limit)
         };
         u8::try_from(v).unwrap_or(64)
+    }
+}
+
+/// Echoed options leave less room for the quote.
+fn quoted_room(h: &IpHeader, path: usize, echoed: usize) -> usize {
+    if h.is_v4() {
+        path.min(576).saturating_sub(28 + echoed)
+    } else {
+        usize::MAX
     }
 }

@@ -7,7 +7,7 @@ use crate::net::{DeviceKind, RouteKind};
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::DropReason;
 use crate::path::walker::Walker;
-use crate::wire::{Frame, IpHeader, Malformed, PacketType};
+use crate::wire::{Frame, IpHeader, Malformed, PacketType, options};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Where a received packet goes.
@@ -39,11 +39,15 @@ pub(crate) enum NoInput {
 impl<O: Observer> Walker<'_, O> {
     /// kernel: `ip_rcv_core`, `ip_rcv_finish`
     pub(crate) fn ipv4_receive(&mut self, dev: DevId, f: Frame) {
-        let Some((h, f)) = self.ip_header(dev, f, 4) else {
+        let Some((h, mut f)) = self.ip_header(dev, f, 4) else {
             return;
         };
         // PREROUTING comes here.
         let decision = self.route_input(dev, h.src, h.dst, &f, false);
+        let routed = !matches!(decision, Err(NoInput::Silent(..)));
+        if h.options && routed && !self.ip_options(dev, &h, &mut f) {
+            return;
+        }
         match decision {
             Ok(Input::Local { group }) => self.deliver(dev, &h, f, group),
             Ok(Input::Forward { found, redirect }) => {
@@ -341,6 +345,52 @@ impl<O: Observer> Walker<'_, O> {
                 }))
             }
         }
+    }
+
+    /// IPv4 options are looked at once the packet is routed (kernel: `ip_rcv_options`).
+    fn ip_options(&mut self, dev: DevId, h: &IpHeader, f: &mut Frame) -> bool {
+        let own = if self.is_own(h.dst) {
+            Some(h.dst)
+        } else {
+            self.spec_dst(h.src)
+        };
+        let own = match own {
+            Some(IpAddr::V4(a)) => Some(a),
+            _ => None,
+        };
+        let shown = f.clone();
+        match options::compile(f.l3_mut(), h.header_len, own) {
+            Ok(o) => f.options = o,
+            Err(at) => {
+                let sent = self.icmp_error(&shown, Some(dev), 12, 0, u32::from(at) << 24);
+                self.rejected(
+                    Some(dev),
+                    &shown,
+                    sent,
+                    DropReason::IpHeader,
+                    Origin::Kernel,
+                    |_| format!("malformed IP option at offset {at}"),
+                );
+                return false;
+            }
+        }
+        let all = self.ns.sysctl.all4.accept_source_route != 0;
+        let here = self
+            .device(dev)
+            .is_some_and(|d| d.conf4.accept_source_route != 0);
+        if f.options.srr.is_some() && !(all && here) {
+            self.drop_with(Some(dev), f, DropReason::IpHeader, Origin::Kernel, |_| {
+                "source route, accept_source_route=0".into()
+            });
+            return false;
+        }
+        true
+    }
+
+    /// The address to answer `to` from (kernel: `fib_compute_spec_dst`).
+    pub(crate) fn spec_dst(&self, to: IpAddr) -> Option<IpAddr> {
+        let r = self.ns.route_output(None, to, None, 0, 0).ok()?;
+        self.ns.source_for(&r, to)
     }
 
     /// Hop-by-hop options (RFC 8200 section 4.3): unknown ones say themselves what becomes of the packet.

@@ -7,7 +7,7 @@ use crate::net::frag::FragResult;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::{Disposition, DropReason};
 use crate::path::walker::{Output, Walker};
-use crate::wire::{Frame, IpHeader, build, proto};
+use crate::wire::{Frame, IpHeader, build, options, proto};
 use core::time::Duration;
 use std::net::IpAddr;
 
@@ -67,7 +67,79 @@ impl<O: Observer> Walker<'_, O> {
         );
     }
 
+    /// IPv6 extension headers of a packet for us (RFC 8200 section 4; kernel: `ip6_protocol_deliver_rcu`):
+    /// false when one of them ended its way.
+    fn extension_headers(&mut self, dev: DevId, h: &IpHeader, f: &Frame) -> bool {
+        let p = f.l3();
+        let (mut next_at, mut at) = (6, 40);
+        while at < h.header_len {
+            let (kind, Some(len)) = (p[next_at], p.get(at + 1).map(|l| (usize::from(*l) + 1) * 8))
+            else {
+                return true;
+            };
+            let problem = match kind {
+                0 if at > 40 => Some((1, next_at)),
+                60 => self.destination_options(h, p, at, len),
+                43 if p.get(at + 3).is_some_and(|left| *left > 0) => Some((0, at + 2)),
+                _ => None,
+            };
+            if let Some((code, pointer)) = problem {
+                let sent = if code == u8::MAX {
+                    None
+                } else {
+                    self.icmp_error(f, Some(dev), 4, code, pointer as u32)
+                };
+                self.rejected(
+                    Some(dev),
+                    f,
+                    sent,
+                    DropReason::IpHeader,
+                    Origin::Kernel,
+                    |_| format!("extension header {kind} at offset {at}"),
+                );
+                return false;
+            }
+            (next_at, at) = (at, at + if kind == 44 { 8 } else { len });
+        }
+        true
+    }
+
+    /// An unknown option says by its two top bits what becomes of the packet (RFC 8200 section 4.2).
+    fn destination_options(
+        &self,
+        h: &IpHeader,
+        p: &[u8],
+        at: usize,
+        len: usize,
+    ) -> Option<(u8, usize)> {
+        let end = (at + len).min(p.len());
+        let mut i = at + 2;
+        while i < end {
+            let kind = p[i];
+            if kind == 0 {
+                i += 1;
+                continue;
+            }
+            let Some(n) = p.get(i + 1).map(|n| usize::from(*n)) else {
+                return Some((u8::MAX, 0));
+            };
+            let group = matches!(h.dst, IpAddr::V6(a) if a.is_multicast());
+            match kind >> 6 {
+                _ if matches!(kind, 1 | 4 | 0xc9) => {}
+                0 => {}
+                1 => return Some((u8::MAX, 0)),
+                3 if group => return Some((u8::MAX, 0)),
+                _ => return Some((2, i)),
+            }
+            i += 2 + n;
+        }
+        None
+    }
+
     fn deliver_whole(&mut self, dev: DevId, h: &IpHeader, f: Frame, group: bool) {
+        if !h.is_v4() && h.header_len > 40 && !self.extension_headers(dev, h, &f) {
+            return;
+        }
         match h.proto {
             proto::ICMP if h.is_v4() => self.icmp_receive(dev, h, f, group),
             proto::ICMPV6 if !h.is_v4() => self.icmp_receive(dev, h, f, group),
@@ -287,7 +359,10 @@ impl<O: Observer> Walker<'_, O> {
             (proto::ICMPV6, h.tos)
         };
         let id = self.ns.next_ip_id();
-        let packet = build::ip_packet(src, h.src, p, ttl, tos, id, false, m);
+        let mut packet = build::ip_packet(src, h.src, p, ttl, tos, id, false, m);
+        if let IpAddr::V4(a) = src {
+            options::insert(&mut packet, &options::echo(f.l3(), &f.options, a));
+        }
         let mut r = self.child_of(&f, Frame::ip(&packet));
         if self.ns.sysctl.fwmark_reflect != 0 {
             r.mark = f.mark;

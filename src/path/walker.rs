@@ -93,22 +93,38 @@ impl Shared {
     }
 }
 
-/// Takes priority tags (VLAN 0) off; false when a tag of another VLAN is left (kernel: `skb_vlan_untag`,
-/// `vlan_do_receive`).
-fn untag(f: &mut Frame) -> bool {
-    while let ETH_P_8021Q | 0x88a8 = f.ethertype() {
-        let d = f.data();
-        let (dst, src) = (f.dst_mac(), f.src_mac());
-        match d.get(ETH_HLEN..ETH_HLEN + 4) {
-            Some([hi, lo, t0, t1]) if u16::from_be_bytes([*hi, *lo]) & 0x0fff == 0 => {
-                let inner = u16::from_be_bytes([*t0, *t1]);
-                f.pull(4, ETH_HLEN);
-                f.set_ethernet(dst, src, inner);
-            }
-            _ => return false,
+/// EtherType of an 802.1ad tag.
+const ETH_P_8021AD: u16 = 0x88a8;
+
+/// Takes the outer tag off and gives its VLAN, 0 without one; captures show the frame without it
+/// (kernel: `skb_vlan_untag`).
+fn untag(f: &mut Frame) -> u16 {
+    if !matches!(f.ethertype(), ETH_P_8021Q | ETH_P_8021AD) {
+        return 0;
+    }
+    let (dst, src) = (f.dst_mac(), f.src_mac());
+    let Some([hi, lo, t0, t1]) = f
+        .data()
+        .get(ETH_HLEN..)
+        .and_then(|d| d.first_chunk::<4>())
+        .copied()
+    else {
+        return u16::MAX;
+    };
+    f.pull(4, ETH_HLEN);
+    f.set_ethernet(dst, src, u16::from_be_bytes([t0, t1]));
+    u16::from_be_bytes([hi, lo]) & 0x0fff
+}
+
+/// Takes further priority tags off; gives the first VLAN that is not 0.
+fn untag_all(f: &mut Frame) -> u16 {
+    while let ETH_P_8021Q | ETH_P_8021AD = f.ethertype() {
+        match untag(f) {
+            0 => {}
+            vlan => return vlan,
         }
     }
-    true
+    0
 }
 
 /// One walk.
@@ -262,21 +278,22 @@ impl<'w, O: Observer> Walker<'w, O> {
         if !self.enter(dev, &f) {
             return;
         }
-        if !layer3 && !untag(&mut f) {
-            self.depth -= 1;
-            return self.drop_with(
+        let vlan = if layer3 || master { 0 } else { untag(&mut f) };
+        f.classify(mac);
+        self.count_rx(dev, f.len());
+        self.tap(dev, Direction::In, &f);
+        if master {
+            self.bridge_receive(dev, f);
+        } else if vlan != 0
+            || matches!(f.ethertype(), ETH_P_8021Q | ETH_P_8021AD) && untag_all(&mut f) != 0
+        {
+            self.drop_with(
                 Some(dev),
                 &f,
                 DropReason::UnhandledProtocol,
                 Origin::Kernel,
                 |_| "an 802.1Q tag and no VLAN device".into(),
             );
-        }
-        f.classify(mac);
-        self.count_rx(dev, f.len());
-        self.tap(dev, Direction::In, &f);
-        if master {
-            self.bridge_receive(dev, f);
         } else {
             self.protocol_receive(dev, f);
         }

@@ -3,6 +3,7 @@
 //! Does not know devices. Invariant: `start + l3 <= buf.len()`.
 
 use crate::base::{FrameId, limits};
+use crate::wire::options::Options;
 use crate::wire::{ETH_HLEN, ETH_P_IP, ETH_P_IPV6, MacAddr};
 use bytes::BytesMut;
 
@@ -38,6 +39,8 @@ pub struct Frame {
     pub pkt_type: PacketType,
     /// Largest fragment that was merged into this packet, 0 for none (kernel: `IPCB->frag_max_size`).
     pub frag_max: usize,
+    /// IPv4 options as compiled on input.
+    pub options: Options,
     /// Devices passed so far, over all namespaces: the guard against loops at layer 2.
     pub hops: u16,
     /// Next hop the route named, for tunnels that take their remote from it.

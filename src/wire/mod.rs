@@ -11,6 +11,7 @@ pub mod frame;
 pub mod ip;
 pub mod mac;
 pub mod ndp;
+pub mod options;
 pub mod print;
 pub mod tuple;
 

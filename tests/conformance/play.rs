@@ -327,20 +327,9 @@ impl Player<'_, '_> {
                 dir,
                 t_ns: u64::try_from(c.time.since(BEGIN).as_nanos()).unwrap_or(u64::MAX),
                 l3: *l3,
-                data: as_captured(&c.data),
+                data: c.data.to_vec(),
             });
             self.out.roots.push(c.root);
         }
-    }
-}
-
-/// The frame as the recorder's packet socket showed it: without its outer VLAN tag, which the kernel moves from the
-/// frame to the buffer's metadata before anybody captures it (`skb_vlan_untag`). So tags are not compared.
-fn as_captured(data: &[u8]) -> Vec<u8> {
-    match (data.get(12..14), data.get(16..)) {
-        (Some([0x81, 0x00] | [0x88, 0xa8]), Some(rest)) => {
-            [data.get(..12).unwrap_or(&[]), rest].concat()
-        }
-        _ => data.to_vec(),
     }
 }
