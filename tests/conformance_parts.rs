@@ -1,7 +1,8 @@
 //! The parts of the conformance runner, which judges everything else.
 //!
-//! The port of the recordings' decoder and normaliser equals the original on every recorded frame. The judge of `tests/conformance` is only as good as this: the original (`oracle norm`) is run with python3 where
-//! it is at hand. Where it is not, the recordings' own one-line summaries still check the decoder.
+//! The port of the recordings' decoder and normaliser equals the original on every recorded frame. The
+//! judge of `tests/conformance` is only as good as this: the original (`oracle norm`) is run with python3
+//! where it is at hand. Where it is not, the recordings' own one-line summaries still check the decoder.
 
 #![allow(
     dead_code,

@@ -288,7 +288,7 @@ impl NetNs {
         let mut best: Option<((bool, bool, u32), Ipv6Addr)> = None;
         for d in self.devices().filter(|d| d.up) {
             for (a, ip) in d.addrs6() {
-                if (want == Scope::Link && d.id != dev) || (a.scope == Scope::Link && d.id != dev) {
+                if d.id != dev && (want == Scope::Link || a.scope == Scope::Link) {
                     continue;
                 }
                 if a.scope == Scope::Host && want != Scope::Host {

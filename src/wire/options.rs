@@ -57,11 +57,8 @@ pub fn compile(packet: &mut [u8], ihl: usize, own: Option<Ipv4Addr>) -> Result<O
             }
             RR | LSRR | SSRR if pointer < 4 => return Err(at + 2),
             TIMESTAMP if pointer < 5 => return Err(at + 2),
-            LSRR | SSRR => {
-                if out.srr.replace(at).is_some() {
-                    return Err(at);
-                }
-            }
+            LSRR | SSRR if out.srr.is_some() => return Err(at),
+            LSRR | SSRR => out.srr = Some(at),
             RR => {
                 if out.rr.is_some() {
                     return Err(at);

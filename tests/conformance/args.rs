@@ -1,7 +1,7 @@
 //! The runner's command line: `[--pinned|--all|--pin] [--list] [--kind K]... [-v] [NAME]...`.
 //!
-//! A NAME is a substring of `kind/name` or a glob with `*` and `?` over the whole of it (or of the name alone).
-//! Options of the standard test harness that `cargo test` users pass are accepted and ignored.
+//! A NAME is a substring of `kind/name` or a glob with `*` and `?` over the whole of it (or of the name
+//! alone). Options of the standard test harness that `cargo test` users pass are accepted and ignored.
 
 use super::recordings::Kind;
 

@@ -1,7 +1,7 @@
 //! The scenario's networks as `ip` commands, in the order in which the recorder gives them.
 //!
-//! Emulated namespaces get everything. Endpoints get their interfaces with link address, MTU and state, and neither
-//! an address nor IPv6: their kernels stay silent, what they send is the recording's.
+//! Emulated namespaces get everything. Endpoints get their interfaces with link address, MTU and state, and
+//! neither an address nor IPv6: their kernels stay silent, what they send is the recording's.
 
 use super::scenario::{Device, End};
 use super::topo::Topo;

@@ -1,10 +1,11 @@
 //! Comparison of what the kernel recorded with what podpath produced, interface by interface, in order.
 //!
-//! As `oracle diff` does: the n-th frame of an interface against the n-th, direction and normalised layers, order kept
-//! within an interface and not between them. Tokens (ports, echo ids) are handed out in the recording's frame order on
-//! both sides: the n-th emulated frame of an interface is shown to its normaliser when the n-th recorded one is, so a
-//! different interleaving of interfaces is no difference, and frames beyond the recorded number come last.
-//! Both a missing and a surplus frame count as compared and not equal.
+//! As `oracle diff` does: the n-th frame of an interface against the n-th, direction and normalised layers,
+//! order kept within an interface and not between them. Tokens (ports, echo ids) are handed out in the
+//! recording's frame order on both sides: the n-th emulated frame of an interface is shown to its
+//! normaliser when the n-th recorded one is, so a different interleaving of interfaces is no difference,
+//! and frames beyond the recorded number come last. Both a missing and a surplus frame count as compared
+//! and not equal.
 
 use std::collections::BTreeMap;
 

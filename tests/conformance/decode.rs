@@ -1,4 +1,5 @@
-//! A frame as the recordings' decoder sees it: a port of `decode` and `summary` of the oracle's lib/frames.py.
+//! A frame as the recordings' decoder sees it: a port of `decode` and `summary` of the oracle's
+//! lib/frames.py.
 //!
 //! Semantics are the original's to the letter, its gaps included: an ICMPv6 error's quoted packet is not
 //! decoded, an IPv6 extension header other than hop-by-hop is not skipped, a fragment's transport header is
@@ -137,7 +138,8 @@ fn ipv4(p: &[u8], d: &mut Layers, depth: u32) {
     }
     let ihl = usize::from(p[0] & 15) * 4;
     let (tot, frag) = (usize::from(be16(p, 2)), be16(p, 6));
-    let ip = json!({"v": 4, "src": ip4(p, 12), "dst": ip4(p, 16), "ttl": p[8], "proto": p[9], "id": be16(p, 4),
+    let ip = json!({"v": 4, "src": ip4(p, 12), "dst": ip4(p, 16), "ttl": p[8], "proto": p[9],
+        "id": be16(p, 4),
         "tos": p[1], "len": tot, "df": frag & 0x4000 != 0, "mf": frag & 0x2000 != 0,
         "off": u32::from(frag & 0x1FFF) * 8, "hcsum_ok": checksum(&[cut(p, 0, ihl)]) == 0});
     d.insert("ip".into(), ip);

@@ -1,30 +1,42 @@
-//! Kernel conformance: podpath against recordings of the Linux kernel, frame by frame. `make conformance` runs it.
+//! Kernel conformance: podpath against recordings of the Linux kernel, frame by frame.
+//!
+//! `make conformance` runs it with `--all`. Arguments: `args.rs`.
 //!
 //! # What is run
-//! Every recording of the folder `PODPATH_ORACLE` (default `../shared/oracle`, else `tests/recordings/oracle.tar.gz`)
-//! and of `tests/recordings/own.tar.gz`. With `--all` each is attempted and counted. Without (plain `cargo test`) only
-//! those named in `tests/conformance/passing.txt` are, and all of them have to pass: what once passed stays. `--pin`
-//! runs all and adds the names that pass to that file; it never takes one out.
+//! Every recording of the folder `PODPATH_ORACLE` (default `../shared/oracle`, else
+//! `tests/recordings/oracle.tar.gz`) and of `tests/recordings/own.tar.gz`. With `--all` each is attempted
+//! and counted. Without (plain `cargo test`) only those named in `tests/conformance/passing.txt` are, and
+//! all of them have to pass: what once passed stays. `--pin` runs all and adds the names that pass to that
+//! file; it never takes one out.
 //!
 //! # How a capture is judged
-//! Namespaces of role `node` and `switch` are emulated kernels. `pod`, `host` and `router` are endpoints: what they
-//! sent (their frames marked "out") enters the emulator at the recorded times at the far end of their links.
-//! Compared is everything else that was captured: all frames at node and switch interfaces, and the frames
-//! marked "in" at endpoint interfaces whose far end is emulated. Not compared, because podpath has no part in it: frames
-//! "out" of endpoints (they are the input) and wires between two endpoints.
-//! A `ping` of a node's own goes through podpath's output path (`ping.rs`); other processes on nodes are lacking.
-//! The outer VLAN tag is not compared: the recorder's sockets do not show it (`play.rs`).
-//! What caches held before the first frame is inferred from the recording (`seed.rs`).
-//! A frame is equal when its normalised layers and its direction are (see `norm.rs`, `compare.rs`).
-//! ARP, neighbour discovery and multicast listener frames are dropped on both sides for the oracle's recordings, where
-//! real stacks decide their timing, and kept for our own unless their scenario says `"compare": {"arp": false}`.
-//! A recording that says `"compare"` itself is believed, whoever made it. Payloads are compared by hash; by length only
-//! where a process on a node names its ephemeral port in HTTP (`"payload": false`, or found as `driver.rs` says).
-//! A recording passes when nothing needed is missing in podpath, at least one frame was compared and all are equal.
+//! Namespaces of role `node` and `switch` are emulated kernels. `pod`, `host` and `router` are endpoints:
+//! what they sent (their frames marked "out") enters the emulator at the recorded times, from their own
+//! interface, whose link address, MTU and state are the recorded ones (`plan.rs`, `build.rs`). Compared is
+//! everything else that was captured: all frames at node and switch interfaces, and the frames marked "in"
+//! at endpoint interfaces whose far end is emulated. Not compared, because podpath has no part in it:
+//! frames "out" of endpoints (they are the input) and wires between two endpoints.
+//!
+//! - A `ping` of a node's own goes through podpath's output path (`ping.rs`); other processes on nodes are
+//!   lacking, and said.
+//! - What caches held before the first frame is inferred from the recording (`seed.rs`).
+//! - Frames after the end of the capture are not compared (`plan.rs`, `play.rs`).
+//! - The outer VLAN tag is not compared: the recorder's sockets do not show it (`play.rs`).
+//! - A frame is equal when its normalised layers and its direction are; what the normaliser leaves out is
+//!   listed in `norm.rs` and `decode.rs` (ICMPv6 errors: what they quote), the order in `compare.rs`.
+//! - ARP, neighbour discovery and multicast listener frames are dropped on both sides for the oracle's
+//!   recordings, where real stacks decide their timing, and kept for our own. A recording that says
+//!   `"compare": {"arp": true|false}` itself is believed, whoever made it.
+//! - Payloads are compared by hash; by length only where the recording says `"payload": false`, or where a
+//!   process on a node talks HTTP and so names its ephemeral port in a body.
+//!
+//! A recording passes when nothing it needs is missing in podpath, at least one frame was compared and all
+//! are equal. A recording that needs more than podpath has is played all the same and counted as failed,
+//! with the reason.
 //!
 //! # Output
-//! One line per recording, then alone on the last line `N passed, N failed`.
-//! Exit code 0: all passed; 1: some failed; 2: could not run.
+//! One line per recording, then alone on the last line `N passed, N failed`. Exit code 0: all passed;
+//! 1: some failed; 2: could not run.
 
 #![allow(
     missing_docs,
@@ -47,6 +59,7 @@ mod seed;
 mod sha256;
 mod topo;
 mod verdict;
+mod when;
 
 use args::Args;
 use recordings::{Kind, Recording, Recordings};

@@ -1,9 +1,10 @@
-//! The normaliser of the oracle's lib/frames.py: what is random on Linux becomes a token, what is left must be equal.
+//! The normaliser of the oracle's lib/frames.py: what is random on Linux becomes a token, what is left must
+//! be equal.
 //!
-//! Dropped: timestamps, IPv4 id, checksum values (kept: ok/bad/none/?), TCP seq, ack, window and the values of every
-//! option but MSS, the outer VXLAN source port. Mapped in order of first appearance: ports that are not fixed
-//! (p1, p2, ...) and ICMP echo ids (e1, ...). The tables are shared by all interfaces of one recording, so the order
-//! in which frames are shown to a `Normaliser` is part of its result.
+//! Dropped: timestamps, IPv4 id, checksum values (kept: ok/bad/none/?), TCP seq, ack, window and the values
+//! of every option but MSS, the outer VXLAN source port. Mapped in order of first appearance: ports that
+//! are not fixed (p1, p2, ...) and ICMP echo ids (e1, ...). The tables are shared by all interfaces of one
+//! recording, so the order in which frames are shown to a `Normaliser` is part of its result.
 
 use indexmap::IndexMap;
 use serde_json::{Value, json};
@@ -71,7 +72,8 @@ impl Normaliser {
                 .flatten()
                 .map(option_value)
                 .collect();
-            let t = json!({"sport": self.port(&t["sport"]), "dport": self.port(&t["dport"]), "flags": t["flags"],
+            let t = json!({"sport": self.port(&t["sport"]), "dport": self.port(&t["dport"]),
+                "flags": t["flags"],
                 "csum": t["csum"], "opts": opts});
             o.insert("tcp".into(), t);
         }

@@ -1,4 +1,5 @@
-//! The recordings' pcapng files: one section, one interface, little endian, enhanced packets with a direction.
+//! The recordings' pcapng files: one section, one interface, little endian, enhanced packets with a
+//! direction.
 //!
 //! Kept apart from the product's reader on purpose: the judge of the product must not share its faults.
 
@@ -18,7 +19,8 @@ fn le32(b: &[u8], at: usize) -> Option<u32> {
         .map(u32::from_le_bytes)
 }
 
-/// Every enhanced packet block of `b`, in file order; an error names the offset where the file stops making sense.
+/// Every enhanced packet block of `b`, in file order; an error names the offset where the file stops making
+/// sense.
 pub fn read(b: &[u8]) -> Result<Vec<Packet>, String> {
     let mut out = Vec::new();
     let mut i = 0;

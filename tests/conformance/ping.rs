@@ -1,9 +1,9 @@
 //! `ping` run on an emulated node: read from its command line, sent through podpath's own output path.
 //!
-//! Podpath chooses route, source address, next hop and device. Identification, sequence number and payload hold a
-//! process id and timestamps: they are taken from the recorded request where it shows, as an endpoint's input would
-//! be; a request that never left is made of its pattern. Flags that would change the packet and are not listed in
-//! [`parse`] make the scenario one that podpath cannot play.
+//! Podpath chooses route, source address, next hop and device. Identification, sequence number and payload
+//! hold a process id and timestamps: they are taken from the recorded request where it shows, as an
+//! endpoint's input would be; a request that never left is made of its pattern. Flags that would change the
+//! packet and are not listed in [`parse`] make the scenario one that podpath cannot play.
 
 use std::net::IpAddr;
 

@@ -1,8 +1,9 @@
 //! Plays a plan through podpath's world and keeps what passes the interfaces that were recorded.
 //!
-//! The networks are built by the same commands the recorder gave; then virtual time goes to [`BEGIN`], which is the
-//! moment of the first recorded frame. What the kernels say while they come up is before it and not compared, as it
-//! was not recorded. Frames after the recording's end are not compared either: the end is the last recorded frame, or
+//! The networks are built by the same commands the recorder gave; then virtual time goes to [`BEGIN`],
+//! which is the moment of the first recorded frame. What the kernels say while they come up is before it
+//! and not compared, as it was not recorded. Frames after the recording's end are not compared either: the
+//! end is the last recorded frame, or
 //! `settle_ms` after the last timed step if that is later, plus 2 ms.
 
 use std::collections::BTreeMap;
@@ -52,8 +53,8 @@ struct Player<'t, 's> {
     topo: &'t Topo<'s>,
     world: World,
     ns: BTreeMap<String, NsId>,
-    /// Interfaces whose frames are compared: name, and whether without link header. Kept here because a step may
-    /// delete a device.
+    /// Interfaces whose frames are compared: name, and whether without link header. Kept here because a
+    /// step may delete a device.
     watched: BTreeMap<(NsId, DevId), (String, bool)>,
     obs: Tee<Captures, TraceBuilder>,
     out: Played,
@@ -241,7 +242,8 @@ impl Player<'_, '_> {
         self.until(end, tell);
     }
 
-    /// A process on a node: podpath picks the route and with it the source address. Without a route nothing leaves.
+    /// A process on a node: podpath picks the route and with it the source address. Without a route nothing
+    /// leaves.
     fn send(&mut self, s: &Send) {
         let Some(id) = self.ns.get(&s.ns).copied() else {
             return;

@@ -1,8 +1,9 @@
 //! Where the recordings are: a folder laid out like ../shared/oracle, and the archives of tests/recordings.
 //!
-//! `PODPATH_ORACLE` names the folder (default `../shared/oracle`, or `tests/recordings/oracle.tar.gz` where that is
-//! absent); it may hold only some of `captures/`, `cni/`, `ipvs/`. `tests/recordings/own.tar.gz` is always read too.
-//! A recording is called `captures/NAME`, `cni/NAME`, `ipvs/NAME`, and one of our own `own/NAME`.
+//! `PODPATH_ORACLE` names the folder (default `../shared/oracle`, or `tests/recordings/oracle.tar.gz` where
+//! that is absent); it may hold only some of `captures/`, `cni/`, `ipvs/`. `tests/recordings/own.tar.gz` is
+//! always read too. A recording is called `captures/NAME`, `cni/NAME`, `ipvs/NAME`, and one of our own
+//! captures `own/NAME`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;

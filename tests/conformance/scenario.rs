@@ -1,4 +1,4 @@
-//! `scenario.json` and `trace.json` of a recording, as typed values. Keys nobody asked for are reported, not dropped.
+//! `scenario.json` and `trace.json` of a recording, as typed values. Keys nobody asked for are kept.
 
 use serde::Deserialize;
 use serde_json::Value;

@@ -1,11 +1,12 @@
 //! What the kernels knew before the capture began, read from the capture itself.
 //!
-//! Setup traffic (pings, health checks) leaves neighbour entries and learned bridge addresses behind that no file
-//! lists as they were at the first frame. They show in what happened: a node that sends a unicast packet to a
-//! neighbour without having asked for it first had it cached; one that asks first had not. A bridge that sends a frame
-//! to one port only, for an address it has not seen as a source yet, had learned it; one that floods it had not.
-//! Where no captured port could show a flood, nothing is seeded: it makes no visible difference. Only layer 2 memory is seeded; it
-//! decides nothing but whether ARP is asked and where unknown unicast goes, and a wrong guess shows as a difference.
+//! Setup traffic (pings, health checks) leaves neighbour entries and learned bridge addresses behind that
+//! no file lists as they were at the first frame. They show in what happened: a node that sends a unicast
+//! packet to a neighbour without having asked for it first had it cached; one that asks first had not. A
+//! bridge that sends a frame to one port only, for an address it has not seen as a source yet, had learned
+//! it; one that floods it had not. Where no captured port could show a flood, nothing is seeded: it makes
+//! no visible difference. Only layer 2 memory is seeded; it decides nothing but whether ARP is asked and
+//! where unknown unicast goes, and a wrong guess shows as a difference.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -150,7 +151,8 @@ fn gateways(topo: &Topo<'_>, ns: &str) -> BTreeSet<IpAddr> {
     out
 }
 
-/// Frames at `p` in direction `dir`, at the interface itself or, where it was not captured, at the cable's far end.
+/// Frames at `p` in direction `dir`, at the interface itself or, where it was not captured, at the cable's
+/// far end.
 fn at_port<'f>(
     topo: &Topo<'_>,
     p: &Port,

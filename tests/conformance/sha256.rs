@@ -1,4 +1,5 @@
-//! SHA-256 (FIPS 180-4), because the recordings' normalised form names payloads by the first twelve hex digits of it.
+//! SHA-256 (FIPS 180-4), because the recordings' normalised form names payloads by the first twelve hex
+//! digits of it.
 //!
 //! Test code only; not for anything that needs speed or secrecy.
 

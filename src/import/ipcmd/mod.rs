@@ -1,9 +1,9 @@
-//! The command lines that change a namespace: `ip link|addr|route|rule|neigh`, `bridge link|fdb`, `sysctl -w`.
+//! The command lines that change a namespace: `ip link|addr|route|rule|neigh`, `bridge link|fdb`, `sysctl`.
 //!
-//! Manifests of kind Fault and Cluster, and the kernel recordings, name changes in these words. Parsing needs no
-//! namespace: names stay names. Commands that only show something parse to [`Command::Show`].
-//! Invariant: a word that is not understood is an error with its column; no word is skipped
-//! (syntax: iproute2's ip-link(8), ip-address(8), ip-route(8), ip-rule(8), ip-neighbour(8), bridge(8)).
+//! Manifests of kind Fault and Cluster, and the kernel recordings, name changes in these words. Parsing
+//! needs no namespace: names stay names. Commands that only show something parse to [`Command::Show`].
+//! Invariant: a word that is not understood is an error with its column; no word is skipped (syntax:
+//! iproute2's ip-link(8), ip-address(8), ip-route(8), ip-rule(8), ip-neighbour(8), bridge(8)).
 
 mod apply;
 mod l3;

@@ -179,9 +179,13 @@ fn scripts_are_cut_outside_quotes() {
     );
 }
 
+/// Lines that look like commands.
+const ANY_LINE: &str =
+    "(ip|bridge|sysctl)?( [a-z]{2,7}| [0-9a-f.:/]{1,12}| dev| via| type| nexthop| '[a-z]*'?){0,8}";
+
 proptest::proptest! {
     #[test]
-    fn no_line_panics(line in "(ip|bridge|sysctl)?( [a-z]{2,7}| [0-9a-f.:/]{1,12}| dev| via| type| nexthop| '[a-z]*'?){0,8}") {
+    fn no_line_panics(line in ANY_LINE) {
         let _ = parse(&line, &Span::default());
         let _ = parse_batch(&line, &Span::default());
         let _ = split_script(&line);
