@@ -1,0 +1,3 @@
+//! x
+pub mod ipam;
+pub mod plugin;
