@@ -6,6 +6,7 @@
 use crate::base::{NsId, Origin, Rng};
 use crate::kube::cni::CniPlugin;
 use crate::kube::cni::admin;
+use crate::kube::cni::calico::Ipam;
 use crate::kube::cni::masq::Masquerade;
 use crate::kube::cni::plan::{LinkOp, Where};
 use crate::net::{Device, EditError, NetNs};
@@ -77,8 +78,6 @@ pub struct CniState {
     pub port_maps: BTreeMap<String, Vec<crate::kube::cni::portmap::PortMapping>>,
     /// Addresses the firewall plugin accepts traffic of; its rules come with netfilter.
     pub firewall: BTreeSet<IpNetwork>,
-    /// Calico's IPAM, shared by all nodes of a cluster; the owner copies it in and out.
-    pub calico: crate::kube::cni::calico::ipam::Ipam,
 }
 
 impl CniState {
@@ -90,7 +89,6 @@ impl CniState {
             masquerades: BTreeMap::new(),
             port_maps: BTreeMap::new(),
             firewall: BTreeSet::new(),
-            calico: crate::kube::cni::calico::ipam::Ipam::default(),
         }
     }
 }
@@ -118,6 +116,9 @@ impl Registry {
         r.add(Box::new(super::portmap::PortMap));
         r.add(Box::new(super::tuning::Tuning));
         r.add(Box::new(super::firewall::Firewall));
+        r.add(Box::new(super::flannel::plugin::Flannel));
+        r.add(Box::new(super::calico::plugin::Calico));
+        r.add(Box::new(super::calico::plugin::CalicoIpam));
         r
     }
 
@@ -138,6 +139,8 @@ pub struct Host<'a> {
     /// Kept between calls.
     pub state: &'a mut CniState,
     plugins: &'a Registry,
+    /// Calico's IPAM: one for all nodes of a cluster, which is why it is not part of the node's state.
+    pub calico: Option<&'a mut Ipam>,
     /// Recorded beside everything the call makes.
     pub origin: Origin,
     done: Vec<(Where, LinkOp)>,
@@ -151,7 +154,7 @@ impl<'a> Host<'a> {
         plugins: &'a Registry,
         origin: Origin,
     ) -> Self {
-        Host { namespaces, state, plugins, origin, done: Vec::new() }
+        Host { namespaces, state, plugins, calico: None, origin, done: Vec::new() }
     }
 
     /// What was carried out so far, in order.
