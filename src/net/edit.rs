@@ -639,8 +639,9 @@ impl<'a> Edit<'a> {
             .ns
             .route_output(None, via, n.dev, 0, 0)
             .map_err(|_| FibEditError::BadGateway)?;
+        // The host's own address is a valid gateway too (kernel: `fib_check_nh_v4_gw`, RTN_LOCAL).
         let direct = found.nexthop().is_some_and(|h| h.via.is_none())
-            && found.route.kind == RouteKind::Unicast;
+            && matches!(found.route.kind, RouteKind::Unicast | RouteKind::Local);
         if !direct || via.is_ipv4() && found.route.scope < Scope::Link {
             return Err(FibEditError::BadGateway.into());
         }
