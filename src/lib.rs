@@ -9,9 +9,11 @@
 //! - L4 [`sim`]: the world in virtual time: cables, events, captures.
 //! - L4 [`endpoint`]: pods' own sockets, servers and clients, on smoltcp. Knows no device.
 //! - L4 [`kube`]: Kubernetes objects from text to a typed store.
+//! - L5 [`cluster`]: the world that a store of objects describes.
 //! - L5 [`replay`]: captures read and written.
 //! - L5 [`import`]: parsers of commands and dumps. Knows no file.
 pub mod base;
+pub mod cluster;
 pub mod endpoint;
 pub mod import;
 pub mod kube;

@@ -1,34 +1,40 @@
 //! What a cable does to frames: delay, loss, blocking. One direction each.
 
-use crate::base::{NodeId, Rng};
+use crate::base::Rng;
 use crate::path::DropReason;
 use crate::wire::{ETH_P_IP, ETH_P_IPV6, Frame, IpHeader};
 use core::time::Duration;
+use ipnetwork::IpNetwork;
 
-/// Traffic that the fabric drops: a security group, a firewall between machines.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// Traffic that the fabric drops: a security group, a firewall between machines. All that is given must match
+/// the outer packet.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Block {
     /// IP protocol number.
-    pub proto: u8,
-    /// Destination port of UDP and TCP.
+    pub proto: Option<u8>,
+    /// Destination port of TCP, UDP and SCTP.
     pub port: Option<u16>,
-    /// Only from this node.
-    pub from: Option<NodeId>,
-    /// Only to this node.
-    pub to: Option<NodeId>,
+    /// Senders; any when empty.
+    pub from: Vec<IpNetwork>,
+    /// Receivers; any when empty.
+    pub to: Vec<IpNetwork>,
 }
 
 impl Block {
-    /// Whether the block stops `f` on its way out of `from`. The far end is judged by `to_addrs`.
-    fn stops(&self, f: &Frame, from: NodeId) -> bool {
-        if !matches!(f.ethertype(), ETH_P_IP | ETH_P_IPV6) || self.from.is_some_and(|n| n != from) {
+    /// Whether the block stops a frame. ARP is no IP traffic and passes.
+    pub fn stops(&self, f: &Frame) -> bool {
+        if !matches!(f.ethertype(), ETH_P_IP | ETH_P_IPV6) {
             return false;
         }
         let Ok(h) = IpHeader::parse_lax(f.l3()) else {
             return false;
         };
-        let port = h.ports(f.l3()).map(|p| p.1);
-        h.proto == self.proto && (self.port.is_none() || self.port == port)
+        let inside =
+            |nets: &[IpNetwork], ip| nets.is_empty() || nets.iter().any(|n| n.contains(ip));
+        self.proto.is_none_or(|p| p == h.proto)
+            && (self.port.is_none() || self.port == h.ports(f.l3()).map(|p| p.1))
+            && inside(&self.from, h.src)
+            && inside(&self.to, h.dst)
     }
 }
 
@@ -47,18 +53,8 @@ pub struct Link {
 
 impl Link {
     /// Why a frame does not arrive, if it does not.
-    pub(crate) fn fate(
-        &self,
-        f: &Frame,
-        from: NodeId,
-        to: NodeId,
-        rng: &mut Rng,
-    ) -> Option<DropReason> {
-        if self
-            .blocked
-            .iter()
-            .any(|b| b.to.is_none_or(|n| n == to) && b.stops(f, from))
-        {
+    pub(crate) fn fate(&self, f: &Frame, rng: &mut Rng) -> Option<DropReason> {
+        if self.blocked.iter().any(|b| b.stops(f)) {
             return Some(DropReason::LinkBlocked);
         }
         if self.mtu.is_some_and(|m| f.l3().len() > m as usize) {

@@ -142,6 +142,13 @@ impl World {
         }
     }
 
+    /// Lets every cable's ends see each other, after namespaces were changed behind the world's back.
+    pub fn sync_all_carriers(&mut self) {
+        for i in 0..self.spaces.len() {
+            self.sync_carriers(NsId(i as u32));
+        }
+    }
+
     fn set_carrier(&mut self, at: PortAt, carrier: bool) {
         if let Some(ns) = self.spaces.get_mut(at.ns.0 as usize) {
             // A device that is gone has no carrier to set.
@@ -232,11 +239,7 @@ impl World {
 
     /// A frame on a cable (kernel: `veth_xmit` with `is_skb_forwardable`; elsewhere the link's own fate).
     fn cable<O: Observer>(&mut self, from: PortAt, to: PortAt, frame: Frame, obs: &mut O) {
-        let sender = self.ns(from.ns).map_or(NodeId(u32::MAX), |n| n.node);
-        let Some((peer, node)) = self
-            .ns(to.ns)
-            .and_then(|n| n.dev(to.dev).map(|d| (d, n.node)))
-        else {
+        let Some(peer) = self.ns(to.ns).and_then(|n| n.dev(to.dev)) else {
             return self.lost(from, &frame, DropReason::NoPeer, obs);
         };
         if !peer.up {
@@ -247,7 +250,7 @@ impl World {
         }
         let link = self.links.get(&from);
         let latency = link.map_or_else(Default::default, |l| l.latency);
-        let fate = link.and_then(|l| l.fate(&frame, sender, node, &mut self.shared.rng));
+        let fate = link.and_then(|l| l.fate(&frame, &mut self.shared.rng));
         match fate {
             Some(reason) => self.lost(from, &frame, reason, obs),
             None => self.push(self.now + latency, to, frame, obs),

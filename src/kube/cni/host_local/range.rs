@@ -33,8 +33,16 @@ impl RangeConf {
     /// Reads one.
     pub fn read(at: &At<'_>) -> Result<Self, String> {
         let ip = |k| parse_ip_field(at.string(k)?);
-        let subnet = at.raw("subnet").map(|_| at.string("subnet").and_then(parse_cidr)).transpose()?;
-        Ok(RangeConf { start: ip("rangeStart")?, end: ip("rangeEnd")?, subnet, gateway: ip("gateway")? })
+        let subnet = at
+            .raw("subnet")
+            .map(|_| at.string("subnet").and_then(parse_cidr))
+            .transpose()?;
+        Ok(RangeConf {
+            start: ip("rangeStart")?,
+            end: ip("rangeEnd")?,
+            subnet,
+            gateway: ip("gateway")?,
+        })
     }
 
     /// Whether the old style of configuration, a range in `ipam` itself, was used.
@@ -66,7 +74,11 @@ impl RangeConf {
         };
         // A start is checked against an end that was given, so a reversed pair is blamed on the start.
         if let Some(s) = self.start {
-            if !within(s, None) || self.end.is_some_and(|e| s > e || e.is_ipv4() != s.is_ipv4()) {
+            if !within(s, None)
+                || self
+                    .end
+                    .is_some_and(|e| s > e || e.is_ipv4() != s.is_ipv4())
+            {
                 return Err(format!("RangeStart {s} not in network {subnet}"));
             }
         }
@@ -74,7 +86,12 @@ impl RangeConf {
         if let Some(e) = self.end.filter(|e| !within(*e, Some(start))) {
             return Err(format!("RangeEnd {e} not in network {subnet}"));
         }
-        Ok(Range { start, end: self.end.unwrap_or_else(|| last_ip(subnet)), subnet: network(subnet), gateway })
+        Ok(Range {
+            start,
+            end: self.end.unwrap_or_else(|| last_ip(subnet)),
+            subnet: network(subnet),
+            gateway,
+        })
     }
 }
 
@@ -89,11 +106,17 @@ fn last_ip(subnet: IpNetwork) -> IpAddr {
 impl Range {
     /// Whether `ip` may come from this range.
     pub fn contains(&self, ip: IpAddr) -> bool {
-        ip.is_ipv4() == self.subnet.is_ipv4() && self.subnet.contains(ip) && self.start <= ip && ip <= self.end
+        ip.is_ipv4() == self.subnet.is_ipv4()
+            && self.subnet.contains(ip)
+            && self.start <= ip
+            && ip <= self.end
     }
 
     fn overlaps(&self, o: &Range) -> bool {
-        self.contains(o.start) || self.contains(o.end) || o.contains(self.start) || o.contains(self.end)
+        self.contains(o.start)
+            || self.contains(o.end)
+            || o.contains(self.start)
+            || o.contains(self.end)
     }
 }
 
@@ -116,7 +139,10 @@ impl RangeSet {
         let mut set: Vec<Range> = Vec::new();
         for c in confs {
             let r = c.canonicalize()?;
-            if set.first().is_some_and(|f| f.start.is_ipv4() != r.start.is_ipv4()) {
+            if set
+                .first()
+                .is_some_and(|f| f.start.is_ipv4() != r.start.is_ipv4())
+            {
                 return Err("mixed address families".into());
             }
             set.push(r);
@@ -170,7 +196,12 @@ pub fn read_sets(sets: &[Value]) -> Result<Vec<Vec<RangeConf>>, String> {
                         allocator.RangeSet"
                 .into());
         };
-        out.push(ranges.iter().map(|r| RangeConf::read(&At::root(r, "allocator.Range")?)).collect::<Result<_, _>>()?);
+        out.push(
+            ranges
+                .iter()
+                .map(|r| RangeConf::read(&At::root(r, "allocator.Range")?))
+                .collect::<Result<_, _>>()?,
+        );
     }
     Ok(out)
 }
