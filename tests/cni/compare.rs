@@ -13,7 +13,11 @@ pub fn json(at: &str, recorded: &Value, ours: &Value, names: &mut Names, out: &m
                     None => out.push(format!("{at}: {k} is missing (recorded {rv})")),
                 }
             }
-            out.extend(o.iter().filter(|(k, _)| !r.contains_key(*k)).map(|(k, v)| format!("{at}: extra {k}: {v}")));
+            out.extend(
+                o.iter()
+                    .filter(|(k, _)| !r.contains_key(*k))
+                    .map(|(k, v)| format!("{at}: extra {k}: {v}")),
+            );
         }
         (Value::Array(r), Value::Array(o)) if r.len() == o.len() => {
             for (i, (rv, ov)) in r.iter().zip(o).enumerate() {

@@ -49,13 +49,23 @@ fn case(file: &str, text: &str, ipam_only: &[&str]) -> Case {
     let v: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{file}: {e}"));
     let name = v["name"].as_str().expect("a name").to_owned();
     let strings = |v: &Value| -> Vec<String> {
-        v.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+        v.as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect()
     };
     Case {
         conflist: v["conflist"].clone(),
         prepare: strings(&v["prepare"]),
         ipam_only: ipam_only.contains(&name.as_str()),
-        steps: v["steps"].as_array().expect("steps").iter().map(step).collect(),
+        steps: v["steps"]
+            .as_array()
+            .expect("steps")
+            .iter()
+            .map(step)
+            .collect(),
         name,
     }
 }
@@ -69,9 +79,17 @@ fn step(v: &Value) -> Step {
         stdout: c["stdout"].clone(),
     };
     Step {
-        env: env.iter().map(|(k, v)| (k.clone(), v.as_str().unwrap_or("").to_owned())).collect(),
+        env: env
+            .iter()
+            .map(|(k, v)| (k.clone(), v.as_str().unwrap_or("").to_owned()))
+            .collect(),
         spec: v["step"].clone(),
-        calls: v["calls"].as_array().expect("calls").iter().map(call).collect(),
+        calls: v["calls"]
+            .as_array()
+            .expect("calls")
+            .iter()
+            .map(call)
+            .collect(),
         state: v["state"].clone(),
     }
 }
@@ -83,14 +101,21 @@ fn files() -> BTreeMap<String, String> {
     if cni.join("cases.json").is_file() {
         return from_folder(&cni);
     }
-    println!("NO FOLDER {}: using tests/recordings/oracle.tar.gz", cni.display());
+    println!(
+        "NO FOLDER {}: using tests/recordings/oracle.tar.gz",
+        cni.display()
+    );
     from_archive(Path::new("tests/recordings/oracle.tar.gz"))
 }
 
 fn from_folder(dir: &Path) -> BTreeMap<String, String> {
-    let read = |p: &Path| std::fs::read_to_string(p).unwrap_or_else(|e| panic!("{}: {e}", p.display()));
+    let read =
+        |p: &Path| std::fs::read_to_string(p).unwrap_or_else(|e| panic!("{}: {e}", p.display()));
     let mut out = BTreeMap::from([("cases.json".to_owned(), read(&dir.join("cases.json")))]);
-    for entry in std::fs::read_dir(dir.join("results")).expect("results").flatten() {
+    for entry in std::fs::read_dir(dir.join("results"))
+        .expect("results")
+        .flatten()
+    {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.ends_with(".json") {
             out.insert(format!("results/{name}"), read(&entry.path()));
@@ -100,18 +125,33 @@ fn from_folder(dir: &Path) -> BTreeMap<String, String> {
 }
 
 fn from_archive(file: &Path) -> BTreeMap<String, String> {
-    let f = std::fs::File::open(file)
-        .unwrap_or_else(|e| panic!("NO CNI RECORDINGS: neither PODPATH_ORACLE nor {}: {e}", file.display()));
+    let f = std::fs::File::open(file).unwrap_or_else(|e| {
+        panic!(
+            "NO CNI RECORDINGS: neither PODPATH_ORACLE nor {}: {e}",
+            file.display()
+        )
+    });
     let mut out = BTreeMap::new();
-    for entry in tar::Archive::new(flate2::read::GzDecoder::new(f)).entries().expect("an archive") {
+    for entry in tar::Archive::new(flate2::read::GzDecoder::new(f))
+        .entries()
+        .expect("an archive")
+    {
         let mut entry = entry.expect("an entry");
         let path = entry.path().expect("a path").to_string_lossy().into_owned();
-        if let Some(name) = path.trim_start_matches("./").strip_prefix("cni/").filter(|n| n.ends_with(".json")) {
+        if let Some(name) = path
+            .trim_start_matches("./")
+            .strip_prefix("cni/")
+            .filter(|n| n.ends_with(".json"))
+        {
             let mut text = String::new();
             entry.read_to_string(&mut text).expect("text");
             out.insert(name.to_owned(), text);
         }
     }
-    assert!(out.contains_key("cases.json"), "{} holds no CNI recordings", file.display());
+    assert!(
+        out.contains_key("cases.json"),
+        "{} holds no CNI recordings",
+        file.display()
+    );
     out
 }

@@ -45,8 +45,13 @@ impl Names {
 }
 
 fn is_random(s: &str) -> bool {
-    let veth = s.strip_prefix("veth").is_some_and(|h| h.len() == 8 && h.bytes().all(|b| b.is_ascii_hexdigit()));
-    veth || (s.len() == 17 && s != "00:00:00:00:00:00" && s != "ff:ff:ff:ff:ff:ff" && s.parse::<MacAddr>().is_ok())
+    let veth = s
+        .strip_prefix("veth")
+        .is_some_and(|h| h.len() == 8 && h.bytes().all(|b| b.is_ascii_hexdigit()));
+    veth || (s.len() == 17
+        && s != "00:00:00:00:00:00"
+        && s != "ff:ff:ff:ff:ff:ff"
+        && s.parse::<MacAddr>().is_ok())
 }
 
 /// The address that an EUI-64 link-local address (with or without `/64`) was made from.

@@ -33,12 +33,18 @@ pub fn parse_ip_field(s: &str) -> Result<Option<IpAddr>, String> {
     if s.is_empty() {
         return Ok(None);
     }
-    parse_ip(s).map(Some).ok_or_else(|| format!("invalid IP address: {s}"))
+    parse_ip(s)
+        .map(Some)
+        .ok_or_else(|| format!("invalid IP address: {s}"))
 }
 
 /// `pkg/ip`'s `IP`: an address with or without prefix length; the address is what counts.
 pub fn parse_ip_or_cidr(s: &str) -> Option<IpAddr> {
-    if s.contains('/') { parse_cidr(s).ok().map(|n| canonical(n.ip())) } else { parse_ip(s) }
+    if s.contains('/') {
+        parse_cidr(s).ok().map(|n| canonical(n.ip()))
+    } else {
+        parse_ip(s)
+    }
 }
 
 /// The address after `ip` (`pkg/ip` `NextIP`); the last one wraps to the first.
@@ -76,7 +82,7 @@ pub fn or_nil(ip: Option<IpAddr>) -> String {
 /// `net.ParseMAC`, six bytes: colons, dashes or dots.
 pub fn parse_mac(s: &str) -> Result<MacAddr, String> {
     let bad = || format!("address {s}: invalid MAC address");
-    let groups: Vec<&str> = match s.bytes().nth(2) {
+    let groups: Vec<&str> = match s.as_bytes().get(2) {
         Some(b':') => s.split(':').collect(),
         Some(b'-') => s.split('-').collect(),
         _ => s.split('.').collect(),
@@ -108,12 +114,24 @@ mod tests {
 
     #[test]
     fn parses_what_go_parses() {
-        assert_eq!(parse_cidr("10.0.0.0/33").unwrap_err(), "invalid CIDR address: 10.0.0.0/33");
+        assert_eq!(
+            parse_cidr("10.0.0.0/33").unwrap_err(),
+            "invalid CIDR address: 10.0.0.0/33"
+        );
         assert!(parse_cidr("10.0.0.1").is_err() && parse_cidr("10.0.0.1/+8").is_err());
-        assert_eq!(parse_cidr("10.0.0.1/024").unwrap().to_string(), "10.0.0.1/24");
+        assert_eq!(
+            parse_cidr("10.0.0.1/024").unwrap().to_string(),
+            "10.0.0.1/24"
+        );
         assert_eq!(parse_ip("::ffff:1.2.3.4"), parse_ip("1.2.3.4"));
-        assert_eq!(parse_mac("c2b0.5749.47f1").unwrap(), parse_mac("c2-b0-57-49-47-F1").unwrap());
+        assert_eq!(
+            parse_mac("c2b0.5749.47f1").unwrap(),
+            parse_mac("c2-b0-57-49-47-F1").unwrap()
+        );
         assert!(parse_mac("c2:b0:57:49:47").is_err() && parse_mac("").is_err());
-        assert_eq!(fields(parse_cidr("0.0.0.0/0").unwrap()), ("0.0.0.0".into(), "00000000".into()));
+        assert_eq!(
+            fields(parse_cidr("0.0.0.0/0").unwrap()),
+            ("0.0.0.0".into(), "00000000".into())
+        );
     }
 }

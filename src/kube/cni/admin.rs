@@ -8,8 +8,8 @@ use crate::kube::cni::host::Namespaces;
 use crate::kube::cni::plan::{LinkOp, Mode, RouteSpec, Where};
 use crate::net::fib::{AddMode, FibEditError};
 use crate::net::{
-    Bridge, Device, DeviceKind, EditError, IfAddr, Ipip, LinkSpec, NetNs, NextHop, NudState, PortAt, Route,
-    Vxlan, table,
+    Bridge, Device, DeviceKind, EditError, IfAddr, Ipip, LinkSpec, NetNs, NextHop, NudState,
+    PortAt, Route, Vxlan, table,
 };
 use crate::wire::MacAddr;
 use ipnetwork::IpNetwork;
@@ -18,7 +18,9 @@ use std::net::IpAddr;
 /// The kernel's word for why a change was refused, as Go prints an errno.
 pub fn errno(e: &EditError) -> &'static str {
     match e {
-        EditError::LinkExists(_) | EditError::AddrExists(_) | EditError::Fib(FibEditError::Exists) => "file exists",
+        EditError::LinkExists(_)
+        | EditError::AddrExists(_)
+        | EditError::Fib(FibEditError::Exists) => "file exists",
         EditError::NoDevice(_) | EditError::Fib(FibEditError::NoDevice) => "no such device",
         EditError::BadName(_) => "numerical result out of range",
         EditError::BadMtu(_) | EditError::WrongKind(..) => "invalid argument",
@@ -45,15 +47,32 @@ fn locate(nss: &dyn Namespaces, at: &Where) -> Result<NsId, EditError> {
 }
 
 /// Carries out a whole plan on the node itself; stops at the first refusal.
-pub fn apply_all(nss: &mut dyn Namespaces, ops: &[LinkOp], origin: &Origin) -> Result<(), EditError> {
-    ops.iter().try_for_each(|op| apply(nss, &Where::Node, op, origin))
+pub fn apply_all(
+    nss: &mut dyn Namespaces,
+    ops: &[LinkOp],
+    origin: &Origin,
+) -> Result<(), EditError> {
+    ops.iter()
+        .try_for_each(|op| apply(nss, &Where::Node, op, origin))
 }
 
 /// Carries out one operation.
-pub fn apply(nss: &mut dyn Namespaces, at: &Where, op: &LinkOp, origin: &Origin) -> Result<(), EditError> {
+pub fn apply(
+    nss: &mut dyn Namespaces,
+    at: &Where,
+    op: &LinkOp,
+    origin: &Origin,
+) -> Result<(), EditError> {
     let id = locate(nss, at)?;
     match op {
-        LinkOp::AddVeth { name, mac, peer, peer_mac, peer_in, mtu } => {
+        LinkOp::AddVeth {
+            name,
+            mac,
+            peer,
+            peer_mac,
+            peer_in,
+            mtu,
+        } => {
             let there = locate(nss, peer_in)?;
             let near = veth_spec(name, *mac, *mtu, origin);
             let far = veth_spec(peer, *peer_mac, *mtu, origin);
@@ -87,22 +106,51 @@ pub fn apply(nss: &mut dyn Namespaces, at: &Where, op: &LinkOp, origin: &Origin)
 }
 
 fn veth_spec(name: &str, mac: MacAddr, mtu: Option<u32>, origin: &Origin) -> LinkSpec {
-    LinkSpec { name: name.into(), kind: DeviceKind::Veth, mac, mtu, origin: origin.clone() }
+    LinkSpec {
+        name: name.into(),
+        kind: DeviceKind::Veth,
+        mac,
+        mtu,
+        origin: origin.clone(),
+    }
 }
 
 fn add_link(ns: &mut NetNs, op: &LinkOp, origin: &Origin) -> Result<(), EditError> {
     let mut e = ns.edit();
-    let spec = |name: &str, kind, mac, mtu| LinkSpec { name: name.into(), kind, mac, mtu, origin: origin.clone() };
+    let spec = |name: &str, kind, mac, mtu| LinkSpec {
+        name: name.into(),
+        kind,
+        mac,
+        mtu,
+        origin: origin.clone(),
+    };
     match op {
-        LinkOp::AddBridge { name, mtu, mac, vlan_filtering } => {
-            let b = Bridge { vlan_filtering: *vlan_filtering, ..Bridge::default() };
+        LinkOp::AddBridge {
+            name,
+            mtu,
+            mac,
+            vlan_filtering,
+        } => {
+            let b = Bridge {
+                vlan_filtering: *vlan_filtering,
+                ..Bridge::default()
+            };
             let id = e.link_add(spec(name, DeviceKind::Bridge(Box::new(b)), *mac, *mtu))?;
             // An MTU given at creation is no later `br_change_mtu`: it still follows the ports.
             e.bridge(id)?.mtu_set = false;
             // Carrier is on until the first port decides (`br_port_state_selection`).
             e.set_carrier(id, true)?;
         }
-        LinkOp::AddVxlan { name, mac, vni, port, lower, local, learning, mtu } => {
+        LinkOp::AddVxlan {
+            name,
+            mac,
+            vni,
+            port,
+            lower,
+            local,
+            learning,
+            mtu,
+        } => {
             let lower = lower.as_deref().map(|l| e.find(l)).transpose()?;
             let v = Vxlan {
                 vni: *vni,
@@ -117,8 +165,18 @@ fn add_link(ns: &mut NetNs, op: &LinkOp, origin: &Origin) -> Result<(), EditErro
             e.link_add(spec(name, DeviceKind::Vxlan(Box::new(v)), *mac, Some(*mtu)))?;
         }
         LinkOp::AddIpip { name, local, mtu } => {
-            let t = Ipip { local: *local, remote: None, ttl: 0, pmtudisc: true };
-            e.link_add(spec(name, DeviceKind::Ipip(Box::new(t)), MacAddr::ZERO, Some(*mtu)))?;
+            let t = Ipip {
+                local: *local,
+                remote: None,
+                ttl: 0,
+                pmtudisc: true,
+            };
+            e.link_add(spec(
+                name,
+                DeviceKind::Ipip(Box::new(t)),
+                MacAddr::ZERO,
+                Some(*mtu),
+            ))?;
         }
         LinkOp::AddDummy { name, mac } => {
             e.link_add(spec(name, DeviceKind::Dummy, *mac, None))?;
@@ -135,17 +193,27 @@ fn add_veth(
 ) -> Result<(), EditError> {
     // Both names are checked before either end exists (kernel: `veth_newlink`, `__dev_alloc_name`).
     for (ns, spec) in [&near, &far] {
-        if nss.get(*ns).is_some_and(|n| n.dev_by_name(&spec.name).is_some()) {
+        if nss
+            .get(*ns)
+            .is_some_and(|n| n.dev_by_name(&spec.name).is_some())
+        {
             return Err(EditError::LinkExists(spec.name.clone()));
         }
     }
     let mut ends = Vec::new();
     for (ns, spec) in [far, near] {
-        let n = nss.get_mut(ns).ok_or_else(|| EditError::NoDevice(spec.name.clone()))?;
-        ends.push(PortAt { ns, dev: n.edit().link_add(spec)? });
+        let n = nss
+            .get_mut(ns)
+            .ok_or_else(|| EditError::NoDevice(spec.name.clone()))?;
+        ends.push(PortAt {
+            ns,
+            dev: n.edit().link_add(spec)?,
+        });
     }
     for (a, b) in [(0, 1), (1, 0)] {
-        let (Some(me), Some(other)) = (ends.get(a), ends.get(b)) else { continue };
+        let (Some(me), Some(other)) = (ends.get(a), ends.get(b)) else {
+            continue;
+        };
         if let Some(n) = nss.get_mut(me.ns) {
             n.edit().set_peer(me.dev, Some(*other))?;
         }
@@ -155,14 +223,23 @@ fn add_veth(
 
 fn find(nss: &dyn Namespaces, ns: NsId, name: &str) -> Result<(DevId, Option<PortAt>), EditError> {
     let d = nss.get(ns).and_then(|n| n.dev_by_name(name));
-    d.map(|d| (d.id, d.peer)).ok_or_else(|| EditError::NoDevice(name.into()))
+    d.map(|d| (d.id, d.peer))
+        .ok_or_else(|| EditError::NoDevice(name.into()))
 }
 
 fn del_link(nss: &mut dyn Namespaces, ns: NsId, name: &str) -> Result<(), EditError> {
     let (dev, peer) = find(nss, ns, name)?;
-    let veth = nss.get(ns).and_then(|n| n.dev(dev)).is_some_and(|d| matches!(d.kind, DeviceKind::Veth));
-    for at in [Some(PortAt { ns, dev }), peer.filter(|_| veth)].into_iter().flatten() {
-        let Some(n) = nss.get_mut(at.ns) else { continue };
+    let veth = nss
+        .get(ns)
+        .and_then(|n| n.dev(dev))
+        .is_some_and(|d| matches!(d.kind, DeviceKind::Veth));
+    for at in [Some(PortAt { ns, dev }), peer.filter(|_| veth)]
+        .into_iter()
+        .flatten()
+    {
+        let Some(n) = nss.get_mut(at.ns) else {
+            continue;
+        };
         let master = n.dev(at.dev).and_then(|d| d.master.as_ref()).map(|m| m.0);
         n.edit().link_del(at.dev)?;
         if let Some(b) = master {
@@ -175,7 +252,9 @@ fn del_link(nss: &mut dyn Namespaces, ns: NsId, name: &str) -> Result<(), EditEr
 /// A bridge that lost its last port has no address of its own and the default MTU, unless set by hand
 /// (kernel: `br_stp_recalculate_bridge_id`, `br_mtu_auto_adjust`).
 fn left_without_ports(ns: &mut NetNs, bridge: DevId) -> Result<(), EditError> {
-    let Some((b, mtu)) = ns.dev(bridge).and_then(|d| d.bridge().map(|b| (b, d.mtu))) else { return Ok(()) };
+    let Some((b, mtu)) = ns.dev(bridge).and_then(|d| d.bridge().map(|b| (b, d.mtu))) else {
+        return Ok(());
+    };
     if !b.ports.is_empty() {
         return Ok(());
     }
@@ -197,10 +276,8 @@ fn set_up(nss: &mut dyn Namespaces, ns: NsId, name: &str, up: bool) -> Result<()
     if let Some(n) = nss.get_mut(ns) {
         n.edit().set_up(dev, up)?;
     }
-    if let Some(p) = peer {
-        if let Some(n) = nss.get_mut(p.ns) {
-            n.edit().set_carrier(p.dev, up)?;
-        }
+    if let Some((p, n)) = peer.and_then(|p| Some((p, nss.get_mut(p.ns)?))) {
+        n.edit().set_carrier(p.dev, up)?;
     }
     for at in [Some(PortAt { ns, dev }), peer].into_iter().flatten() {
         if let Some(n) = nss.get_mut(at.ns) {
@@ -214,7 +291,9 @@ fn set_up(nss: &mut dyn Namespaces, ns: NsId, name: &str, up: bool) -> Result<()
 /// only `IFF_SLAVE`, which bridge ports do not carry).
 fn port_link_local(ns: &mut NetNs, dev: DevId) -> Result<(), EditError> {
     let Some(d) = ns.dev(dev) else { return Ok(()) };
-    let off = d.conf6.disable_ipv6 != 0 || ns.sysctl().all6.disable_ipv6 != 0 || d.conf6.addr_gen_mode != 0;
+    let off = d.conf6.disable_ipv6 != 0
+        || ns.sysctl().all6.disable_ipv6 != 0
+        || d.conf6.addr_gen_mode != 0;
     if off || !d.is_running() || d.master.is_none() || d.link_local().is_some() {
         return Ok(());
     }
@@ -232,7 +311,10 @@ fn set_link(ns: &mut NetNs, op: &LinkOp) -> Result<(), EditError> {
         LinkOp::SetMac(d, mac) => {
             let id = e.find(d)?;
             if !mac.is_valid_unicast() {
-                return Err(EditError::WrongKind(d.clone(), "device that takes this address"));
+                return Err(EditError::WrongKind(
+                    d.clone(),
+                    "device that takes this address",
+                ));
             }
             e.set_mac(id, *mac)
         }
@@ -308,7 +390,12 @@ fn route(spec: &RouteSpec, dev: Option<DevId>, origin: &Origin) -> Route {
     r.nexthops = if r.is_dead_end() {
         Vec::new()
     } else {
-        vec![NextHop { dev, via: spec.via, weight: 1, onlink: spec.onlink }]
+        vec![NextHop {
+            dev,
+            via: spec.via,
+            weight: 1,
+            onlink: spec.onlink,
+        }]
     };
     r
 }

@@ -37,7 +37,10 @@ fn boolean(pair: &str, value: &str) -> Result<bool, String> {
     match v.as_str() {
         "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
-        _ => Err(bad_value(pair, &format!("boolean unmarshal error: invalid input {v}"))),
+        _ => Err(bad_value(
+            pair,
+            &format!("boolean unmarshal error: invalid input {v}"),
+        )),
     }
 }
 
@@ -48,7 +51,12 @@ pub fn bad_value(pair: &str, why: &str) -> String {
 
 /// The last value of `key`, if there is one that is not empty.
 pub fn last<'a>(found: &'a [(String, String)], key: &str) -> Option<&'a str> {
-    found.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
+    found
+        .iter()
+        .rev()
+        .find(|(k, _)| k == key)
+        .map(|(_, v)| v.as_str())
+        .filter(|v| !v.is_empty())
 }
 
 #[cfg(test)]
@@ -57,10 +65,20 @@ mod tests {
 
     #[test]
     fn unknown_keys_need_leave() {
-        assert_eq!(load("K8S_POD_NAME=x;b", &["IP"]).unwrap_err(), "ARGS: invalid pair \"b\"");
-        assert_eq!(load("K8S_POD_NAME=x", &["IP"]).unwrap_err(), "ARGS: unknown args [\"K8S_POD_NAME=x\"]");
+        assert_eq!(
+            load("K8S_POD_NAME=x;b", &["IP"]).unwrap_err(),
+            "ARGS: invalid pair \"b\""
+        );
+        assert_eq!(
+            load("K8S_POD_NAME=x", &["IP"]).unwrap_err(),
+            "ARGS: unknown args [\"K8S_POD_NAME=x\"]"
+        );
         let got = load("IgnoreUnknown=True;K8S_POD_NAME=x;IP=1.2.3.4", &["IP"]).unwrap();
         assert_eq!(last(&got, "IP"), Some("1.2.3.4"));
-        assert!(load("IgnoreUnknown=yes", &[]).unwrap_err().contains("invalid input yes"));
+        assert!(
+            load("IgnoreUnknown=yes", &[])
+                .unwrap_err()
+                .contains("invalid input yes")
+        );
     }
 }

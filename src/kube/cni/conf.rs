@@ -26,9 +26,14 @@ impl NetConf {
         Ok(NetConf {
             name: conf.string("name")?.to_owned(),
             version: conf.string("cniVersion")?.to_owned(),
-            ipam_type: ipam.map(|i| i.string("type")).transpose()?.unwrap_or("").to_owned(),
+            ipam_type: ipam
+                .map(|i| i.string("type"))
+                .transpose()?
+                .unwrap_or("")
+                .to_owned(),
             dns: Dns::read(conf, "dns")?,
-            prev_result: conf.object("prevResult", "prevResult", "map[string]interface {}")?
+            prev_result: conf
+                .object("prevResult", "prevResult", "map[string]interface {}")?
                 .and_then(|_| conf.raw("prevResult").cloned()),
         })
     }
@@ -36,8 +41,13 @@ impl NetConf {
     /// The previous result, read as the configuration's version (`version.ParsePrevResult`); `None` when the
     /// configuration has none.
     pub fn previous(&self) -> Result<Option<CniResult>, String> {
-        let Some(Value::Object(prev)) = &self.prev_result else { return Ok(None) };
-        let said = prev.iter().rev().find(|(k, _)| k.eq_ignore_ascii_case("cniVersion"));
+        let Some(Value::Object(prev)) = &self.prev_result else {
+            return Ok(None);
+        };
+        let said = prev
+            .iter()
+            .rev()
+            .find(|(k, _)| k.eq_ignore_ascii_case("cniVersion"));
         let mut prev: Obj = prev.clone();
         if said.is_none() {
             prev.insert("cniVersion".into(), self.version.clone().into());

@@ -32,7 +32,11 @@ pub struct CniError {
 impl CniError {
     /// An error with a code of its own.
     pub fn new(code: u32, msg: impl Into<String>, details: impl Into<String>) -> Self {
-        CniError { code, msg: msg.into(), details: details.into() }
+        CniError {
+            code,
+            msg: msg.into(),
+            details: details.into(),
+        }
     }
 
     /// The object the plugin prints (containernetworking/cni pkg/types/types.go, `Error`).
@@ -48,9 +52,21 @@ impl CniError {
 
     /// Reads what another plugin printed; anything unreadable becomes its message.
     pub fn from_json(v: &Value) -> Self {
-        let text = |k| v.as_object().and_then(|o| json::get(o, k)).and_then(Value::as_str).unwrap_or("");
-        let code = v.as_object().and_then(|o| json::get(o, "code")).and_then(Value::as_u64);
-        CniError::new(code.and_then(|c| u32::try_from(c).ok()).unwrap_or(0), text("msg"), text("details"))
+        let text = |k| {
+            v.as_object()
+                .and_then(|o| json::get(o, k))
+                .and_then(Value::as_str)
+                .unwrap_or("")
+        };
+        let code = v
+            .as_object()
+            .and_then(|o| json::get(o, "code"))
+            .and_then(Value::as_u64);
+        CniError::new(
+            code.and_then(|c| u32::try_from(c).ok()).unwrap_or(0),
+            text("msg"),
+            text("details"),
+        )
     }
 }
 

@@ -31,10 +31,14 @@ fn read(conf: &Value) -> Result<Conf, CniError> {
     let (backend, policy) = (text("backend")?, text("ingressPolicy")?);
     text("firewalldZone")?;
     text("iptablesAdminChainName")?;
-    let prev = net.previous().map_err(|e| format!("could not parse prevResult: {e}"))?;
+    let prev = net
+        .previous()
+        .map_err(|e| format!("could not parse prevResult: {e}"))?;
     if backend == "firewalld" {
         // What D-Bus answers on a node without it.
-        return Err("dial unix /var/run/dbus/system_bus_socket: connect: no such file or directory".into());
+        return Err(
+            "dial unix /var/run/dbus/system_bus_socket: connect: no such file or directory".into(),
+        );
     }
     Ok(Conf { net, prev, policy })
 }
@@ -58,7 +62,9 @@ impl CniPlugin for Firewall {
     fn add(&self, args: &CmdArgs, host: &mut Host<'_>) -> Result<Value, CniError> {
         let conf = read(&args.conf)?;
         let prev = conf.prev.ok_or("missing prevResult from earlier plugin")?;
-        host.state.firewall.extend(prev.ips.iter().map(|i| host_net(i.address.ip())));
+        host.state
+            .firewall
+            .extend(prev.ips.iter().map(|i| host_net(i.address.ip())));
         known_policy(&conf.policy)?;
         if conf.policy == "same-bridge" && prev.interfaces.is_empty() {
             return Err(format!(
@@ -71,7 +77,9 @@ impl CniPlugin for Firewall {
     }
 
     fn check(&self, args: &CmdArgs, host: &mut Host<'_>) -> Result<(), CniError> {
-        let prev = read(&args.conf)?.prev.ok_or("missing prevResult from earlier plugin")?;
+        let prev = read(&args.conf)?
+            .prev
+            .ok_or("missing prevResult from earlier plugin")?;
         let addresses = prev.ips.iter().map(|i| host_net(i.address.ip()));
         match addresses.into_iter().find(|n| !host.state.firewall.contains(n)) {
             None => Ok(()),

@@ -36,7 +36,10 @@ pub struct NodeNamespaces {
 impl NodeNamespaces {
     /// A node without pods.
     pub fn new(node: NetNs) -> Self {
-        NodeNamespaces { node, pods: BTreeMap::new() }
+        NodeNamespaces {
+            node,
+            pods: BTreeMap::new(),
+        }
     }
 
     /// Adds a pod's namespace; its id must be unique in the world.
@@ -58,10 +61,18 @@ impl Namespaces for NodeNamespaces {
         self.pods.get(path).map(|n| n.id)
     }
     fn get(&self, id: NsId) -> Option<&NetNs> {
-        if id == self.node.id { Some(&self.node) } else { self.pods.values().find(|n| n.id == id) }
+        if id == self.node.id {
+            Some(&self.node)
+        } else {
+            self.pods.values().find(|n| n.id == id)
+        }
     }
     fn get_mut(&mut self, id: NsId) -> Option<&mut NetNs> {
-        if id == self.node.id { Some(&mut self.node) } else { self.pods.values_mut().find(|n| n.id == id) }
+        if id == self.node.id {
+            Some(&mut self.node)
+        } else {
+            self.pods.values_mut().find(|n| n.id == id)
+        }
     }
 }
 
@@ -154,7 +165,14 @@ impl<'a> Host<'a> {
         plugins: &'a Registry,
         origin: Origin,
     ) -> Self {
-        Host { namespaces, state, plugins, calico: None, origin, done: Vec::new() }
+        Host {
+            namespaces,
+            state,
+            plugins,
+            calico: None,
+            origin,
+            done: Vec::new(),
+        }
     }
 
     /// What was carried out so far, in order.

@@ -18,7 +18,12 @@ fn find<'a>(name: &str, args: &CmdArgs, host: &Host<'a>) -> Result<&'a dyn CniPl
     }
     let paths: Vec<&str> = args.path.split(':').collect();
     host.plugins().get(name).ok_or_else(|| {
-        format!("failed to find plugin {} in path [{}]", quote(name), paths.join(" ")).into()
+        format!(
+            "failed to find plugin {} in path [{}]",
+            quote(name),
+            paths.join(" ")
+        )
+        .into()
     })
 }
 

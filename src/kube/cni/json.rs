@@ -11,7 +11,11 @@ pub type Obj = Map<String, Value>;
 
 /// The value of `key`, found as Go finds it.
 pub fn get<'a>(o: &'a Obj, key: &str) -> Option<&'a Value> {
-    o.iter().rev().find(|(k, _)| k.eq_ignore_ascii_case(key)).map(|(_, v)| v).filter(|v| !v.is_null())
+    o.iter()
+        .rev()
+        .find(|(k, _)| k.eq_ignore_ascii_case(key))
+        .map(|(_, v)| v)
+        .filter(|v| !v.is_null())
 }
 
 /// Go's word for what kind of value it found.
@@ -40,8 +44,14 @@ impl<'a> At<'a> {
         match v {
             Value::Object(obj) => Ok(At { obj, ty, path: "" }),
             other => {
-                let k = if let Value::Number(_) = other { "number".into() } else { kind(other) };
-                Err(format!("json: cannot unmarshal {k} into Go value of type {ty}"))
+                let k = if let Value::Number(_) = other {
+                    "number".into()
+                } else {
+                    kind(other)
+                };
+                Err(format!(
+                    "json: cannot unmarshal {k} into Go value of type {ty}"
+                ))
             }
         }
     }
@@ -49,11 +59,16 @@ impl<'a> At<'a> {
     fn wrong(&self, key: &str, v: &Value, want: &str) -> String {
         let k = match v {
             Value::Number(_) if want == "string" || want == "bool" => "number".into(),
-            other if kind(other).starts_with("number") && !want.starts_with("int") => "number".into(),
+            other if kind(other).starts_with("number") && !want.starts_with("int") => {
+                "number".into()
+            }
             other => kind(other),
         };
         let dot = if self.path.is_empty() { "" } else { "." };
-        format!("json: cannot unmarshal {k} into Go struct field {}.{}{dot}{key} of type {want}", self.ty, self.path)
+        format!(
+            "json: cannot unmarshal {k} into Go struct field {}.{}{dot}{key} of type {want}",
+            self.ty, self.path
+        )
     }
 
     /// The raw value of a field.
@@ -62,7 +77,12 @@ impl<'a> At<'a> {
     }
 
     /// An object inside; `path` is the whole path to it and `ty` its Go type.
-    pub fn object(&self, key: &str, path: &'static str, ty: &'static str) -> Result<Option<At<'a>>, String> {
+    pub fn object(
+        &self,
+        key: &str,
+        path: &'static str,
+        ty: &'static str,
+    ) -> Result<Option<At<'a>>, String> {
         match self.raw(key) {
             None => Ok(None),
             Some(Value::Object(obj)) => Ok(Some(At { obj, ty, path })),
@@ -119,7 +139,10 @@ impl<'a> At<'a> {
     pub fn int_opt(&self, key: &str) -> Result<Option<i64>, String> {
         match self.raw(key) {
             None => Ok(None),
-            Some(v) => v.as_i64().map(Some).ok_or_else(|| self.wrong(key, v, "int")),
+            Some(v) => v
+                .as_i64()
+                .map(Some)
+                .ok_or_else(|| self.wrong(key, v, "int")),
         }
     }
 
@@ -150,7 +173,9 @@ fn go_escape(s: &str) -> String {
     let mut out = String::with_capacity(s.len());
     for c in s.chars() {
         match c {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => out.push_str(&format!("\\u{:04x}", c as u32)),
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                out.push_str(&format!("\\u{:04x}", c as u32))
+            }
             c => out.push(c),
         }
     }
@@ -167,7 +192,9 @@ pub fn quote(s: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
             '\r' => out.push_str("\\r"),
-            c if (c as u32) < 0x20 || c as u32 == 0x7f => out.push_str(&format!("\\x{:02x}", c as u32)),
+            c if (c as u32) < 0x20 || c as u32 == 0x7f => {
+                out.push_str(&format!("\\x{:02x}", c as u32))
+            }
             c => out.push(c),
         }
     }
@@ -205,7 +232,10 @@ mod tests {
 
     #[test]
     fn writes_as_go_does() {
-        assert_eq!(pretty(&json!({"a": "<b>", "dns": {}})), "{\n    \"a\": \"\\u003cb\\u003e\",\n    \"dns\": {}\n}");
+        assert_eq!(
+            pretty(&json!({"a": "<b>", "dns": {}})),
+            "{\n    \"a\": \"\\u003cb\\u003e\",\n    \"dns\": {}\n}"
+        );
         assert_eq!(quote_list(&["a=\"b\"", "c"]), "[\"a=\\\"b\\\"\" \"c\"]");
     }
 }

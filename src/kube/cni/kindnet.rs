@@ -25,7 +25,11 @@ pub fn conflist(me: &KindnetNode, mtu: Option<u32>) -> Value {
     let mut families: Vec<&IpNetwork> = me.pod_cidrs.iter().collect();
     families.sort_by_key(|n| n.is_ipv6());
     let routes: Vec<Value> = families.into_iter().map(default).collect();
-    let ranges: Vec<Value> = me.pod_cidrs.iter().map(|n| json!([{ "subnet": n.to_string() }])).collect();
+    let ranges: Vec<Value> = me
+        .pod_cidrs
+        .iter()
+        .map(|n| json!([{ "subnet": n.to_string() }]))
+        .collect();
     let mut ptp = json!({
         "type": "ptp",
         "ipMasq": false,
@@ -50,7 +54,10 @@ pub fn plan(me: &KindnetNode, all: &[KindnetNode]) -> Vec<LinkOp> {
         for cidr in &n.pod_cidrs {
             let via = n.addresses.iter().find(|a| a.is_ipv4() == cidr.is_ipv4());
             if let Some(via) = via {
-                ops.push(LinkOp::AddRoute(RouteSpec::new(*cidr, Some(*via), None), Mode::Replace));
+                ops.push(LinkOp::AddRoute(
+                    RouteSpec::new(*cidr, Some(*via), None),
+                    Mode::Replace,
+                ));
             }
         }
     }

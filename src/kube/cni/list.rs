@@ -96,8 +96,13 @@ impl NetworkList {
         conf.insert("cniVersion".into(), self.version.clone().into());
         let wanted = conf.shift_remove("capabilities");
         if let Some(Value::Object(caps)) = wanted {
-            let on = caps.iter().filter(|(_, v)| v.as_bool() == Some(true)).map(|(k, _)| k);
-            let given: Obj = on.filter_map(|k| rt.capabilities.get(k).map(|v| (k.clone(), v.clone()))).collect();
+            let on = caps
+                .iter()
+                .filter(|(_, v)| v.as_bool() == Some(true))
+                .map(|(k, _)| k);
+            let given: Obj = on
+                .filter_map(|k| rt.capabilities.get(k).map(|v| (k.clone(), v.clone())))
+                .collect();
             if !given.is_empty() {
                 conf.insert("runtimeConfig".into(), given.into());
             }
@@ -108,9 +113,20 @@ impl NetworkList {
         Value::Object(conf)
     }
 
-    fn call(&self, i: usize, cmd: &str, prev: Option<&Value>, rt: &RuntimeConf, host: &mut Host<'_>) -> Called {
+    fn call(
+        &self,
+        i: usize,
+        cmd: &str,
+        prev: Option<&Value>,
+        rt: &RuntimeConf,
+        host: &mut Host<'_>,
+    ) -> Called {
         let stdin = self.stdin(i, prev, rt);
-        let plugin = stdin.as_object().and_then(|o| json::get(o, "type")).and_then(Value::as_str).unwrap_or("");
+        let plugin = stdin
+            .as_object()
+            .and_then(|o| json::get(o, "type"))
+            .and_then(Value::as_str)
+            .unwrap_or("");
         let mut env = Env::new();
         for (k, v) in [
             ("CNI_COMMAND", cmd),
@@ -130,11 +146,20 @@ impl NetworkList {
                 Output::failed(&format!("failed to find plugin {q} in path [/opt/cni/bin]").into())
             }
         };
-        Called { plugin, stdin, output }
+        Called {
+            plugin,
+            stdin,
+            output,
+        }
     }
 
     /// ADD. The calls made, the last one failed if there is an error; the result is remembered in `results`.
-    pub fn add(&self, rt: &RuntimeConf, host: &mut Host<'_>, results: &mut Results) -> (Vec<Called>, Result<Value, CniError>) {
+    pub fn add(
+        &self,
+        rt: &RuntimeConf,
+        host: &mut Host<'_>,
+        results: &mut Results,
+    ) -> (Vec<Called>, Result<Value, CniError>) {
         let mut calls = Vec::new();
         let mut prev = None;
         for i in 0..self.plugins.len() {
@@ -152,12 +177,23 @@ impl NetworkList {
     }
 
     /// CHECK, unless the list disables it.
-    pub fn check(&self, rt: &RuntimeConf, host: &mut Host<'_>, results: &Results) -> (Vec<Called>, Result<(), CniError>) {
+    pub fn check(
+        &self,
+        rt: &RuntimeConf,
+        host: &mut Host<'_>,
+        results: &Results,
+    ) -> (Vec<Called>, Result<(), CniError>) {
         match at_least(&self.version, "0.4.0") {
             Err(e) => return (Vec::new(), Err(e.into())),
             Ok(false) => {
                 let v = json::quote(&self.version);
-                return (Vec::new(), Err(format!("configuration version {v} does not support the CHECK command").into()));
+                return (
+                    Vec::new(),
+                    Err(
+                        format!("configuration version {v} does not support the CHECK command")
+                            .into(),
+                    ),
+                );
             }
             Ok(true) if self.disable_check => return (Vec::new(), Ok(())),
             Ok(true) => {}
@@ -175,7 +211,12 @@ impl NetworkList {
     }
 
     /// DEL, last plugin first; stops at the first failure and then keeps the remembered result.
-    pub fn del(&self, rt: &RuntimeConf, host: &mut Host<'_>, results: &mut Results) -> (Vec<Called>, Result<(), CniError>) {
+    pub fn del(
+        &self,
+        rt: &RuntimeConf,
+        host: &mut Host<'_>,
+        results: &mut Results,
+    ) -> (Vec<Called>, Result<(), CniError>) {
         let cached = at_least(&self.version, "0.4.0").unwrap_or(false);
         let prev = results.get(&key(rt)).cloned().filter(|_| cached);
         let mut calls = Vec::new();
@@ -197,7 +238,11 @@ fn key(rt: &RuntimeConf) -> (String, String) {
 }
 
 fn error_of(c: &Called) -> CniError {
-    c.output.value.as_ref().map(CniError::from_json).unwrap_or_else(|| "netplugin failed with no error message".into())
+    c.output
+        .value
+        .as_ref()
+        .map(CniError::from_json)
+        .unwrap_or_else(|| "netplugin failed with no error message".into())
 }
 
 fn failure(c: &Called, what: &str) -> Option<CniError> {
@@ -205,42 +250,80 @@ fn failure(c: &Called, what: &str) -> Option<CniError> {
         return None;
     }
     let e = error_of(c);
-    let msg = format!("plugin type={} failed ({what}): {}", json::quote(&c.plugin), e.msg);
+    let msg = format!(
+        "plugin type={} failed ({what}): {}",
+        json::quote(&c.plugin),
+        e.msg
+    );
     Some(CniError::new(e.code, msg, e.details))
 }
 
-fn read(doc: &Value, place: &dyn Fn(&str) -> Span, found: &mut Vec<Finding>) -> Option<NetworkList> {
-    let mut wrong = |key: &str, what: String, help: &str| found.push(Finding::error(place(key), what, help));
+fn read(
+    doc: &Value,
+    place: &dyn Fn(&str) -> Span,
+    found: &mut Vec<Finding>,
+) -> Option<NetworkList> {
+    let mut wrong =
+        |key: &str, what: String, help: &str| found.push(Finding::error(place(key), what, help));
     let Value::Object(o) = doc else {
-        wrong("", "a CNI configuration must be a JSON object".into(), "write { \"name\": ..., \"plugins\": [...] }");
+        wrong(
+            "",
+            "a CNI configuration must be a JSON object".into(),
+            "write { \"name\": ..., \"plugins\": [...] }",
+        );
         return None;
     };
     let mut text = |key: &str, needed: bool| match o.get(key) {
         Some(Value::String(s)) => s.clone(),
         None | Some(Value::Null) if !needed => String::new(),
         None => {
-            wrong("", format!("the CNI configuration has no {key:?}"), "every network needs a name");
+            wrong(
+                "",
+                format!("the CNI configuration has no {key:?}"),
+                "every network needs a name",
+            );
             String::new()
         }
         Some(v) => {
-            wrong(key, format!("{key:?} must be a string, not {}", short(v)), "put it in quotes");
+            wrong(
+                key,
+                format!("{key:?} must be a string, not {}", short(v)),
+                "put it in quotes",
+            );
             String::new()
         }
     };
     let (name, version) = (text("name", true), text("cniVersion", false));
-    let disable_check = o.get("disableCheck").and_then(Value::as_bool).unwrap_or(false);
+    let disable_check = o
+        .get("disableCheck")
+        .and_then(Value::as_bool)
+        .unwrap_or(false);
     if o.get("disableCheck").is_some_and(|v| !v.is_boolean()) {
-        wrong("disableCheck", "\"disableCheck\" must be true or false".into(), "remove the quotes");
+        wrong(
+            "disableCheck",
+            "\"disableCheck\" must be true or false".into(),
+            "remove the quotes",
+        );
     }
     if o.get("plugins").is_none() && o.get("type").is_some_and(Value::is_string) {
-        return Some(NetworkList { name, version, disable_check, plugins: vec![o.clone()], single: true });
+        return Some(NetworkList {
+            name,
+            version,
+            disable_check,
+            plugins: vec![o.clone()],
+            single: true,
+        });
     }
     let mut plugins = Vec::new();
     match o.get("plugins") {
         Some(Value::Array(a)) if !a.is_empty() => {
             for (i, p) in a.iter().enumerate() {
                 match p {
-                    Value::Object(p) if p.get("type").and_then(Value::as_str).is_some_and(|t| !t.is_empty()) => {
+                    Value::Object(p)
+                        if p.get("type")
+                            .and_then(Value::as_str)
+                            .is_some_and(|t| !t.is_empty()) =>
+                    {
                         plugins.push(p.clone());
                     }
                     _ => wrong(
@@ -251,11 +334,29 @@ fn read(doc: &Value, place: &dyn Fn(&str) -> Span, found: &mut Vec<Finding>) -> 
                 }
             }
         }
-        Some(Value::Array(_)) => wrong("plugins", "\"plugins\" is empty".into(), "list at least one plugin"),
-        Some(v) => wrong("plugins", format!("\"plugins\" must be a list, not {}", short(v)), "write [ {...}, {...} ]"),
-        None => wrong("", "the CNI configuration has neither \"plugins\" nor \"type\"".into(), "add a \"plugins\" list"),
+        Some(Value::Array(_)) => wrong(
+            "plugins",
+            "\"plugins\" is empty".into(),
+            "list at least one plugin",
+        ),
+        Some(v) => wrong(
+            "plugins",
+            format!("\"plugins\" must be a list, not {}", short(v)),
+            "write [ {...}, {...} ]",
+        ),
+        None => wrong(
+            "",
+            "the CNI configuration has neither \"plugins\" nor \"type\"".into(),
+            "add a \"plugins\" list",
+        ),
     }
-    Some(NetworkList { name, version, disable_check, plugins, single: false })
+    Some(NetworkList {
+        name,
+        version,
+        disable_check,
+        plugins,
+        single: false,
+    })
 }
 
 fn short(v: &Value) -> &'static str {
@@ -282,7 +383,11 @@ fn locate(file: &Arc<str>, text: &str, key: &str) -> Span {
             );
         }
     }
-    Span::new(file.clone(), u32::from(!text.is_empty()), u32::from(!text.is_empty()))
+    Span::new(
+        file.clone(),
+        u32::from(!text.is_empty()),
+        u32::from(!text.is_empty()),
+    )
 }
 
 #[cfg(test)]
@@ -294,11 +399,23 @@ mod tests {
         let place = |t: &str| {
             let (list, f) = NetworkList::parse("10-x.conflist", t);
             assert!(list.is_none());
-            f.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+            f.iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
         };
-        assert!(place("{\n  \"name\": ]").starts_with("10-x.conflist:2:11: error: this CNI configuration is not JSON"));
-        assert!(place("{\"name\": \"n\",\n \"plugins\": 3}").starts_with("10-x.conflist:2:2: error: \"plugins\" must be a list"));
-        assert!(place("{\"name\": 1, \"plugins\": [{}]}").contains("plugin 0 of the list has no \"type\""));
+        assert!(
+            place("{\n  \"name\": ]")
+                .starts_with("10-x.conflist:2:11: error: this CNI configuration is not JSON")
+        );
+        assert!(
+            place("{\"name\": \"n\",\n \"plugins\": 3}")
+                .starts_with("10-x.conflist:2:2: error: \"plugins\" must be a list")
+        );
+        assert!(
+            place("{\"name\": 1, \"plugins\": [{}]}")
+                .contains("plugin 0 of the list has no \"type\"")
+        );
         assert!(place("[]").contains("must be a JSON object"));
     }
 
@@ -309,7 +426,8 @@ mod tests {
         let (list, f) = NetworkList::parse("x", text);
         assert!(f.is_empty());
         let mut rt = RuntimeConf::default();
-        rt.capabilities.insert("portMappings".into(), serde_json::json!([]));
+        rt.capabilities
+            .insert("portMappings".into(), serde_json::json!([]));
         rt.capabilities.insert("mac".into(), "x".into());
         let stdin = list.unwrap().stdin(0, Some(&Value::from(1)), &rt);
         assert_eq!(

@@ -24,7 +24,8 @@ fn lo<'h>(host: &'h Host<'_>, netns: &str) -> Result<&'h crate::net::Device, Cni
 
 fn set_up(host: &mut Host<'_>, netns: &str, up: bool) -> Result<(), CniError> {
     let at = Where::Pod(netns.to_owned());
-    host.change(&at, LinkOp::SetUp("lo".into(), up)).map_err(|e| errno(&e).into())
+    host.change(&at, LinkOp::SetUp("lo".into(), up))
+        .map_err(|e| errno(&e).into())
 }
 
 /// The first address of each family; all must be loopback addresses.
@@ -32,7 +33,12 @@ fn addresses(host: &Host<'_>, netns: &str) -> Result<Vec<IpNetwork>, CniError> {
     let d = lo(host, netns)?;
     let mut out = Vec::new();
     for v4 in [true, false] {
-        let all: Vec<IpNetwork> = d.addrs.iter().map(|a| a.net).filter(|n| n.is_ipv4() == v4).collect();
+        let all: Vec<IpNetwork> = d
+            .addrs
+            .iter()
+            .map(|a| a.net)
+            .filter(|n| n.is_ipv4() == v4)
+            .collect();
         if let Some(bad) = all.iter().find(|n| !n.ip().is_loopback()) {
             let ip = quote(&bad.ip().to_string());
             return Err(format!("loopback interface found with non-loopback address {ip}").into());
@@ -49,8 +55,11 @@ impl CniPlugin for Loopback {
 
     fn add(&self, args: &CmdArgs, host: &mut Host<'_>) -> Result<Value, CniError> {
         let fail = |e: String| format!("failed to parse network config: {e}");
-        let conf = NetConf::read(&At::root(&args.conf, "types.NetConf").map_err(fail)?).map_err(fail)?;
-        let prev = conf.previous().map_err(|e| format!("failed to parse prevResult: {e}"))?;
+        let conf =
+            NetConf::read(&At::root(&args.conf, "types.NetConf").map_err(fail)?).map_err(fail)?;
+        let prev = conf
+            .previous()
+            .map_err(|e| format!("failed to parse prevResult: {e}"))?;
         lo(host, &args.netns)?;
         set_up(host, &args.netns, true)?;
         let own = addresses(host, &args.netns)?;
@@ -59,8 +68,19 @@ impl CniPlugin for Loopback {
         }
         let sandbox = args.netns.clone();
         let result = CniResult {
-            interfaces: vec![Interface { name: "lo".into(), mac: "00:00:00:00:00:00".into(), sandbox }],
-            ips: own.into_iter().map(|address| IpConfig { interface: Some(0), address, gateway: None }).collect(),
+            interfaces: vec![Interface {
+                name: "lo".into(),
+                mac: "00:00:00:00:00:00".into(),
+                sandbox,
+            }],
+            ips: own
+                .into_iter()
+                .map(|address| IpConfig {
+                    interface: Some(0),
+                    address,
+                    gateway: None,
+                })
+                .collect(),
             ..CniResult::default()
         };
         // The plugin labels its 1.0.0 result with the configuration's version, so it is not converted.
@@ -71,7 +91,11 @@ impl CniPlugin for Loopback {
     }
 
     fn check(&self, args: &CmdArgs, host: &mut Host<'_>) -> Result<(), CniError> {
-        if lo(host, &args.netns)?.up { Ok(()) } else { Err("loopback interface is down".into()) }
+        if lo(host, &args.netns)?.up {
+            Ok(())
+        } else {
+            Err("loopback interface is down".into())
+        }
     }
 
     fn del(&self, args: &CmdArgs, host: &mut Host<'_>) -> Result<(), CniError> {

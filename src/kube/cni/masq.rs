@@ -38,10 +38,10 @@ fn comment(network: &str, container: &str) -> String {
 /// `SetupIPMasq` for one address.
 pub fn setup(state: &mut CniState, network: &str, container: &str, address: IpNetwork) {
     let key = (chain_name(network, container), address.is_ipv4());
-    let m = state
-        .masquerades
-        .entry(key)
-        .or_insert_with(|| Masquerade { comment: comment(network, container), sources: Vec::new() });
+    let m = state.masquerades.entry(key).or_insert_with(|| Masquerade {
+        comment: comment(network, container),
+        sources: Vec::new(),
+    });
     if !m.sources.contains(&address) {
         m.sources.push(address);
     }
@@ -49,12 +49,25 @@ pub fn setup(state: &mut CniState, network: &str, container: &str, address: IpNe
 
 /// `TeardownIPMasq` for one address. The chain goes with the first; for a chain that is not there iptables
 /// (1.8, nf_tables) exits with 2, which the plugin does not take for "already gone".
-pub fn teardown(state: &mut CniState, network: &str, container: &str, address: IpNetwork) -> Result<(), CniError> {
+pub fn teardown(
+    state: &mut CniState,
+    network: &str,
+    container: &str,
+    address: IpNetwork,
+) -> Result<(), CniError> {
     let chain = chain_name(network, container);
-    if state.masquerades.remove(&(chain.clone(), address.is_ipv4())).is_some() {
+    if state
+        .masquerades
+        .remove(&(chain.clone(), address.is_ipv4()))
+        .is_some()
+    {
         return Ok(());
     }
-    let tool = if address.is_ipv4() { "iptables" } else { "ip6tables" };
+    let tool = if address.is_ipv4() {
+        "iptables"
+    } else {
+        "ip6tables"
+    };
     let args = format!(
         "/usr/sbin/{tool} -t nat -D POSTROUTING -s {} -j {chain} -m comment --comment {} --wait",
         address.ip(),
@@ -73,7 +86,13 @@ mod tests {
 
     #[test]
     fn the_chain_is_named_as_recorded() {
-        assert_eq!(chain_name("podnet", "cont-b"), "CNI-bd1538076e8ef1e415235cbc");
-        assert_eq!(hashed_name("CNI-DN-", "podnet", "cont-a"), "CNI-DN-dbfcb1c990523515447a8");
+        assert_eq!(
+            chain_name("podnet", "cont-b"),
+            "CNI-bd1538076e8ef1e415235cbc"
+        );
+        assert_eq!(
+            hashed_name("CNI-DN-", "podnet", "cont-a"),
+            "CNI-DN-dbfcb1c990523515447a8"
+        );
     }
 }

@@ -47,18 +47,28 @@ fn read(args: &CmdArgs) -> Result<Conf, String> {
     let net = NetConf::read(&at).map_err(parse)?;
     let snat = at.bool_opt("snat").map_err(parse)?.unwrap_or(true);
     let bit = at.int_opt("markMasqBit").map_err(parse)?;
-    let runtime = at.object("runtimeConfig", "runtimeConfig", "struct").map_err(parse)?;
-    let prev = net.previous().map_err(|e| format!("could not parse prevResult: {e}"))?;
+    let runtime = at
+        .object("runtimeConfig", "runtimeConfig", "struct")
+        .map_err(parse)?;
+    let prev = net
+        .previous()
+        .map_err(|e| format!("could not parse prevResult: {e}"))?;
     if bit.is_some() && at.raw("externalSetMarkChain").is_some() {
         return Err("Cannot specify externalSetMarkChain and markMasqBit".into());
     }
     if !(0..=31).contains(&bit.unwrap_or(13)) {
         return Err("MasqMarkBit must be between 0 and 31".into());
     }
-    let to = prev.as_ref().map(|p| container_addresses(p, &args.ifname)).unwrap_or_default();
+    let to = prev
+        .as_ref()
+        .map(|p| container_addresses(p, &args.ifname))
+        .unwrap_or_default();
     let mut maps = Vec::new();
     if let Some(rt) = runtime {
-        for v in rt.list("portMappings", "[]main.PortMapEntry").map_err(parse)? {
+        for v in rt
+            .list("portMappings", "[]main.PortMapEntry")
+            .map_err(parse)?
+        {
             maps.push(entry(v, &to, snat)?);
         }
     }
@@ -76,7 +86,10 @@ fn entry(v: &Value, to: &[IpAddr], snat: bool) -> Result<PortMapping, String> {
         snat,
     };
     if p.container_port <= 0 {
-        return Err(format!("Invalid container port number: {}", p.container_port));
+        return Err(format!(
+            "Invalid container port number: {}",
+            p.container_port
+        ));
     }
     if p.host_port <= 0 {
         return Err(format!("Invalid host port number: {}", p.host_port));
@@ -88,7 +101,10 @@ fn entry(v: &Value, to: &[IpAddr], snat: bool) -> Result<PortMapping, String> {
 fn container_addresses(r: &CniResult, ifname: &str) -> Vec<IpAddr> {
     let mut out: Vec<IpAddr> = Vec::new();
     for ip in &r.ips {
-        let known = ip.interface.and_then(|i| usize::try_from(i).ok()).and_then(|i| r.interfaces.get(i));
+        let known = ip
+            .interface
+            .and_then(|i| usize::try_from(i).ok())
+            .and_then(|i| r.interfaces.get(i));
         if known.is_some_and(|i| i.name != ifname || i.sandbox.is_empty()) {
             continue;
         }
@@ -108,7 +124,9 @@ impl CniPlugin for PortMap {
         let conf = read(args).map_err(|e| format!("failed to parse config: {e}"))?;
         let prev = conf.prev.ok_or("must be called as chained plugin")?;
         if !conf.maps.is_empty() {
-            host.state.port_maps.insert(args.container_id.clone(), conf.maps);
+            host.state
+                .port_maps
+                .insert(args.container_id.clone(), conf.maps);
         }
         prev.to_json(&conf.net.version)
     }
@@ -119,8 +137,12 @@ impl CniPlugin for PortMap {
         if conf.maps.is_empty() || host.state.port_maps.contains_key(&args.container_id) {
             return Ok(());
         }
-        let chain = crate::kube::cni::masq::hashed_name("CNI-DN-", &conf.net.name, &args.container_id);
-        Err(format!("could not check ipv4 dnat: chain {chain} not found in iptables table nat").into())
+        let chain =
+            crate::kube::cni::masq::hashed_name("CNI-DN-", &conf.net.name, &args.container_id);
+        Err(
+            format!("could not check ipv4 dnat: chain {chain} not found in iptables table nat")
+                .into(),
+        )
     }
 
     fn del(&self, args: &CmdArgs, host: &mut Host<'_>) -> Result<(), CniError> {

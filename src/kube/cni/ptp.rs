@@ -12,7 +12,8 @@ use crate::kube::cni::error::CniError;
 use crate::kube::cni::host::Host;
 use crate::kube::cni::json::{At, quote};
 use crate::kube::cni::link::{
-    configure_iface, del_link_addrs, enable_forwarding, open_netns, setup_veth, validate_ips, validate_routes,
+    configure_iface, del_link_addrs, enable_forwarding, open_netns, setup_veth, validate_ips,
+    validate_routes,
 };
 use crate::kube::cni::plan::{LinkOp, Mode, RouteSpec, Where};
 use crate::kube::cni::result::{CniResult, Interface};
@@ -33,18 +34,28 @@ struct Conf {
 fn read(conf: &Value) -> Result<Conf, String> {
     let inner = || {
         let at = At::root(conf, "main.NetConf")?;
-        Ok(Conf { net: NetConf::read(&at)?, ip_masq: at.bool("ipMasq")?, mtu: at.int("mtu")? })
+        Ok(Conf {
+            net: NetConf::read(&at)?,
+            ip_masq: at.bool("ipMasq")?,
+            mtu: at.int("mtu")?,
+        })
     };
     inner().map_err(|e: String| format!("failed to load netconf: {e}"))
 }
 
-fn attach(args: &CmdArgs, conf: &Conf, result: &mut CniResult, host: &mut Host<'_>) -> Result<(), CniError> {
+fn attach(
+    args: &CmdArgs,
+    conf: &Conf,
+    result: &mut CniResult,
+    host: &mut Host<'_>,
+) -> Result<(), CniError> {
     if result.ips.is_empty() {
         return Err("IPAM plugin returned missing IP config".into());
     }
     for v4 in [true, false] {
         if result.ips.iter().any(|i| i.address.is_ipv4() == v4) {
-            enable_forwarding(host, v4).map_err(|e| format!("Could not enable IP forwarding: {}", errno(&e)))?;
+            enable_forwarding(host, v4)
+                .map_err(|e| format!("Could not enable IP forwarding: {}", errno(&e)))?;
         }
     }
     let at = open_netns(&args.netns, host)?;
@@ -64,11 +75,22 @@ fn attach(args: &CmdArgs, conf: &Conf, result: &mut CniResult, host: &mut Host<'
 }
 
 /// The kernel's subnet route gives way to one through the gateway.
-fn through_gateway(host: &mut Host<'_>, at: &Where, ifname: &str, result: &CniResult) -> Result<(), CniError> {
+fn through_gateway(
+    host: &mut Host<'_>,
+    at: &Where,
+    ifname: &str,
+    result: &CniResult,
+) -> Result<(), CniError> {
     for ip in &result.ips {
         let subnet = network(ip.address);
-        host.change(at, LinkOp::DelRoute { dst: subnet, dev: Some(ifname.into()) })
-            .map_err(|e| format!("failed to delete route {subnet}: {}", errno(&e)))?;
+        host.change(
+            at,
+            LinkOp::DelRoute {
+                dst: subnet,
+                dev: Some(ifname.into()),
+            },
+        )
+        .map_err(|e| format!("failed to delete route {subnet}: {}", errno(&e)))?;
         let Some(gw) = ip.gateway else { continue };
         let mut direct = RouteSpec::new(host_net(gw), None, Some(ifname));
         (direct.scope, direct.src) = (Scope::Link, Some(ip.address.ip()));
@@ -110,13 +132,19 @@ fn validate(host: &Host<'_>, at: &Where, want: &Interface) -> Result<(), CniErro
         return Err(format!("ptp: Container Interface name in prevResult: {n} not found").into());
     };
     if want.sandbox.is_empty() {
-        return Err(format!("ptp: Error: Container interface {n} should not be in host namespace").into());
+        return Err(
+            format!("ptp: Error: Container interface {n} should not be in host namespace").into(),
+        );
     }
     if !matches!(d.kind, DeviceKind::Veth) {
         return Err(format!("Error: Container interface {n} not of type veth/p2p").into());
     }
     if !want.mac.is_empty() && want.mac != d.mac.to_string() {
-        return Err(format!("ptp: Interface {n} Mac {} doesn't match container Mac: {}", want.mac, d.mac).into());
+        return Err(format!(
+            "ptp: Interface {n} Mac {} doesn't match container Mac: {}",
+            want.mac, d.mac
+        )
+        .into());
     }
     Ok(())
 }
@@ -143,9 +171,18 @@ impl CniPlugin for Ptp {
         let conf = read(&args.conf)?;
         let at = open_netns(&args.netns, host)?;
         ipam::check(&conf.net.ipam_type, args, host)?;
-        let prev = conf.net.previous()?.ok_or("ptp: Required prevResult missing")?;
+        let prev = conf
+            .net
+            .previous()?
+            .ok_or("ptp: Required prevResult missing")?;
         let is_it = |i: &&Interface| i.name == args.ifname && i.sandbox == args.netns;
-        let cont = prev.interfaces.iter().rev().find(is_it).cloned().unwrap_or_default();
+        let cont = prev
+            .interfaces
+            .iter()
+            .rev()
+            .find(is_it)
+            .cloned()
+            .unwrap_or_default();
         if cont.sandbox != args.netns {
             return Err(format!(
                 "Sandbox in prevResult {} doesn't match configured netns: {}",
@@ -154,7 +191,9 @@ impl CniPlugin for Ptp {
             .into());
         }
         validate(host, &at, &cont)?;
-        let ns = host.ns(&at).ok_or_else(|| format!("failed to open netns {}", quote(&args.netns)))?;
+        let ns = host
+            .ns(&at)
+            .ok_or_else(|| format!("failed to open netns {}", quote(&args.netns)))?;
         validate_ips(ns, &args.ifname, &prev.ips)?;
         validate_routes(ns, &prev.routes)
     }

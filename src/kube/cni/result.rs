@@ -50,7 +50,10 @@ impl CniRoute {
     pub fn from_json(v: &Value) -> Result<Self, String> {
         let at = At::root(v, "types.route")?;
         let dst = parse_cidr(at.string("dst")?)?;
-        Ok(CniRoute { dst, gw: parse_ip_field(at.string("gw")?)? })
+        Ok(CniRoute {
+            dst,
+            gw: parse_ip_field(at.string("gw")?)?,
+        })
     }
 
     fn to_json(&self) -> Value {
@@ -79,7 +82,9 @@ pub struct Dns {
 impl Dns {
     /// Reads the object under `key`.
     pub fn read(at: &At<'_>, key: &str) -> Result<Self, String> {
-        let Some(d) = at.object(key, "dns", "types.DNS")? else { return Ok(Dns::default()) };
+        let Some(d) = at.object(key, "dns", "types.DNS")? else {
+            return Ok(Dns::default());
+        };
         Ok(Dns {
             nameservers: d.strings("nameservers")?,
             domain: d.string("domain")?.to_owned(),
@@ -100,10 +105,18 @@ impl Dns {
                 m.insert(k.into(), v);
             }
         };
-        put("nameservers", self.nameservers.clone().into(), self.nameservers.is_empty());
+        put(
+            "nameservers",
+            self.nameservers.clone().into(),
+            self.nameservers.is_empty(),
+        );
         put("domain", self.domain.clone().into(), self.domain.is_empty());
         put("search", self.search.clone().into(), self.search.is_empty());
-        put("options", self.options.clone().into(), self.options.is_empty());
+        put(
+            "options",
+            self.options.clone().into(),
+            self.options.is_empty(),
+        );
         m.into()
     }
 }
@@ -132,7 +145,11 @@ impl CniResult {
         if !VERSIONS.contains(&version) {
             return Err(format!("no converter for CNI result version 1.0.0 to {version}").into());
         }
-        if is_02x(version) { self.to_json_02x(version) } else { Ok(self.layout(version, version != "1.0.0")) }
+        if is_02x(version) {
+            self.to_json_02x(version)
+        } else {
+            Ok(self.layout(version, version != "1.0.0"))
+        }
     }
 
     /// The shape since 0.3.0 under any version number; `family` adds the family of each address.
@@ -155,14 +172,20 @@ impl CniResult {
         let mut m = Map::new();
         m.insert("cniVersion".into(), version.into());
         for (key, v4) in [("ip4", true), ("ip6", false)] {
-            let Some(ip) = self.ips.iter().find(|i| i.address.is_ipv4() == v4) else { continue };
+            let Some(ip) = self.ips.iter().find(|i| i.address.is_ipv4() == v4) else {
+                continue;
+            };
             let mut o = Map::new();
             o.insert("ip".into(), ip.address.to_string().into());
             if let Some(gw) = ip.gateway {
                 o.insert("gateway".into(), gw.to_string().into());
             }
-            let routes: Vec<Value> =
-                self.routes.iter().filter(|r| r.dst.is_ipv4() == v4).map(CniRoute::to_json).collect();
+            let routes: Vec<Value> = self
+                .routes
+                .iter()
+                .filter(|r| r.dst.is_ipv4() == v4)
+                .map(CniRoute::to_json)
+                .collect();
             if !routes.is_empty() {
                 o.insert("routes".into(), routes.into());
             }
@@ -183,16 +206,31 @@ impl CniResult {
             "1.0.0" => (&["1.0.0"], "[1.0.0]"),
             "0.3.0" | "0.3.1" | "0.4.0" => (&["0.3.0", "0.3.1", "0.4.0"], "[0.3.0 0.3.1 0.4.0]"),
             "" | "0.1.0" | "0.2.0" => (&["", "0.1.0", "0.2.0"], "[ 0.1.0 0.2.0]"),
-            other => return Err(format!("unsupported CNI result version {}", super::json::quote(other))),
+            other => {
+                return Err(format!(
+                    "unsupported CNI result version {}",
+                    super::json::quote(other)
+                ));
+            }
         };
         if !group.contains(&said) {
-            return Err(format!("result type supports {listed} but unmarshalled CNIVersion is {}", super::json::quote(said)));
+            return Err(format!(
+                "result type supports {listed} but unmarshalled CNIVersion is {}",
+                super::json::quote(said)
+            ));
         }
-        if group.contains(&"0.1.0") { Self::read_02x(&at) } else { Self::read(&at) }
+        if group.contains(&"0.1.0") {
+            Self::read_02x(&at)
+        } else {
+            Self::read(&at)
+        }
     }
 
     fn read(at: &At<'_>) -> Result<Self, String> {
-        let mut r = CniResult { dns: Dns::read(at, "dns")?, ..CniResult::default() };
+        let mut r = CniResult {
+            dns: Dns::read(at, "dns")?,
+            ..CniResult::default()
+        };
         for v in at.list("interfaces", "[]*types100.Interface")? {
             let i = At::root(v, "types100.Interface")?;
             r.interfaces.push(Interface {
@@ -216,9 +254,14 @@ impl CniResult {
     }
 
     fn read_02x(at: &At<'_>) -> Result<Self, String> {
-        let mut r = CniResult { dns: Dns::read(at, "dns")?, ..CniResult::default() };
+        let mut r = CniResult {
+            dns: Dns::read(at, "dns")?,
+            ..CniResult::default()
+        };
         for (key, path) in [("ip4", "ip4"), ("ip6", "ip6")] {
-            let Some(i) = at.object(key, path, "types020.IPConfig")? else { continue };
+            let Some(i) = at.object(key, path, "types020.IPConfig")? else {
+                continue;
+            };
             r.ips.push(IpConfig {
                 interface: None,
                 address: parse_cidr(i.string("ip")?)?,
@@ -246,7 +289,10 @@ fn interface_json(i: &Interface) -> Value {
 fn ip_json(i: &IpConfig, family: bool) -> Value {
     let mut m = Map::new();
     if family {
-        m.insert("version".into(), if i.address.is_ipv4() { "4" } else { "6" }.into());
+        m.insert(
+            "version".into(),
+            if i.address.is_ipv4() { "4" } else { "6" }.into(),
+        );
     }
     if let Some(n) = i.interface {
         m.insert("interface".into(), n.into());

@@ -42,13 +42,21 @@ pub struct Output {
 
 impl Output {
     fn ok(value: Option<Value>) -> Self {
-        Output { rc: 0, stdout: value.as_ref().map(json::pretty).unwrap_or_default(), value }
+        Output {
+            rc: 0,
+            stdout: value.as_ref().map(json::pretty).unwrap_or_default(),
+            value,
+        }
     }
 
     /// A failed call.
     pub fn failed(e: &CniError) -> Self {
         let v = e.to_json();
-        Output { rc: 1, stdout: json::pretty(&v), value: Some(v) }
+        Output {
+            rc: 1,
+            stdout: json::pretty(&v),
+            value: Some(v),
+        }
     }
 }
 
@@ -83,7 +91,9 @@ fn dispatch(
     if cmd.is_empty() {
         missing.push("CNI_COMMAND");
     }
-    let wanted = VARS.iter().filter(|(_, on_del)| needs && (*on_del || cmd != "DEL"));
+    let wanted = VARS
+        .iter()
+        .filter(|(_, on_del)| needs && (*on_del || cmd != "DEL"));
     missing.extend(wanted.map(|v| v.0).filter(|k| var(k).is_empty()));
     if !missing.is_empty() {
         let msg = format!("required env variables [{}] missing", missing.join(","));
@@ -92,8 +102,13 @@ fn dispatch(
     if cmd == "VERSION" {
         return Ok(Some(version_info(plugin)));
     }
-    let conf = parse_stdin(stdin)
-        .map_err(|e| CniError::new(DECODING_FAILURE, format!("error unmarshall network config: {e}"), ""))?;
+    let conf = parse_stdin(stdin).map_err(|e| {
+        CniError::new(
+            DECODING_FAILURE,
+            format!("error unmarshall network config: {e}"),
+            "",
+        )
+    })?;
     let args = CmdArgs {
         container_id: var("CNI_CONTAINERID").into(),
         netns: var("CNI_NETNS").into(),
@@ -110,7 +125,11 @@ fn dispatch(
     };
     validate(&args)?;
     let Some(command) = command else {
-        return Err(CniError::new(INVALID_ENVIRONMENT, format!("unknown CNI_COMMAND: {cmd}"), ""));
+        return Err(CniError::new(
+            INVALID_ENVIRONMENT,
+            format!("unknown CNI_COMMAND: {cmd}"),
+            "",
+        ));
     };
     call(plugin, command, &args, host)
 }
@@ -136,20 +155,35 @@ fn call(
     let version = decode_version(&args.conf).map_err(decoding)?;
     if command == Command::Check {
         if !at_least(&version, "0.4.0").map_err(decoding)? {
-            return Err(CniError::new(INCOMPATIBLE_VERSION, "config version does not allow CHECK", ""));
+            return Err(CniError::new(
+                INCOMPATIBLE_VERSION,
+                "config version does not allow CHECK",
+                "",
+            ));
         }
         let mut newer = false;
         for v in plugin.versions() {
             newer |= at_least(v, &version).map_err(decoding)?;
         }
         if !newer {
-            return Err(CniError::new(INCOMPATIBLE_VERSION, "plugin version does not allow CHECK", ""));
+            return Err(CniError::new(
+                INCOMPATIBLE_VERSION,
+                "plugin version does not allow CHECK",
+                "",
+            ));
         }
     }
     if !plugin.versions().contains(&version.as_str()) {
-        let details =
-            format!("config is {}, plugin supports {}", quote(&version), quote_list(plugin.versions()));
-        return Err(CniError::new(INCOMPATIBLE_VERSION, "incompatible CNI versions", details));
+        let details = format!(
+            "config is {}, plugin supports {}",
+            quote(&version),
+            quote_list(plugin.versions())
+        );
+        return Err(CniError::new(
+            INCOMPATIBLE_VERSION,
+            "incompatible CNI versions",
+            details,
+        ));
     }
     match command {
         Command::Add => plugin.add(args, host).map(Some),
@@ -168,7 +202,11 @@ pub fn version_info(plugin: &dyn CniPlugin) -> Value {
 
 fn parse_stdin(text: &str) -> Result<Value, String> {
     serde_json::from_str(text).map_err(|e| {
-        if e.is_eof() { "unexpected end of JSON input".into() } else { format!("invalid character: {e}") }
+        if e.is_eof() {
+            "unexpected end of JSON input".into()
+        } else {
+            format!("invalid character: {e}")
+        }
     })
 }
 
@@ -180,17 +218,32 @@ fn valid_name(s: &str) -> bool {
 }
 
 fn validate(a: &CmdArgs) -> Result<(), CniError> {
-    let undecodable = |e: String| CniError::new(DECODING_FAILURE, format!("error unmarshall network config: {e}"), "");
-    let conf = At::root(&a.conf, "struct { Name string \"json:\\\"name\\\"\" }").map_err(undecodable)?;
+    let undecodable = |e: String| {
+        CniError::new(
+            DECODING_FAILURE,
+            format!("error unmarshall network config: {e}"),
+            "",
+        )
+    };
+    let conf =
+        At::root(&a.conf, "struct { Name string \"json:\\\"name\\\"\" }").map_err(undecodable)?;
     let name = conf.string("name").map_err(undecodable)?;
     if name.is_empty() {
         return Err(CniError::new(INVALID_CONFIG, "missing network name", ""));
     }
     if !valid_name(name) {
-        return Err(CniError::new(INVALID_CONFIG, "invalid characters found in network name", name));
+        return Err(CniError::new(
+            INVALID_CONFIG,
+            "invalid characters found in network name",
+            name,
+        ));
     }
     if !valid_name(&a.container_id) {
-        return Err(CniError::new(INVALID_ENVIRONMENT, "invalid characters in containerID", &*a.container_id));
+        return Err(CniError::new(
+            INVALID_ENVIRONMENT,
+            "invalid characters in containerID",
+            &*a.container_id,
+        ));
     }
     valid_ifname(&a.ifname)
 }
@@ -200,11 +253,17 @@ fn valid_ifname(n: &str) -> Result<(), CniError> {
     if n.is_empty() {
         bad("interface name is empty", "")
     } else if n.len() > 15 {
-        bad("interface name is too long", "interface name should be less than 16 characters")
+        bad(
+            "interface name is too long",
+            "interface name should be less than 16 characters",
+        )
     } else if n == "." || n == ".." {
         bad("interface name is . or ..", "")
     } else if n.contains(|c: char| c == '/' || c == ':' || c.is_whitespace()) {
-        bad("interface name contains / or : or whitespace characters", "")
+        bad(
+            "interface name contains / or : or whitespace characters",
+            "",
+        )
     } else {
         Ok(())
     }
@@ -213,9 +272,17 @@ fn valid_ifname(n: &str) -> Result<(), CniError> {
 /// The version a configuration or result says it has; 0.1.0 when it says none.
 pub fn decode_version(conf: &Value) -> Result<String, String> {
     let wrap = |e: String| format!("decoding version from network config: {e}");
-    let at = At::root(conf, "struct { CNIVersion string \"json:\\\"cniVersion\\\"\" }").map_err(wrap)?;
+    let at = At::root(
+        conf,
+        "struct { CNIVersion string \"json:\\\"cniVersion\\\"\" }",
+    )
+    .map_err(wrap)?;
     let v = at.string("cniVersion").map_err(wrap)?;
-    Ok(if v.is_empty() { "0.1.0".into() } else { v.into() })
+    Ok(if v.is_empty() {
+        "0.1.0".into()
+    } else {
+        v.into()
+    })
 }
 
 /// Whether version `a` is `b` or newer (`GreaterThanOrEqualTo`).
@@ -247,9 +314,14 @@ mod tests {
 
     #[test]
     fn names_and_versions() {
-        assert!(valid_name("a") && valid_name("a-b_c.9") && !valid_name("-a") && !valid_name("a/b"));
+        assert!(
+            valid_name("a") && valid_name("a-b_c.9") && !valid_name("-a") && !valid_name("a/b")
+        );
         assert!(at_least("0.4.0", "0.3.1").unwrap() && !at_least("0.3.1", "0.4.0").unwrap());
         assert!(at_least("1.0", "0.4.0").unwrap());
-        assert_eq!(at_least("1.2.3.4", "0.4.0").unwrap_err(), "invalid version \"1.2.3.4\": too many parts");
+        assert_eq!(
+            at_least("1.2.3.4", "0.4.0").unwrap_err(),
+            "invalid version \"1.2.3.4\": too many parts"
+        );
     }
 }

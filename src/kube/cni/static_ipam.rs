@@ -1,6 +1,7 @@
 //! The static IPAM plugin: addresses written in the configuration or asked for by the runtime
 //! (containernetworking/plugins plugins/ipam/static/main.go).
 
+use crate::kube::cni::CniPlugin;
 use crate::kube::cni::addr::{parse_cidr, parse_ip, parse_ip_field};
 use crate::kube::cni::args;
 use crate::kube::cni::conf::NetConf;
@@ -9,7 +10,6 @@ use crate::kube::cni::host::Host;
 use crate::kube::cni::json::At;
 use crate::kube::cni::result::{CniResult, CniRoute, Dns, IpConfig};
 use crate::kube::cni::skel::{CmdArgs, at_least};
-use crate::kube::cni::CniPlugin;
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 use std::net::IpAddr;
@@ -32,14 +32,21 @@ enum Entry {
 
 fn read(conf: &Value, cni_args: &str) -> Result<Conf, String> {
     let net = At::root(conf, "main.Net")?;
-    let ipam = net.object("ipam", "ipam", "main.IPAMConfig")?.ok_or("IPAM config missing 'ipam' key")?;
+    let ipam = net
+        .object("ipam", "ipam", "main.IPAMConfig")?
+        .ok_or("IPAM config missing 'ipam' key")?;
     let mut entries = Vec::new();
     for v in ipam.list("addresses", "[]main.Address")? {
         let a = At::root(v, "main.Address")?;
-        entries.push(Entry::Text(a.string("address")?.to_owned(), parse_ip_field(a.string("gateway")?)?));
+        entries.push(Entry::Text(
+            a.string("address")?.to_owned(),
+            parse_ip_field(a.string("gateway")?)?,
+        ));
     }
     from_env(&mut entries, cni_args)?;
-    let cni = net.object("args", "args", "struct")?.map(|a| a.object("cni", "args.cni", "main.IPAMArgs"));
+    let cni = net
+        .object("args", "args", "struct")?
+        .map(|a| a.object("cni", "args.cni", "main.IPAMArgs"));
     let runtime = net.object("runtimeConfig", "runtimeConfig", "struct")?;
     for list in [cni.transpose()?.flatten(), runtime].into_iter().flatten() {
         let ips = list.strings("ips")?;
@@ -47,15 +54,28 @@ fn read(conf: &Value, cni_args: &str) -> Result<Conf, String> {
             entries = ips.iter().map(|s| wished(s)).collect::<Result<_, _>>()?;
         }
     }
-    let addresses = entries.into_iter().map(resolve).collect::<Result<Vec<_>, _>>()?;
+    let addresses = entries
+        .into_iter()
+        .map(resolve)
+        .collect::<Result<Vec<_>, _>>()?;
     let version = net.string("cniVersion")?.to_owned();
     let v4 = addresses.iter().filter(|a| a.0.is_ipv4()).count();
     if (v4 > 1 || addresses.len() - v4 > 1) && !at_least(&version, "0.3.0").unwrap_or(false) {
-        return Err(format!("CNI version {version} does not support more than 1 address per family"));
+        return Err(format!(
+            "CNI version {version} does not support more than 1 address per family"
+        ));
     }
     let routes = ipam.list("routes", "[]*types.Route")?;
-    let routes = routes.iter().map(CniRoute::from_json).collect::<Result<_, _>>()?;
-    Ok(Conf { version, addresses, routes, dns: Dns::read(&ipam, "dns")? })
+    let routes = routes
+        .iter()
+        .map(CniRoute::from_json)
+        .collect::<Result<_, _>>()?;
+    Ok(Conf {
+        version,
+        addresses,
+        routes,
+        dns: Dns::read(&ipam, "dns")?,
+    })
 }
 
 fn wished(s: &str) -> Result<Entry, String> {
@@ -67,7 +87,8 @@ fn resolve(e: Entry) -> Result<(IpNetwork, Option<IpAddr>), String> {
     match e {
         Entry::Net(n, gw) => Ok((n, gw)),
         Entry::Text(t, gw) => {
-            let bad = |_| format!("the 'address' field is expected to be in CIDR notation, got: '{t}'");
+            let bad =
+                |_| format!("the 'address' field is expected to be in CIDR notation, got: '{t}'");
             Ok((parse_cidr(&t).map_err(bad)?, gw))
         }
     }
@@ -76,11 +97,18 @@ fn resolve(e: Entry) -> Result<(IpNetwork, Option<IpAddr>), String> {
 /// `IP=` adds addresses; `GATEWAY=` sets the gateway of those added so whose subnet holds it.
 fn from_env(entries: &mut Vec<Entry>, cni_args: &str) -> Result<(), String> {
     let env = args::load(cni_args, &["IP", "GATEWAY"])?;
-    for s in args::last(&env, "IP").into_iter().flat_map(|v| v.split(',')).map(str::trim) {
+    for s in args::last(&env, "IP")
+        .into_iter()
+        .flat_map(|v| v.split(','))
+        .map(str::trim)
+    {
         let bad = |_| format!("the 'ip' field is expected to be in CIDR notation, got: '{s}'");
         entries.push(Entry::Net(parse_cidr(s).map_err(bad)?, None));
     }
-    for item in args::last(&env, "GATEWAY").into_iter().flat_map(|v| v.split(',')) {
+    for item in args::last(&env, "GATEWAY")
+        .into_iter()
+        .flat_map(|v| v.split(','))
+    {
         let gw = parse_ip(item.trim()).ok_or_else(|| format!("invalid gateway address: {item}"))?;
         for e in entries.iter_mut() {
             match e {
@@ -102,9 +130,19 @@ impl CniPlugin for Static {
         let ips = conf
             .addresses
             .into_iter()
-            .map(|(address, gateway)| IpConfig { interface: None, address, gateway })
+            .map(|(address, gateway)| IpConfig {
+                interface: None,
+                address,
+                gateway,
+            })
             .collect();
-        CniResult { interfaces: Vec::new(), ips, routes: conf.routes, dns: conf.dns }.to_json(&conf.version)
+        CniResult {
+            interfaces: Vec::new(),
+            ips,
+            routes: conf.routes,
+            dns: conf.dns,
+        }
+        .to_json(&conf.version)
     }
 
     fn check(&self, args: &CmdArgs, _host: &mut Host<'_>) -> Result<(), CniError> {
@@ -112,13 +150,12 @@ impl CniPlugin for Static {
         let net = NetConf::read(&At::root(&args.conf, "types.NetConf")?)
             .map_err(|e| format!("failed to load netconf: {e}"))?;
         let prev = net.previous()?.ok_or("Required prevResult missing")?;
+        // Only the first address of the result that is equal counts.
         for (address, gw) in &conf.addresses {
-            for ip in prev.ips.iter().filter(|i| i.address.ip() == address.ip()) {
-                if gw.is_none() || *gw == ip.gateway {
-                    break;
-                }
-                let a = ip.address.ip();
-                return Err(format!("static: Failed to match addr {a} on interface {}", args.ifname).into());
+            let mut same = prev.ips.iter().filter(|i| i.address.ip() == address.ip());
+            if let Some(ip) = same.next().filter(|i| gw.is_some() && *gw != i.gateway) {
+                let (a, dev) = (ip.address.ip(), &args.ifname);
+                return Err(format!("static: Failed to match addr {a} on interface {dev}").into());
             }
         }
         Ok(())

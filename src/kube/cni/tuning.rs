@@ -32,9 +32,17 @@ struct Conf {
     allmulti: Option<bool>,
 }
 
-fn sysctls(at: &At<'_>, path: &'static str, into: &mut BTreeMap<String, String>) -> Result<(), String> {
-    let Some(o) = at.object("sysctl", path, "map[string]string")? else { return Ok(()) };
-    let Some(Value::Object(map)) = at.raw("sysctl") else { return Ok(()) };
+fn sysctls(
+    at: &At<'_>,
+    path: &'static str,
+    into: &mut BTreeMap<String, String>,
+) -> Result<(), String> {
+    let Some(o) = at.object("sysctl", path, "map[string]string")? else {
+        return Ok(());
+    };
+    let Some(Value::Object(map)) = at.raw("sysctl") else {
+        return Ok(());
+    };
     for (k, v) in map {
         let text = if v.is_null() { "" } else { o.string(k)? };
         into.insert(k.clone(), text.to_owned());
@@ -58,7 +66,11 @@ fn load(conf: &Value) -> Result<Conf, String> {
     let dir = at.string("dataDir")?;
     Ok(Conf {
         net: NetConf::read(&at)?,
-        data_dir: if dir.is_empty() { "/run/cni/tuning".into() } else { dir.into() },
+        data_dir: if dir.is_empty() {
+            "/run/cni/tuning".into()
+        } else {
+            dir.into()
+        },
         sysctl,
         mac: at.string("mac")?.to_owned(),
         promisc: at.bool("promisc")?,
@@ -70,13 +82,17 @@ fn load(conf: &Value) -> Result<Conf, String> {
 /// `runtimeConfig.mac`, then `args.cni`.
 fn overrides(conf: &Value, c: &mut Conf) -> Result<(), String> {
     let at = At::root(conf, "main.TuningConf")?;
-    if let Some(rt) = at.object("runtimeConfig", "runtimeConfig", "struct")? {
-        if !rt.string("mac")?.is_empty() {
-            c.mac = rt.string("mac")?.to_owned();
-        }
+    let runtime = at.object("runtimeConfig", "runtimeConfig", "struct")?;
+    let wished = runtime.map(|rt| rt.string("mac")).transpose()?;
+    if let Some(mac) = wished.filter(|m| !m.is_empty()) {
+        c.mac = mac.to_owned();
     }
-    let cni = at.object("args", "args", "struct")?.map(|a| a.object("cni", "args.cni", "main.IPAMArgs"));
-    let Some(a) = cni.transpose()?.flatten() else { return Ok(()) };
+    let cni = at
+        .object("args", "args", "struct")?
+        .map(|a| a.object("cni", "args.cni", "main.IPAMArgs"));
+    let Some(a) = cni.transpose()?.flatten() else {
+        return Ok(());
+    };
     sysctls(&a, "args.cni.sysctl", &mut c.sysctl)?;
     if a.raw("mac").is_some() {
         c.mac = a.string("mac")?.to_owned();
@@ -110,18 +126,24 @@ fn write_sysctls(host: &mut Host<'_>, at: &Where, ifname: &str, c: &Conf) -> Res
         let Some(name) = file.strip_prefix("/proc/sys/net/") else {
             return Err(format!("invalid net sysctl key: {}", quote(&key)).into());
         };
-        host.change(at, LinkOp::SetSysctl(format!("net/{name}"), value.clone())).map_err(|e| match e {
-            EditError::Sysctl(crate::net::sysctl::SysctlError::NotANumber { .. }) => {
-                format!("write {file}: invalid argument")
-            }
-            _ => format!("open {file}: no such file or directory"),
-        })?;
+        host.change(at, LinkOp::SetSysctl(format!("net/{name}"), value.clone()))
+            .map_err(|e| match e {
+                EditError::Sysctl(crate::net::sysctl::SysctlError::NotANumber { .. }) => {
+                    format!("write {file}: invalid argument")
+                }
+                _ => format!("open {file}: no such file or directory"),
+            })?;
     }
     Ok(())
 }
 
 fn backup_path(c: &Conf, args: &CmdArgs) -> String {
-    format!("{}/{}_{}.json", c.data_dir.trim_end_matches('/'), args.container_id, args.ifname)
+    format!(
+        "{}/{}_{}.json",
+        c.data_dir.trim_end_matches('/'),
+        args.container_id,
+        args.ifname
+    )
 }
 
 fn back_up(host: &mut Host<'_>, at: &Where, args: &CmdArgs, c: &Conf) -> Result<(), CniError> {
@@ -148,17 +170,23 @@ fn back_up(host: &mut Host<'_>, at: &Where, args: &CmdArgs, c: &Conf) -> Result<
 
 fn set_mac(host: &mut Host<'_>, at: &Where, ifname: &str, mac: &str) -> Result<(), CniError> {
     let mac = parse_mac(mac).map_err(|e| format!("invalid args {mac} for MAC addr: {e}"))?;
-    host.change(at, LinkOp::SetMac(ifname.into(), mac)).map_err(|e| errno(&e).into())
+    host.change(at, LinkOp::SetMac(ifname.into(), mac))
+        .map_err(|e| errno(&e).into())
 }
 
 fn set_mtu(host: &mut Host<'_>, at: &Where, ifname: &str, mtu: i64) -> Result<(), CniError> {
     let mtu = u32::try_from(mtu).map_err(|_| "invalid argument".to_owned())?;
-    host.change(at, LinkOp::SetMtu(ifname.into(), mtu)).map_err(|e| errno(&e).into())
+    host.change(at, LinkOp::SetMtu(ifname.into(), mtu))
+        .map_err(|e| errno(&e).into())
 }
 
 fn restore(host: &mut Host<'_>, at: &Where, args: &CmdArgs, path: &str) {
-    let Some(text) = host.state.files.get(path) else { return };
-    let Ok(saved) = serde_json::from_str::<Value>(text) else { return };
+    let Some(text) = host.state.files.get(path) else {
+        return;
+    };
+    let Ok(saved) = serde_json::from_str::<Value>(text) else {
+        return;
+    };
     if host.dev(at, &args.ifname).is_none() {
         return;
     }
@@ -170,7 +198,9 @@ fn restore(host: &mut Host<'_>, at: &Where, args: &CmdArgs, path: &str) {
         all &= set_mac(host, at, &args.ifname, mac).is_ok();
     }
     if let Some(on) = saved.get("promisc").and_then(Value::as_bool) {
-        all &= host.change(at, LinkOp::SetPromisc(args.ifname.clone(), on)).is_ok();
+        all &= host
+            .change(at, LinkOp::SetPromisc(args.ifname.clone(), on))
+            .is_ok();
     }
     if all {
         host.state.files.remove(path);
@@ -198,7 +228,10 @@ fn compare(host: &Host<'_>, at: &Where, ifname: &str, c: &Conf) -> Result<(), Cn
     };
     if !c.mac.is_empty() && c.mac != d.mac.to_string() {
         let (want, now) = (&c.mac, d.mac);
-        return Err(format!("Error: Tuning configured Ethernet of {ifname} is {want}, current value is {now}").into());
+        return Err(format!(
+            "Error: Tuning configured Ethernet of {ifname} is {want}, current value is {now}"
+        )
+        .into());
     }
     if c.promisc != d.promisc {
         return Err(format!(
@@ -210,7 +243,10 @@ fn compare(host: &Host<'_>, at: &Where, ifname: &str, c: &Conf) -> Result<(), Cn
     }
     if c.mtu != 0 && c.mtu != i64::from(d.mtu) {
         let (want, now) = (c.mtu, d.mtu);
-        return Err(format!("Error: Tuning configured MTU of {ifname} is {want}, current value is {now}").into());
+        return Err(format!(
+            "Error: Tuning configured MTU of {ifname} is {want}, current value is {now}"
+        )
+        .into());
     }
     Ok(())
 }
@@ -233,12 +269,17 @@ impl CniPlugin for Tuning {
         }
         if !c.mac.is_empty() {
             set_mac(host, &at, &args.ifname, &c.mac)?;
-            for i in result.interfaces.iter_mut().filter(|i| i.name == args.ifname) {
+            for i in result
+                .interfaces
+                .iter_mut()
+                .filter(|i| i.name == args.ifname)
+            {
                 i.mac = c.mac.clone();
             }
         }
         if c.promisc {
-            host.change(&at, LinkOp::SetPromisc(args.ifname.clone(), true)).map_err(|e| errno(&e).to_owned())?;
+            host.change(&at, LinkOp::SetPromisc(args.ifname.clone(), true))
+                .map_err(|e| errno(&e).to_owned())?;
         }
         if c.mtu != 0 {
             set_mtu(host, &at, &args.ifname, c.mtu)?;
@@ -258,7 +299,12 @@ impl CniPlugin for Tuning {
 
     fn del(&self, args: &CmdArgs, host: &mut Host<'_>) -> Result<(), CniError> {
         let c = read(args)?;
-        restore(host, &Where::Pod(args.netns.clone()), args, &backup_path(&c, args));
+        restore(
+            host,
+            &Where::Pod(args.netns.clone()),
+            args,
+            &backup_path(&c, args),
+        );
         Ok(())
     }
 }

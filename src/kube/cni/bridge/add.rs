@@ -37,10 +37,23 @@ pub(super) fn add(args: &CmdArgs, host: &mut Host<'_>) -> Result<Value, CniError
     let br = ensure_bridge(host, &conf)
         .map_err(|e| format!("failed to create bridge {}: {e}", quote(&conf.bridge)))?;
     let at = open_netns(&args.netns, host)?;
-    let veth = BridgeVeth { ifname: &args.ifname, mtu: conf.mtu, hairpin: conf.hairpin, vlan: conf.vlan, mac: &conf.mac };
+    let veth = BridgeVeth {
+        ifname: &args.ifname,
+        mtu: conf.mtu,
+        hairpin: conf.hairpin,
+        vlan: conf.vlan,
+        mac: &conf.mac,
+    };
     let (node_end, pod_end) = bridge_veth(host, &at, &br, &veth)?;
-    let own = Interface { name: br.name.clone(), mac: br.mac.to_string(), sandbox: String::new() };
-    let mut result = CniResult { interfaces: vec![own, node_end, pod_end], ..CniResult::default() };
+    let own = Interface {
+        name: br.name.clone(),
+        mac: br.mac.to_string(),
+        sandbox: String::new(),
+    };
+    let mut result = CniResult {
+        interfaces: vec![own, node_end, pod_end],
+        ..CniResult::default()
+    };
     if conf.net.ipam_type.is_empty() {
         host.change(&at, LinkOp::SetUp(args.ifname.clone(), true))
             .map_err(|e| format!("failed to set {} up: {}", quote(&args.ifname), errno(&e)))?;
@@ -73,15 +86,31 @@ fn ensure_bridge(host: &mut Host<'_>, conf: &Conf) -> Result<Br, String> {
     }
     if conf.promisc {
         host.change(&NODE, LinkOp::SetPromisc(name.clone(), true))
-            .map_err(|e| format!("could not set promiscuous mode on {}: {}", quote(&name), errno(&e)))?;
+            .map_err(|e| {
+                format!(
+                    "could not set promiscuous mode on {}: {}",
+                    quote(&name),
+                    errno(&e)
+                )
+            })?;
     }
-    let d = host.dev(&NODE, &name).ok_or_else(|| format!("could not lookup {}: Link not found", quote(&name)))?;
+    let d = host
+        .dev(&NODE, &name)
+        .ok_or_else(|| format!("could not lookup {}: Link not found", quote(&name)))?;
     if d.bridge().is_none() {
-        return Err(format!("{} already exists but is not a bridge", quote(&name)));
+        return Err(format!(
+            "{} already exists but is not a bridge",
+            quote(&name)
+        ));
     }
-    let br = Br { name: name.clone(), mac: d.mac, mtu: d.mtu };
+    let br = Br {
+        name: name.clone(),
+        mac: d.mac,
+        mtu: d.mtu,
+    };
     no_router_advertisements(host, &name);
-    host.change(&NODE, LinkOp::SetUp(name, true)).map_err(|e| errno(&e).to_owned())?;
+    host.change(&NODE, LinkOp::SetUp(name, true))
+        .map_err(|e| errno(&e).to_owned())?;
     Ok(br)
 }
 
@@ -94,16 +123,34 @@ struct BridgeVeth<'a> {
 }
 
 /// A veth pair whose node end is a port of the bridge.
-fn bridge_veth(host: &mut Host<'_>, at: &Where, br: &Br, v: &BridgeVeth<'_>) -> Result<(Interface, Interface), CniError> {
+fn bridge_veth(
+    host: &mut Host<'_>,
+    at: &Where,
+    br: &Br,
+    v: &BridgeVeth<'_>,
+) -> Result<(Interface, Interface), CniError> {
     let (node_end, pod_end) = setup_veth(host, at, v.ifname, v.mtu, v.mac)?;
     let n = node_end.name.clone();
     host.change(&NODE, LinkOp::SetMaster(n.clone(), br.name.clone()))
-        .map_err(|e| format!("failed to connect {} to bridge {}: {}", quote(&n), br.name, errno(&e)))?;
+        .map_err(|e| {
+            format!(
+                "failed to connect {} to bridge {}: {}",
+                quote(&n),
+                br.name,
+                errno(&e)
+            )
+        })?;
     host.change(&NODE, LinkOp::SetHairpin(n.clone(), v.hairpin))
         .map_err(|e| format!("failed to setup hairpin mode for {n}: {}", errno(&e)))?;
     if v.vlan != 0 {
         host.change(&NODE, LinkOp::AddPortVlan(n.clone(), v.vlan))
-            .map_err(|e| format!("failed to setup vlan tag on interface {}: {}", quote(&n), errno(&e)))?;
+            .map_err(|e| {
+                format!(
+                    "failed to setup vlan tag on interface {}: {}",
+                    quote(&n),
+                    errno(&e)
+                )
+            })?;
     }
     Ok((node_end, pod_end))
 }
@@ -131,12 +178,17 @@ fn layer3(
     configure_iface(host, at, dev, result)?;
     if conf.is_gateway {
         for v4 in [true, false] {
-            let mine: Vec<IpNetwork> = gateways.iter().copied().filter(|g| g.is_ipv4() == v4).collect();
+            let mine: Vec<IpNetwork> = gateways
+                .iter()
+                .copied()
+                .filter(|g| g.is_ipv4() == v4)
+                .collect();
             for gw in &mine {
                 gateway_address(host, conf, br, *gw, result)?;
             }
             if !mine.is_empty() {
-                enable_forwarding(host, v4).map_err(|e| format!("failed to enable forwarding: {}", errno(&e)))?;
+                enable_forwarding(host, v4)
+                    .map_err(|e| format!("failed to enable forwarding: {}", errno(&e)))?;
             }
         }
     }
@@ -158,11 +210,18 @@ fn gateways(result: &mut CniResult, conf: &Conf) -> Result<Vec<IpNetwork>, CniEr
         if ip.gateway.is_none() && conf.is_gateway {
             ip.gateway = Some(next_ip(network(ip.address).ip()));
         }
-        let done = if v4 { &mut has_default.0 } else { &mut has_default.1 };
+        let done = if v4 {
+            &mut has_default.0
+        } else {
+            &mut has_default.1
+        };
         if conf.is_default_gateway && !*done {
             let dst = default_net(v4);
             if !result.routes.iter().any(|r| r.gw.is_some() && r.dst == dst) {
-                result.routes.push(CniRoute { dst, gw: ip.gateway });
+                result.routes.push(CniRoute {
+                    dst,
+                    gw: ip.gateway,
+                });
             }
             *done = true;
         }
@@ -184,10 +243,15 @@ fn gateway_address(
         return ensure_addr(host, &br.name, br.mac, gw, conf.force_address)
             .map_err(|e| format!("failed to set bridge addr: {e}").into());
     }
-    let name = ensure_vlan_interface(host, conf, br).map_err(|e| format!("failed to create vlan interface: {e}"))?;
+    let name = ensure_vlan_interface(host, conf, br)
+        .map_err(|e| format!("failed to create vlan interface: {e}"))?;
     let mac = host.dev(&NODE, &name).map_or(MacAddr::ZERO, |d| d.mac);
     if result.interfaces.len() == 3 {
-        result.interfaces.push(Interface { name: name.clone(), mac: mac.to_string(), sandbox: String::new() });
+        result.interfaces.push(Interface {
+            name: name.clone(),
+            mac: mac.to_string(),
+            sandbox: String::new(),
+        });
     }
     ensure_addr(host, &name, mac, gw, conf.force_address)
         .map_err(|e| format!("failed to set vlan interface for bridge with addr: {e}").into())
@@ -199,8 +263,15 @@ fn ensure_vlan_interface(host: &mut Host<'_>, conf: &Conf, br: &Br) -> Result<St
     if host.dev(&NODE, &name).is_some() {
         return Ok(name);
     }
-    let v = BridgeVeth { ifname: &name, mtu: i64::from(br.mtu), hairpin: false, vlan: conf.vlan, mac: "" };
-    bridge_veth(host, &NODE, br, &v).map_err(|e| format!("faild to create vlan gateway {}: {e}", quote(&name)))?;
+    let v = BridgeVeth {
+        ifname: &name,
+        mtu: i64::from(br.mtu),
+        hairpin: false,
+        vlan: conf.vlan,
+        mac: "",
+    };
+    bridge_veth(host, &NODE, br, &v)
+        .map_err(|e| format!("faild to create vlan gateway {}: {e}", quote(&name)))?;
     host.change(&NODE, LinkOp::SetUp(name.clone(), true))
         .map_err(|e| format!("failed to up {}: {}", quote(&name), errno(&e)))?;
     Ok(name)
@@ -208,10 +279,22 @@ fn ensure_vlan_interface(host: &mut Host<'_>, conf: &Conf, br: &Br) -> Result<St
 
 /// Gives the bridge its address; another one of IPv4, or overlapping of IPv6, is refused or, with
 /// `forceAddress`, removed. Then pins the bridge's link address, which would follow its ports.
-fn ensure_addr(host: &mut Host<'_>, dev: &str, mac: MacAddr, gw: IpNetwork, force: bool) -> Result<(), String> {
+fn ensure_addr(
+    host: &mut Host<'_>,
+    dev: &str,
+    mac: MacAddr,
+    gw: IpNetwork,
+    force: bool,
+) -> Result<(), String> {
     let have: Vec<IpNetwork> = host
         .dev(&NODE, dev)
-        .map(|d| d.addrs.iter().map(|a| a.net).filter(|n| n.is_ipv4() == gw.is_ipv4()).collect())
+        .map(|d| {
+            d.addrs
+                .iter()
+                .map(|a| a.net)
+                .filter(|n| n.is_ipv4() == gw.is_ipv4())
+                .collect()
+        })
         .unwrap_or_default();
     for a in have {
         if a == gw {
@@ -219,15 +302,30 @@ fn ensure_addr(host: &mut Host<'_>, dev: &str, mac: MacAddr, gw: IpNetwork, forc
         }
         if gw.is_ipv4() || a.contains(gw.ip()) || gw.contains(a.ip()) {
             if !force {
-                return Err(format!("{} already has an IP address different from {gw}", quote(dev)));
+                return Err(format!(
+                    "{} already has an IP address different from {gw}",
+                    quote(dev)
+                ));
             }
             host.change(&NODE, LinkOp::DelAddr(dev.into(), a))
-                .map_err(|e| format!("could not remove IP address from {}: {}", quote(dev), errno(&e)))?;
+                .map_err(|e| {
+                    format!(
+                        "could not remove IP address from {}: {}",
+                        quote(dev),
+                        errno(&e)
+                    )
+                })?;
         }
     }
     match host.change(&NODE, LinkOp::AddAddr(dev.into(), gw)) {
         Ok(()) | Err(EditError::AddrExists(_)) => {}
-        Err(e) => return Err(format!("could not add IP address to {}: {}", quote(dev), errno(&e))),
+        Err(e) => {
+            return Err(format!(
+                "could not add IP address to {}: {}",
+                quote(dev),
+                errno(&e)
+            ));
+        }
     }
     host.change(&NODE, LinkOp::SetMac(dev.into(), mac))
         .map_err(|e| format!("could not set bridge's mac: {}", errno(&e)))

@@ -17,9 +17,22 @@ pub(super) fn check(args: &CmdArgs, host: &mut Host<'_>) -> Result<(), CniError>
     let at = open_netns(&args.netns, host)?;
     ipam::check(&conf.net.ipam_type, args, host)?;
     let prev = conf.net.previous()?.ok_or("Required prevResult missing")?;
-    let own = prev.interfaces.iter().rev().find(|i| i.name == conf.bridge).cloned().unwrap_or_default();
-    let is_cont = |i: &&Interface| i.name == args.ifname && i.name != conf.bridge && i.sandbox == args.netns;
-    let cont = prev.interfaces.iter().rev().find(is_cont).cloned().unwrap_or_default();
+    let own = prev
+        .interfaces
+        .iter()
+        .rev()
+        .find(|i| i.name == conf.bridge)
+        .cloned()
+        .unwrap_or_default();
+    let is_cont =
+        |i: &&Interface| i.name == args.ifname && i.name != conf.bridge && i.sandbox == args.netns;
+    let cont = prev
+        .interfaces
+        .iter()
+        .rev()
+        .find(is_cont)
+        .cloned()
+        .unwrap_or_default();
     let bridge = check_bridge(host, &own, &conf)?;
     if args.netns != cont.sandbox {
         return Err(format!(
@@ -30,7 +43,11 @@ pub(super) fn check(args: &CmdArgs, host: &mut Host<'_>) -> Result<(), CniError>
     }
     let (index, peer) = check_container(host, &at, &cont)?;
     let mut found = false;
-    for i in prev.interfaces.iter().filter(|i| i.name != own.name && i.name != cont.name) {
+    for i in prev
+        .interfaces
+        .iter()
+        .filter(|i| i.name != own.name && i.name != cont.name)
+    {
         found = check_veth(host, i, bridge, index, peer)?;
         if found {
             break;
@@ -39,16 +56,25 @@ pub(super) fn check(args: &CmdArgs, host: &mut Host<'_>) -> Result<(), CniError>
     if !found {
         return Err(format!("CNI veth created for bridge {} was not found", conf.bridge).into());
     }
-    let ns = host.ns(&at).ok_or_else(|| format!("failed to open netns {}", quote(&args.netns)))?;
+    let ns = host
+        .ns(&at)
+        .ok_or_else(|| format!("failed to open netns {}", quote(&args.netns)))?;
     validate_ips(ns, &args.ifname, &prev.ips)?;
     validate_routes(ns, &prev.routes)
 }
 
-fn interface<'h>(host: &'h Host<'_>, at: &Where, i: &Interface, in_pod: bool) -> Result<&'h Device, CniError> {
+fn interface<'h>(
+    host: &'h Host<'_>,
+    at: &Where,
+    i: &Interface,
+    in_pod: bool,
+) -> Result<&'h Device, CniError> {
     if i.name.is_empty() {
         return Err("Interface name missing ".into());
     }
-    let d = host.dev(at, &i.name).ok_or_else(|| format!("Interface name {} not found", i.name))?;
+    let d = host
+        .dev(at, &i.name)
+        .ok_or_else(|| format!("Interface name {} not found", i.name))?;
     match (in_pod, i.sandbox.is_empty()) {
         (true, true) => Err(format!("Interface {} is expected to be in a sandbox", i.name).into()),
         (false, false) => Err(format!("Interface {} should not be in sandbox", i.name).into()),
@@ -75,13 +101,21 @@ fn check_bridge(host: &Host<'_>, i: &Interface, conf: &Conf) -> Result<DevId, Cn
 }
 
 /// The container's device and its peer's index.
-fn check_container(host: &Host<'_>, at: &Where, i: &Interface) -> Result<(DevId, Option<DevId>), CniError> {
+fn check_container(
+    host: &Host<'_>,
+    at: &Where,
+    i: &Interface,
+) -> Result<(DevId, Option<DevId>), CniError> {
     let d = interface(host, at, i, true)?;
     if !matches!(d.kind, DeviceKind::Veth) {
         return Err(format!("Error: Container interface {} not of type veth", i.name).into());
     }
     if !i.mac.is_empty() && i.mac != d.mac.to_string() {
-        return Err(format!("Interface {} Mac {} doesn't match container Mac: {}", i.name, i.mac, d.mac).into());
+        return Err(format!(
+            "Interface {} Mac {} doesn't match container Mac: {}",
+            i.name, i.mac, d.mac
+        )
+        .into());
     }
     Ok((d.id, d.peer.map(|p| p.dev)))
 }
@@ -103,7 +137,11 @@ fn check_veth(
         return Ok(false);
     }
     if !i.mac.is_empty() && i.mac != d.mac.to_string() {
-        return Err(format!("Interface {} Mac doesn't match: {} not found", i.name, i.mac).into());
+        return Err(format!(
+            "Interface {} Mac doesn't match: {} not found",
+            i.name, i.mac
+        )
+        .into());
     }
     Ok(true)
 }

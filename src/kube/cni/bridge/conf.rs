@@ -53,7 +53,12 @@ impl Conf {
 
 fn load(conf: &Value) -> Result<Conf, String> {
     let at = At::root(conf, "main.NetConf")?;
-    let bridge = at.raw("bridge").map(|_| at.string("bridge")).transpose()?.unwrap_or("cni0").to_owned();
+    let bridge = at
+        .raw("bridge")
+        .map(|_| at.string("bridge"))
+        .transpose()?
+        .unwrap_or("cni0")
+        .to_owned();
     at.int("vlan")?;
     at.bool("macspoofchk")?;
     Ok(Conf {
@@ -74,7 +79,9 @@ fn load(conf: &Value) -> Result<Conf, String> {
 
 /// The runtime's wish wins over the configuration's.
 fn wanted_mac(at: &At<'_>) -> Result<String, String> {
-    let cni = at.object("args", "args", "struct")?.map(|a| a.object("cni", "args.cni", "main.BridgeArgs"));
+    let cni = at
+        .object("args", "args", "struct")?
+        .map(|a| a.object("cni", "args.cni", "main.BridgeArgs"));
     let cni = cni.transpose()?.flatten();
     let runtime = at.object("runtimeConfig", "runtimeConfig", "struct")?;
     for from in [runtime, cni].into_iter().flatten() {

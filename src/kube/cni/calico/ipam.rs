@@ -40,14 +40,24 @@ impl Block {
     fn new(cidr: IpNetwork, node: &str) -> Self {
         let bits = if cidr.is_ipv4() { 32 } else { 128 };
         // Pools are checked: a block has at most 2^12 addresses.
-        let size = 1u32.checked_shl(u32::from(bits - cidr.prefix())).unwrap_or(1).min(1 << 12);
-        Block { cidr, node: node.into(), unallocated: (0..size).collect(), allocations: BTreeMap::new() }
+        let size = 1u32
+            .checked_shl(u32::from(bits - cidr.prefix()))
+            .unwrap_or(1)
+            .min(1 << 12);
+        Block {
+            cidr,
+            node: node.into(),
+            unallocated: (0..size).collect(),
+            allocations: BTreeMap::new(),
+        }
     }
 
     fn address(&self, ordinal: u32) -> IpAddr {
         match self.cidr.network() {
             IpAddr::V4(a) => IpAddr::V4(Ipv4Addr::from(u32::from(a).wrapping_add(ordinal))),
-            IpAddr::V6(a) => IpAddr::V6(Ipv6Addr::from(u128::from(a).wrapping_add(u128::from(ordinal)))),
+            IpAddr::V6(a) => IpAddr::V6(Ipv6Addr::from(
+                u128::from(a).wrapping_add(u128::from(ordinal)),
+            )),
         }
     }
 
@@ -87,7 +97,9 @@ pub enum IpamError {
     #[error("no configured Calico pools for node {0}")]
     NoPools(String),
     /// The node may not claim another block.
-    #[error("Assigned 0 out of 1 requested IPv{version} addresses; Need to allocate an IPAM block but could not - limit of {limit} blocks reached for this node")]
+    #[error(
+        "Assigned 0 out of 1 requested IPv{version} addresses; Need to allocate an IPAM block but could not - limit of {limit} blocks reached for this node"
+    )]
     BlockLimit {
         /// 4 or 6.
         version: u8,
@@ -95,7 +107,9 @@ pub enum IpamError {
         limit: usize,
     },
     /// Every block is used up and strict affinity forbids borrowing.
-    #[error("Assigned 0 out of 1 requested IPv{0} addresses; No more free affine blocks and strict affinity enabled")]
+    #[error(
+        "Assigned 0 out of 1 requested IPv{0} addresses; No more free affine blocks and strict affinity enabled"
+    )]
     Strict(u8),
     /// Every address of every pool is in use.
     #[error("Assigned 0 out of 1 requested IPv{version} addresses; No IPs available in pools: [{}]", pools.join(" "))]
@@ -140,7 +154,10 @@ impl Ipam {
     /// Address management over these pools.
     pub fn new(mut pools: Vec<IpPool>) -> Self {
         pools.sort_by(|a, b| a.name.cmp(&b.name));
-        Ipam { pools, ..Ipam::default() }
+        Ipam {
+            pools,
+            ..Ipam::default()
+        }
     }
 
     /// All blocks by address.
@@ -188,10 +205,17 @@ impl Ipam {
         if pools.is_empty() {
             return Err(IpamError::NoPools(node.into()));
         }
-        let a = Allocation { handle: handle.into(), node: node.into() };
+        let a = Allocation {
+            handle: handle.into(),
+            node: node.into(),
+        };
         let in_pools = |n: &IpNetwork| pools.iter().any(|p| p.cidr.contains(n.network()));
         let mut own = 0;
-        for b in self.blocks.values_mut().filter(|b| b.node == node && in_pools(&b.cidr)) {
+        for b in self
+            .blocks
+            .values_mut()
+            .filter(|b| b.node == node && in_pools(&b.cidr))
+        {
             own += 1;
             if let Some(ip) = b.take(a.clone()) {
                 return Ok(with_prefix(ip, b.cidr));
@@ -199,20 +223,26 @@ impl Ipam {
         }
         if let Some(cidr) = pools.iter().find_map(|p| self.unclaimed(p, node)) {
             if own >= self.max_blocks_per_host {
-                return Err(IpamError::BlockLimit { version, limit: self.max_blocks_per_host });
+                return Err(IpamError::BlockLimit {
+                    version,
+                    limit: self.max_blocks_per_host,
+                });
             }
             let mut b = Block::new(cidr, node);
             let ip = b.take(a);
             self.blocks.insert(cidr, b);
-            return ip.map(|ip| with_prefix(ip, cidr)).ok_or(IpamError::NoPools(node.into()));
+            return ip
+                .map(|ip| with_prefix(ip, cidr))
+                .ok_or(IpamError::NoPools(node.into()));
         }
         if self.strict_affinity {
             return Err(IpamError::Strict(version));
         }
-        self.borrow(&pools, node, &a).ok_or_else(|| IpamError::Exhausted {
-            version,
-            pools: pools.iter().map(|p| p.cidr.to_string()).collect(),
-        })
+        self.borrow(&pools, node, &a)
+            .ok_or_else(|| IpamError::Exhausted {
+                version,
+                pools: pools.iter().map(|p| p.cidr.to_string()).collect(),
+            })
     }
 
     /// The first block of a pool that nobody has claimed, going round from the node's own starting place.
@@ -221,7 +251,9 @@ impl Ipam {
         let start = starting_block(pool, node);
         // One step more than there are blocks finds a free one if there is one.
         let tries = count.min(self.blocks.len() as u128 + 1);
-        (0..tries).map(|i| nth_block(pool, (start + i) % count)).find(|c| !self.blocks.contains_key(c))
+        (0..tries)
+            .map(|i| nth_block(pool, (start + i) % count))
+            .find(|c| !self.blocks.contains_key(c))
     }
 
     /// An address from any block of the pools, going round from the node's own starting place.
@@ -229,8 +261,12 @@ impl Ipam {
         for p in pools {
             let (count, start) = (block_count(p), starting_block(p, node));
             let place = |c: &IpNetwork| (block_index(p, c) + count - start) % count;
-            let mut mine: Vec<IpNetwork> =
-                self.blocks.keys().filter(|c| p.cidr.contains(c.network())).copied().collect();
+            let mut mine: Vec<IpNetwork> = self
+                .blocks
+                .keys()
+                .filter(|c| p.cidr.contains(c.network()))
+                .copied()
+                .collect();
             mine.sort_by_key(place);
             for c in mine {
                 let got = self.blocks.get_mut(&c).and_then(|b| b.take(a.clone()));
@@ -244,16 +280,29 @@ impl Ipam {
 
     /// Takes a given address (`AssignIP`); claims its block for the node if nobody has it.
     pub fn assign_ip(&mut self, ip: IpAddr, node: &str, handle: &str) -> Result<(), IpamError> {
-        let pool = self.pools.iter().find(|p| !p.disabled && p.cidr.contains(ip)).ok_or(IpamError::NotInPool(ip))?;
+        let pool = self
+            .pools
+            .iter()
+            .find(|p| !p.disabled && p.cidr.contains(ip))
+            .ok_or(IpamError::NotInPool(ip))?;
         let cidr = IpNetwork::new(ip, pool.block_size).map_err(|_| IpamError::NotInPool(ip))?;
         let cidr = crate::kube::cni::addr::network(cidr);
-        let b = self.blocks.entry(cidr).or_insert_with(|| Block::new(cidr, node));
+        let b = self
+            .blocks
+            .entry(cidr)
+            .or_insert_with(|| Block::new(cidr, node));
         let n = b.ordinal(ip).ok_or(IpamError::NotInPool(ip))?;
         if b.allocations.contains_key(&n) {
             return Err(IpamError::Taken(ip));
         }
         b.unallocated.retain(|u| *u != n);
-        b.allocations.insert(n, Allocation { handle: handle.into(), node: node.into() });
+        b.allocations.insert(
+            n,
+            Allocation {
+                handle: handle.into(),
+                node: node.into(),
+            },
+        );
         Ok(())
     }
 
@@ -261,8 +310,12 @@ impl Ipam {
     pub fn release_by_handle(&mut self, handle: &str) -> usize {
         let mut released = 0;
         for b in self.blocks.values_mut() {
-            let gone: Vec<u32> =
-                b.allocations.iter().filter(|(_, a)| a.handle == handle).map(|(n, _)| *n).collect();
+            let gone: Vec<u32> = b
+                .allocations
+                .iter()
+                .filter(|(_, a)| a.handle == handle)
+                .map(|(n, _)| *n)
+                .collect();
             for n in gone {
                 b.allocations.remove(&n);
                 b.unallocated.push(n);
@@ -275,7 +328,9 @@ impl Ipam {
     /// The addresses of a handle.
     pub fn ips_by_handle(&self, handle: &str) -> Vec<IpAddr> {
         let all = self.blocks.values().flat_map(Block::allocations);
-        all.filter(|(_, a)| a.handle == handle).map(|(ip, _)| ip).collect()
+        all.filter(|(_, a)| a.handle == handle)
+            .map(|(ip, _)| ip)
+            .collect()
     }
 }
 
@@ -326,7 +381,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn pool(cidr: &str, size: u8) -> IpPool {
-        IpPool { block_size: size, ..IpPool::new("p", cidr.parse().unwrap()) }
+        IpPool {
+            block_size: size,
+            ..IpPool::new("p", cidr.parse().unwrap())
+        }
     }
 
     fn take(i: &mut Ipam, node: &str, h: &str) -> Result<IpNetwork, IpamError> {
@@ -337,19 +395,36 @@ mod tests {
     fn own_blocks_first_then_new_ones_then_borrowed() {
         // Four blocks of four addresses.
         let mut i = Ipam::new(vec![pool("10.0.0.0/28", 30)]);
-        let a: Vec<IpNetwork> = (0..5).map(|n| take(&mut i, "n1", &format!("a{n}")).unwrap()).collect();
-        assert_eq!(i.blocks().filter(|b| b.node == "n1").count(), 2, "the fifth needs a second block");
+        let a: Vec<IpNetwork> = (0..5)
+            .map(|n| take(&mut i, "n1", &format!("a{n}")).unwrap())
+            .collect();
+        assert_eq!(
+            i.blocks().filter(|b| b.node == "n1").count(),
+            2,
+            "the fifth needs a second block"
+        );
         assert!(a.iter().all(|n| n.prefix() == 30));
-        (0..8).for_each(|n| drop(take(&mut i, "n2", &format!("b{n}")).unwrap()));
+        for n in 0..8 {
+            take(&mut i, "n2", &format!("b{n}")).unwrap();
+        }
         assert_eq!(i.blocks().count(), 4);
         let borrowed = take(&mut i, "n2", "c").unwrap();
         let b = i.blocks().find(|b| b.cidr.contains(borrowed.ip())).unwrap();
         assert_eq!(b.node, "n1", "n2 borrows from n1's second block");
-        assert_eq!(b.allocations().find(|(ip, _)| *ip == borrowed.ip()).unwrap().1.node, "n2");
+        assert_eq!(
+            b.allocations()
+                .find(|(ip, _)| *ip == borrowed.ip())
+                .unwrap()
+                .1
+                .node,
+            "n2"
+        );
         i.strict_affinity = true;
         assert_eq!(take(&mut i, "n2", "d"), Err(IpamError::Strict(4)));
         i.strict_affinity = false;
-        (0..2).for_each(|_| drop(take(&mut i, "n2", "e").unwrap()));
+        for _ in 0..2 {
+            take(&mut i, "n2", "e").unwrap();
+        }
         let e = take(&mut i, "n2", "f").unwrap_err();
         assert_eq!(
             e.to_string(),
@@ -364,7 +439,10 @@ mod tests {
         assert_eq!(i.release_by_handle("a"), 1);
         assert_ne!(take(&mut i, "n1", "b").unwrap(), first);
         i.assign_ip(first.ip(), "n1", "c").unwrap();
-        assert_eq!(i.assign_ip(first.ip(), "n1", "d"), Err(IpamError::Taken(first.ip())));
+        assert_eq!(
+            i.assign_ip(first.ip(), "n1", "d"),
+            Err(IpamError::Taken(first.ip()))
+        );
         assert_eq!(i.ips_by_handle("c"), [first.ip()]);
         let out: IpAddr = "192.0.2.1".parse().unwrap();
         assert_eq!(i.assign_ip(out, "n1", "d"), Err(IpamError::NotInPool(out)));
@@ -373,8 +451,16 @@ mod tests {
     #[test]
     fn the_block_limit_stops_a_node() {
         let mut i = Ipam::new(vec![pool("10.0.0.0/24", 32)]);
-        (0..20).for_each(|n| drop(take(&mut i, "n1", &n.to_string()).unwrap()));
-        assert_eq!(take(&mut i, "n1", "x"), Err(IpamError::BlockLimit { version: 4, limit: 20 }));
+        for n in 0..20 {
+            take(&mut i, "n1", &n.to_string()).unwrap();
+        }
+        assert_eq!(
+            take(&mut i, "n1", "x"),
+            Err(IpamError::BlockLimit {
+                version: 4,
+                limit: 20
+            })
+        );
     }
 
     proptest! {

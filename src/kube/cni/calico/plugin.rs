@@ -35,7 +35,12 @@ pub const HOST_SIDE_MAC: MacAddr = MacAddr([0xee; 6]);
 /// The pods' IPv4 gateway, which no device has.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
-const KEYS: &[&str] = &["IP", "K8S_POD_NAME", "K8S_POD_NAMESPACE", "K8S_POD_INFRA_CONTAINER_ID"];
+const KEYS: &[&str] = &[
+    "IP",
+    "K8S_POD_NAME",
+    "K8S_POD_NAMESPACE",
+    "K8S_POD_INFRA_CONTAINER_ID",
+];
 
 struct Conf {
     net: NetConf,
@@ -55,14 +60,26 @@ fn read(args: &CmdArgs, host: &Host<'_>) -> Result<Conf, CniError> {
     let ipam = at.object("ipam", "ipam", "types.IPAM")?;
     // `assign_ipv4` is a string in Calico's configuration and defaults to true, `assign_ipv6` to false.
     let assign = |key: &str, default: bool| -> Result<bool, String> {
-        match ipam.as_ref().map(|i| i.string(key)).transpose()?.unwrap_or("") {
+        match ipam
+            .as_ref()
+            .map(|i| i.string(key))
+            .transpose()?
+            .unwrap_or("")
+        {
             "" => Ok(default),
             s => Ok(s == "true"),
         }
     };
     let named = at.string("nodename")?;
-    let own = host.ns(&Where::Node).map(|n| n.name.clone()).unwrap_or_default();
-    let settings = at.object("container_settings", "container_settings", "types.ContainerSettings")?;
+    let own = host
+        .ns(&Where::Node)
+        .map(|n| n.name.clone())
+        .unwrap_or_default();
+    let settings = at.object(
+        "container_settings",
+        "container_settings",
+        "types.ContainerSettings",
+    )?;
     let env = cni_args::load(&args.args, KEYS)?;
     let text = |k| cni_args::last(&env, k).unwrap_or("").to_owned();
     let ip = match cni_args::last(&env, "IP") {
@@ -71,9 +88,16 @@ fn read(args: &CmdArgs, host: &Host<'_>) -> Result<Conf, CniError> {
     };
     Ok(Conf {
         net,
-        node: if named.is_empty() || named.starts_with("__") { own } else { named.to_owned() },
+        node: if named.is_empty() || named.starts_with("__") {
+            own
+        } else {
+            named.to_owned()
+        },
         mtu: at.int("mtu")?,
-        allow_forwarding: settings.map(|s| s.bool("allow_ip_forwarding")).transpose()?.unwrap_or(false),
+        allow_forwarding: settings
+            .map(|s| s.bool("allow_ip_forwarding"))
+            .transpose()?
+            .unwrap_or(false),
         v4: assign("assign_ipv4", true)?,
         v6: assign("assign_ipv6", false)?,
         pod: text("K8S_POD_NAME"),
@@ -95,11 +119,19 @@ impl CniPlugin for CalicoIpam {
     fn add(&self, args: &CmdArgs, host: &mut Host<'_>) -> Result<Value, CniError> {
         let conf = read(args, host)?;
         let handle = handle(&conf, args);
-        let ipam = host.calico.as_deref_mut().ok_or("error getting ClusterInformation: no Calico datastore")?;
+        let ipam = host
+            .calico
+            .as_deref_mut()
+            .ok_or("error getting ClusterInformation: no Calico datastore")?;
         let mut r = CniResult::default();
-        let config = |address| IpConfig { interface: None, address, gateway: None };
+        let config = |address| IpConfig {
+            interface: None,
+            address,
+            gateway: None,
+        };
         if let Some(ip) = conf.ip {
-            ipam.assign_ip(ip, &conf.node, &handle).map_err(|e| e.to_string())?;
+            ipam.assign_ip(ip, &conf.node, &handle)
+                .map_err(|e| e.to_string())?;
             r.ips.push(config(host_net(ip)));
             return r.to_json(&conf.net.version);
         }
@@ -138,11 +170,18 @@ fn refused(what: &str) -> impl Fn(crate::net::EditError) -> CniError + '_ {
 }
 
 /// The pair of devices, addresses and routes (`DoWorkloadNetnsSetUp`, `SetupRoutes`).
-fn connect(host: &mut Host<'_>, args: &CmdArgs, conf: &Conf, veth: &str, ips: &[IpAddr]) -> Result<(), CniError> {
+fn connect(
+    host: &mut Host<'_>,
+    args: &CmdArgs,
+    conf: &Conf,
+    veth: &str,
+    ips: &[IpAddr],
+) -> Result<(), CniError> {
     let node = Where::Node;
     let pod = Where::Pod(args.netns.clone());
     if host.dev(&node, veth).is_some() {
-        host.change(&node, LinkOp::DelLink(veth.into())).map_err(refused("failed to delete old hostVeth"))?;
+        host.change(&node, LinkOp::DelLink(veth.into()))
+            .map_err(refused("failed to delete old hostVeth"))?;
     }
     let op = LinkOp::AddVeth {
         name: args.ifname.clone(),
@@ -152,20 +191,30 @@ fn connect(host: &mut Host<'_>, args: &CmdArgs, conf: &Conf, veth: &str, ips: &[
         peer_in: Where::Node,
         mtu: u32::try_from(conf.mtu).ok().filter(|m| *m > 0),
     };
-    host.change(&pod, op).map_err(refused("error adding veth"))?;
-    let (v4, v6) = (ips.iter().any(IpAddr::is_ipv4), ips.iter().any(IpAddr::is_ipv6));
+    host.change(&pod, op)
+        .map_err(refused("error adding veth"))?;
+    let (v4, v6) = (
+        ips.iter().any(IpAddr::is_ipv4),
+        ips.iter().any(IpAddr::is_ipv6),
+    );
     for (key, value) in host_sysctls(veth, v4, v6) {
-        host.change(&node, LinkOp::SetSysctl(key, value.into())).map_err(refused("error configuring sysctls"))?;
+        host.change(&node, LinkOp::SetSysctl(key, value.into()))
+            .map_err(refused("error configuring sysctls"))?;
     }
-    host.change(&node, LinkOp::SetUp(veth.into(), true)).map_err(refused("failed to set host end up"))?;
-    host.change(&pod, LinkOp::SetUp(args.ifname.clone(), true)).map_err(refused("failed to set container end up"))?;
+    host.change(&node, LinkOp::SetUp(veth.into(), true))
+        .map_err(refused("failed to set host end up"))?;
+    host.change(&pod, LinkOp::SetUp(args.ifname.clone(), true))
+        .map_err(refused("failed to set container end up"))?;
     pod_routes(host, &pod, &args.ifname, v4, v6)?;
     for ip in ips {
         host.change(&pod, LinkOp::AddAddr(args.ifname.clone(), host_net(*ip)))
             .map_err(refused("failed to add IP addr"))?;
     }
     let forwarding = if conf.allow_forwarding { "1" } else { "0" };
-    for (on, key) in [(v4, "net/ipv4/ip_forward"), (v6, "net/ipv6/conf/all/forwarding")] {
+    for (on, key) in [
+        (v4, "net/ipv4/ip_forward"),
+        (v6, "net/ipv6/conf/all/forwarding"),
+    ] {
         if on {
             host.change(&pod, LinkOp::SetSysctl(key.into(), forwarding.into()))
                 .map_err(refused("error configuring sysctls for the container netns"))?;
@@ -174,7 +223,8 @@ fn connect(host: &mut Host<'_>, args: &CmdArgs, conf: &Conf, veth: &str, ips: &[
     for ip in ips {
         let mut r = RouteSpec::new(host_net(*ip), None, Some(veth));
         r.scope = Scope::Link;
-        host.change(&node, LinkOp::AddRoute(r, Mode::Add)).map_err(refused("failed to add route"))?;
+        host.change(&node, LinkOp::AddRoute(r, Mode::Add))
+            .map_err(refused("failed to add route"))?;
     }
     Ok(())
 }
@@ -198,7 +248,13 @@ fn host_sysctls(veth: &str, v4: bool, v6: bool) -> Vec<(String, &'static str)> {
     out
 }
 
-fn pod_routes(host: &mut Host<'_>, pod: &Where, ifname: &str, v4: bool, v6: bool) -> Result<(), CniError> {
+fn pod_routes(
+    host: &mut Host<'_>,
+    pod: &Where,
+    ifname: &str,
+    v4: bool,
+    v6: bool,
+) -> Result<(), CniError> {
     if v4 {
         let mut gw = RouteSpec::new(host_net(GATEWAY.into()), None, Some(ifname));
         gw.scope = Scope::Link;
@@ -211,7 +267,8 @@ fn pod_routes(host: &mut Host<'_>, pod: &Where, ifname: &str, v4: bool, v6: bool
     if v6 {
         let gw = HOST_SIDE_MAC.link_local();
         let default = RouteSpec::new(default_net(false), Some(gw.into()), Some(ifname));
-        host.change(pod, LinkOp::AddRoute(default, Mode::Add)).map_err(refused("failed to add IPv6 route"))?;
+        host.change(pod, LinkOp::AddRoute(default, Mode::Add))
+            .map_err(refused("failed to add IPv6 route"))?;
     }
     Ok(())
 }
@@ -228,7 +285,10 @@ impl CniPlugin for Calico {
         }
         let veth = if conf.pod.is_empty() {
             // Not Kubernetes: `cali` and the beginning of the container id (cni-plugin/pkg/plugin/plugin.go).
-            format!("cali{}", args.container_id.chars().take(11).collect::<String>())
+            format!(
+                "cali{}",
+                args.container_id.chars().take(11).collect::<String>()
+            )
         } else {
             veth_name(&conf.namespace, &conf.pod)
         };
@@ -241,7 +301,10 @@ impl CniPlugin for Calico {
         for i in &mut r.ips {
             (i.address, i.gateway) = (host_net(i.address.ip()), None);
         }
-        r.interfaces = vec![Interface { name: veth, ..Interface::default() }];
+        r.interfaces = vec![Interface {
+            name: veth,
+            ..Interface::default()
+        }];
         r.to_json(&conf.net.version)
     }
 
@@ -254,7 +317,8 @@ impl CniPlugin for Calico {
         ipam::del(&conf.net.ipam_type, args, host)?;
         let pod = Where::Pod(args.netns.clone());
         if host.dev(&pod, &args.ifname).is_some() {
-            host.change(&pod, LinkOp::DelLink(args.ifname.clone())).map_err(refused("failed to delete veth"))?;
+            host.change(&pod, LinkOp::DelLink(args.ifname.clone()))
+                .map_err(refused("failed to delete veth"))?;
         }
         Ok(())
     }

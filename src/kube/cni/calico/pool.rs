@@ -86,7 +86,11 @@ impl IpPool {
                     Some(Ok(r)) => pools.extend(Self::checked(r, &at, &mut found)),
                     Some(Err(e)) => {
                         let what = format!("this IPPool cannot be read: {e}");
-                        found.push(Finding::error(at, what, "compare with the IPPool reference of Calico"));
+                        found.push(Finding::error(
+                            at,
+                            what,
+                            "compare with the IPPool reference of Calico",
+                        ));
                     }
                     None => {}
                 }
@@ -98,31 +102,60 @@ impl IpPool {
 
     fn checked(r: Raw, at: &Span, found: &mut Vec<Finding>) -> Option<Self> {
         let mut wrong = |what: String, help: &str| {
-            found.push(Finding::error(at.clone(), format!("IPPool {}: {what}", r.metadata.name), help));
+            found.push(Finding::error(
+                at.clone(),
+                format!("IPPool {}: {what}", r.metadata.name),
+                help,
+            ));
             None
         };
         let cidr = match parse_cidr(&r.spec.cidr) {
             Ok(n) => network(n),
             Err(e) => return wrong(e, "write spec.cidr like 10.244.0.0/16"),
         };
-        let (default, range) = if cidr.is_ipv4() { (26, 20..=32) } else { (122, 116..=128) };
+        let (default, range) = if cidr.is_ipv4() {
+            (26, 20..=32)
+        } else {
+            (122, 116..=128)
+        };
         let size = r.spec.block_size.unwrap_or(default);
         if !range.contains(&size) || size < cidr.prefix() {
-            return wrong(format!("blockSize {size} does not fit {cidr}"), "IPv4: 20 to 32, IPv6: 116 to 128");
+            return wrong(
+                format!("blockSize {size} does not fit {cidr}"),
+                "IPv4: 20 to 32, IPv6: 116 to 128",
+            );
         }
-        let (ipip, vxlan) = (r.spec.ipip_mode.unwrap_or_default(), r.spec.vxlan_mode.unwrap_or_default());
+        let (ipip, vxlan) = (
+            r.spec.ipip_mode.unwrap_or_default(),
+            r.spec.vxlan_mode.unwrap_or_default(),
+        );
         if ipip != Encap::Never && vxlan != Encap::Never {
-            return wrong("ipipMode and vxlanMode are both on".into(), "set one of them to Never");
+            return wrong(
+                "ipipMode and vxlanMode are both on".into(),
+                "set one of them to Never",
+            );
         }
         if ipip != Encap::Never && cidr.is_ipv6() {
             return wrong("ipipMode is for IPv4 only".into(), "set ipipMode to Never");
         }
         if let Err(i) = selector::matches(&r.spec.node_selector, &BTreeMap::new()) {
             let what = format!("nodeSelector is not understood from character {} on", i + 1);
-            return wrong(what, "podpath reads all(), has(), ==, !=, in, not in, !, && and ||");
+            return wrong(
+                what,
+                "podpath reads all(), has(), ==, !=, in, not in, !, && and ||",
+            );
         }
-        let uses = |u: &str| r.spec.allowed_uses.as_ref().is_none_or(|l| l.iter().any(|x| x == u));
-        let auto = r.spec.assignment_mode.as_deref().is_none_or(|m| m == "Automatic");
+        let uses = |u: &str| {
+            r.spec
+                .allowed_uses
+                .as_ref()
+                .is_none_or(|l| l.iter().any(|x| x == u))
+        };
+        let auto = r
+            .spec
+            .assignment_mode
+            .as_deref()
+            .is_none_or(|m| m == "Automatic");
         Some(IpPool {
             for_workloads: uses("Workload") && auto,
             for_tunnels: uses("Tunnel"),

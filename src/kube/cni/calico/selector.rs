@@ -10,10 +10,19 @@ pub fn matches(selector: &str, labels: &BTreeMap<String, String>) -> Result<bool
     if selector.trim().is_empty() {
         return Ok(true);
     }
-    let mut p = Parser { text: selector, at: 0, labels, depth: 0 };
+    let mut p = Parser {
+        text: selector,
+        at: 0,
+        labels,
+        depth: 0,
+    };
     let v = p.or()?;
     p.space();
-    if p.at == selector.len() { Ok(v) } else { Err(p.at) }
+    if p.at == selector.len() {
+        Ok(v)
+    } else {
+        Err(p.at)
+    }
 }
 
 struct Parser<'a> {
@@ -81,7 +90,11 @@ impl<'a> Parser<'a> {
         }
         if self.eat("has(") {
             let k = self.label()?;
-            return if self.eat(")") { Ok(self.labels.contains_key(k)) } else { Err(self.at) };
+            return if self.eat(")") {
+                Ok(self.labels.contains_key(k))
+            } else {
+                Err(self.at)
+            };
         }
         let key = self.label()?;
         let value = self.labels.get(key).map(String::as_str);
@@ -125,7 +138,11 @@ impl<'a> Parser<'a> {
     fn quoted(&mut self) -> Result<&'a str, usize> {
         self.space();
         let r = self.rest();
-        let q = r.chars().next().filter(|c| matches!(c, '\'' | '"')).ok_or(self.at)?;
+        let q = r
+            .chars()
+            .next()
+            .filter(|c| matches!(c, '\'' | '"'))
+            .ok_or(self.at)?;
         let body = r.get(1..).unwrap_or("");
         let n = body.find(q).ok_or(self.at)?;
         self.at += n + 2;
@@ -139,7 +156,10 @@ mod tests {
 
     #[test]
     fn selects() {
-        let labels = BTreeMap::from([("zone".to_owned(), "a".to_owned()), ("k8s.io/x".to_owned(), String::new())]);
+        let labels = BTreeMap::from([
+            ("zone".to_owned(), "a".to_owned()),
+            ("k8s.io/x".to_owned(), String::new()),
+        ]);
         for (s, want) in [
             ("all()", Ok(true)),
             ("zone == 'a' && !has(foo)", Ok(true)),

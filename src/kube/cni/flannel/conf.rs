@@ -66,17 +66,31 @@ impl NetConf {
     /// Reads both parts of ConfigMap `kube-flannel-cfg`, in namespace `kube-flannel` or, older, `kube-system`.
     pub fn from_store(store: &Store) -> (Option<(Self, Option<NetworkList>)>, Vec<Finding>) {
         let maps = ["kube-flannel", "kube-system"].into_iter();
-        let Some(cm) = maps.filter_map(|ns| store.config_map(ns, "kube-flannel-cfg")).next() else {
+        let Some(cm) = maps
+            .filter_map(|ns| store.config_map(ns, "kube-flannel-cfg"))
+            .next()
+        else {
             return (None, Vec::new());
         };
-        let text = |k: &str| cm.data.as_ref().and_then(|d| d.get(k)).cloned().unwrap_or_default();
-        let (conf, mut found) = Self::parse(&text("net-conf.json"), &cm.source.span_of("data.net-conf.json"));
-        let list = serde_json::from_str(&text("cni-conf.json")).ok().and_then(|v| {
-            let at = cm.source.span_of("data.cni-conf.json");
-            let (list, mut f) = NetworkList::from_value(&v, &|_| at.clone());
-            found.append(&mut f);
-            list
-        });
+        let text = |k: &str| {
+            cm.data
+                .as_ref()
+                .and_then(|d| d.get(k))
+                .cloned()
+                .unwrap_or_default()
+        };
+        let (conf, mut found) = Self::parse(
+            &text("net-conf.json"),
+            &cm.source.span_of("data.net-conf.json"),
+        );
+        let list = serde_json::from_str(&text("cni-conf.json"))
+            .ok()
+            .and_then(|v| {
+                let at = cm.source.span_of("data.cni-conf.json");
+                let (list, mut f) = NetworkList::from_value(&v, &|_| at.clone());
+                found.append(&mut f);
+                list
+            });
         (conf.map(|c| (c, list)), found)
     }
 }
@@ -84,10 +98,17 @@ impl NetConf {
 fn read(doc: &Value, at: &Span, found: &mut Vec<Finding>) -> Result<Option<NetConf>, String> {
     let conf = At::root(doc, "subnet.Config")?;
     let backend = backend(&conf, at, found)?;
-    let (v4, v6) = (conf.bool_opt("EnableIPv4")?.unwrap_or(true), conf.bool("EnableIPv6")?);
+    let (v4, v6) = (
+        conf.bool_opt("EnableIPv4")?.unwrap_or(true),
+        conf.bool("EnableIPv6")?,
+    );
     let net = |key: &str| -> Result<Option<IpNetwork>, String> {
         let s = conf.string(key)?;
-        if s.is_empty() { Ok(None) } else { parse_cidr(s).map(|n| Some(network(n))) }
+        if s.is_empty() {
+            Ok(None)
+        } else {
+            parse_cidr(s).map(|n| Some(network(n)))
+        }
     };
     let network4 = match net("Network")? {
         Some(IpNetwork::V4(n)) => Some(n).filter(|_| v4),
@@ -99,13 +120,24 @@ fn read(doc: &Value, at: &Span, found: &mut Vec<Finding>) -> Result<Option<NetCo
         Some(IpNetwork::V4(n)) => return Err(format!("IPv6Network {n} is not IPv6")),
         None => None,
     };
-    for (missing, key) in [(v4 && network4.is_none(), "Network"), (v6 && network6.is_none(), "IPv6Network")] {
+    for (missing, key) in [
+        (v4 && network4.is_none(), "Network"),
+        (v6 && network6.is_none(), "IPv6Network"),
+    ] {
         if missing {
             let what = format!("flannel's net-conf.json has no {key} although its family is on");
-            found.push(Finding::error(at.clone(), what, "set it to the cluster's pod network"));
+            found.push(Finding::error(
+                at.clone(),
+                what,
+                "set it to the cluster's pod network",
+            ));
         }
     }
-    Ok(backend.map(|backend| NetConf { network: network4, ipv6_network: network6, backend }))
+    Ok(backend.map(|backend| NetConf {
+        network: network4,
+        ipv6_network: network6,
+        backend,
+    }))
 }
 
 fn backend(conf: &At<'_>, at: &Span, found: &mut Vec<Finding>) -> Result<Option<Backend>, String> {
@@ -120,7 +152,9 @@ fn backend(conf: &At<'_>, at: &Span, found: &mut Vec<Finding>) -> Result<Option<
     };
     Ok(match b.string("Type")? {
         "vxlan" => {
-            let port = small("Port", 65_535)?.and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0);
+            let port = small("Port", 65_535)?
+                .and_then(|p| u16::try_from(p).ok())
+                .filter(|p| *p != 0);
             Some(Backend::Vxlan {
                 vni: small("VNI", (1 << 24) - 1)?.unwrap_or(1),
                 port: port.unwrap_or(8472),
@@ -130,14 +164,20 @@ fn backend(conf: &At<'_>, at: &Span, found: &mut Vec<Finding>) -> Result<Option<
             })
         }
         "host-gw" => Some(Backend::HostGw),
-        "ipip" => Some(Backend::Ipip { direct_routing: b.bool("DirectRouting")? }),
+        "ipip" => Some(Backend::Ipip {
+            direct_routing: b.bool("DirectRouting")?,
+        }),
         other => unknown(other, at, found),
     })
 }
 
 fn unknown(name: &str, at: &Span, found: &mut Vec<Finding>) -> Option<Backend> {
     let what = format!("flannel backend {name} is not modelled");
-    found.push(Finding::error(at.clone(), what, "use vxlan, host-gw or ipip"));
+    found.push(Finding::error(
+        at.clone(),
+        what,
+        "use vxlan, host-gw or ipip",
+    ));
     None
 }
 
@@ -153,11 +193,29 @@ mod tests {
     #[test]
     fn defaults_and_mistakes() {
         let (c, f) = parse(r#"{"Network":"10.244.0.0/16","backend":{"type":"vxlan"}}"#);
-        let want = Backend::Vxlan { vni: 1, port: 8472, mtu: None, learning: false, direct_routing: false };
+        let want = Backend::Vxlan {
+            vni: 1,
+            port: 8472,
+            mtu: None,
+            learning: false,
+            direct_routing: false,
+        };
         assert_eq!((c.unwrap().backend, f.as_str()), (want, ""));
-        assert!(parse(r#"{"Network":"10.244.0.0/16"}"#).1.contains("cm.yaml:7:3: error: flannel backend udp"));
-        assert!(parse(r#"{"Backend":{"Type":"host-gw"}}"#).1.contains("has no Network"));
-        assert!(parse(r#"{"Network":"10.244.0.0/36","Backend":{"Type":"host-gw"}}"#).1.contains("invalid CIDR"));
+        assert!(
+            parse(r#"{"Network":"10.244.0.0/16"}"#)
+                .1
+                .contains("cm.yaml:7:3: error: flannel backend udp")
+        );
+        assert!(
+            parse(r#"{"Backend":{"Type":"host-gw"}}"#)
+                .1
+                .contains("has no Network")
+        );
+        assert!(
+            parse(r#"{"Network":"10.244.0.0/36","Backend":{"Type":"host-gw"}}"#)
+                .1
+                .contains("invalid CIDR")
+        );
         assert!(parse("{").1.contains("cannot be read"));
     }
 }

@@ -44,7 +44,10 @@ impl FlannelNode {
         if v4 {
             Some((self.public_ip?.into(), network_of(self.subnet?.into())))
         } else {
-            Some((self.public_ipv6?.into(), network_of(self.ipv6_subnet?.into())))
+            Some((
+                self.public_ipv6?.into(),
+                network_of(self.ipv6_subnet?.into()),
+            ))
         }
     }
 
@@ -68,13 +71,22 @@ pub fn subnet_env(conf: &NetConf, me: &FlannelNode, ip_masq: bool) -> String {
     let mut out = String::new();
     if let (Some(net), Some(sub)) = (conf.network, me.subnet) {
         let first = Ipv4Addr::from(u32::from(sub.network()).wrapping_add(1));
-        out += &format!("FLANNEL_NETWORK={net}\nFLANNEL_SUBNET={first}/{}\n", sub.prefix());
+        out += &format!(
+            "FLANNEL_NETWORK={net}\nFLANNEL_SUBNET={first}/{}\n",
+            sub.prefix()
+        );
     }
     if let (Some(net), Some(sub)) = (conf.ipv6_network, me.ipv6_subnet) {
         let first = Ipv6Addr::from(u128::from(sub.network()).wrapping_add(1));
-        out += &format!("FLANNEL_IPV6_NETWORK={net}\nFLANNEL_IPV6_SUBNET={first}/{}\n", sub.prefix());
+        out += &format!(
+            "FLANNEL_IPV6_NETWORK={net}\nFLANNEL_IPV6_SUBNET={first}/{}\n",
+            sub.prefix()
+        );
     }
-    out + &format!("FLANNEL_MTU={}\nFLANNEL_IPMASQ={ip_masq}\n", pod_mtu(conf, me))
+    out + &format!(
+        "FLANNEL_MTU={}\nFLANNEL_IPMASQ={ip_masq}\n",
+        pod_mtu(conf, me)
+    )
 }
 
 /// Everything flanneld changes on `me`, devices first, then one lease after another in the given order.
@@ -82,11 +94,27 @@ pub fn plan(conf: &NetConf, me: &FlannelNode, all: &[FlannelNode]) -> Vec<LinkOp
     let others: Vec<&FlannelNode> = all.iter().filter(|n| n.name != me.name).collect();
     let mut ops = Vec::new();
     for v4 in [true, false] {
-        let on = if v4 { conf.network.is_some() } else { conf.ipv6_network.is_some() };
-        let Some((public, subnet)) = me.lease(v4).filter(|_| on) else { continue };
+        let on = if v4 {
+            conf.network.is_some()
+        } else {
+            conf.ipv6_network.is_some()
+        };
+        let Some((public, subnet)) = me.lease(v4).filter(|_| on) else {
+            continue;
+        };
         match &conf.backend {
-            Backend::Vxlan { vni, port, learning, direct_routing, .. } => {
-                let dev = if v4 { format!("flannel.{vni}") } else { format!("flannel-v6.{vni}") };
+            Backend::Vxlan {
+                vni,
+                port,
+                learning,
+                direct_routing,
+                ..
+            } => {
+                let dev = if v4 {
+                    format!("flannel.{vni}")
+                } else {
+                    format!("flannel-v6.{vni}")
+                };
                 ops.push(LinkOp::AddVxlan {
                     name: dev.clone(),
                     mac: if v4 { me.vtep_mac } else { me.vtep_mac_v6 },
@@ -97,23 +125,36 @@ pub fn plan(conf: &NetConf, me: &FlannelNode, all: &[FlannelNode]) -> Vec<LinkOp
                     learning: *learning,
                     mtu: pod_mtu(conf, me),
                 });
-                ops.push(LinkOp::SetSysctl(format!("net/ipv6/conf/{dev}/accept_ra"), "0".into()));
+                ops.push(LinkOp::SetSysctl(
+                    format!("net/ipv6/conf/{dev}/accept_ra"),
+                    "0".into(),
+                ));
                 up_with_subnet_address(&mut ops, &dev, subnet);
-                others.iter().for_each(|n| vxlan_lease(&mut ops, me, n, v4, &dev, *direct_routing));
+                others
+                    .iter()
+                    .for_each(|n| vxlan_lease(&mut ops, me, n, v4, &dev, *direct_routing));
             }
             Backend::HostGw => {
                 for (via, dst) in others.iter().filter_map(|n| n.lease(v4)) {
-                    ops.push(LinkOp::AddRoute(RouteSpec::new(dst, Some(via), Some(&me.iface)), Mode::Replace));
+                    ops.push(LinkOp::AddRoute(
+                        RouteSpec::new(dst, Some(via), Some(&me.iface)),
+                        Mode::Replace,
+                    ));
                 }
             }
             Backend::Ipip { direct_routing } => {
                 let IpAddr::V4(local) = public else { continue }; // the backend has no IPv6
                 let dev = "flannel.ipip";
-                ops.push(LinkOp::AddIpip { name: dev.into(), local: Some(local), mtu: pod_mtu(conf, me) });
+                ops.push(LinkOp::AddIpip {
+                    name: dev.into(),
+                    local: Some(local),
+                    mtu: pod_mtu(conf, me),
+                });
                 up_with_subnet_address(&mut ops, dev, subnet);
                 for (via, dst) in others.iter().filter_map(|n| n.lease(v4)) {
                     let direct = *direct_routing && me.reaches(via);
-                    let mut r = RouteSpec::new(dst, Some(via), Some(if direct { &me.iface } else { dev }));
+                    let mut r =
+                        RouteSpec::new(dst, Some(via), Some(if direct { &me.iface } else { dev }));
                     r.onlink = true;
                     ops.push(LinkOp::AddRoute(r, Mode::Replace));
                 }
@@ -130,13 +171,28 @@ fn up_with_subnet_address(ops: &mut Vec<LinkOp>, dev: &str, subnet: IpNetwork) {
 }
 
 /// Another node's VTEP: neighbour and FDB entry, then the route (pkg/backend/vxlan/vxlan_network.go).
-fn vxlan_lease(ops: &mut Vec<LinkOp>, me: &FlannelNode, n: &FlannelNode, v4: bool, dev: &str, direct: bool) {
-    let Some((public, subnet)) = n.lease(v4) else { return };
+fn vxlan_lease(
+    ops: &mut Vec<LinkOp>,
+    me: &FlannelNode,
+    n: &FlannelNode,
+    v4: bool,
+    dev: &str,
+    direct: bool,
+) {
+    let Some((public, subnet)) = n.lease(v4) else {
+        return;
+    };
     if direct && me.reaches(public) {
-        ops.push(LinkOp::AddRoute(RouteSpec::new(subnet, Some(public), None), Mode::Replace));
+        ops.push(LinkOp::AddRoute(
+            RouteSpec::new(subnet, Some(public), None),
+            Mode::Replace,
+        ));
         return;
     }
-    let (gw, mac) = (subnet.network(), if v4 { n.vtep_mac } else { n.vtep_mac_v6 });
+    let (gw, mac) = (
+        subnet.network(),
+        if v4 { n.vtep_mac } else { n.vtep_mac_v6 },
+    );
     ops.push(LinkOp::AddNeigh(dev.into(), gw, mac));
     ops.push(LinkOp::AddFdb(dev.into(), mac, public));
     let mut r = RouteSpec::new(subnet, Some(gw), Some(dev));

@@ -28,11 +28,16 @@ struct Conf {
 fn read(conf: &Value) -> Result<Conf, String> {
     let inner = || -> Result<Conf, String> {
         let at = At::root(conf, "main.NetConf")?;
-        let text = |k: &str, default: &str| at.string(k).map(|s| if s.is_empty() { default } else { s }.to_owned());
+        let text = |k: &str, default: &str| {
+            at.string(k)
+                .map(|s| if s.is_empty() { default } else { s }.to_owned())
+        };
         let map = |k: &str| match at.raw(k) {
             None => Ok(None),
             Some(Value::Object(o)) => Ok(Some(o.clone())),
-            Some(_) => Err(format!("json: cannot unmarshal into Go struct field NetConf.{k} of type map[string]interface {{}}")),
+            Some(_) => Err(format!(
+                "json: cannot unmarshal into Go struct field NetConf.{k} of type map[string]interface {{}}"
+            )),
         };
         Ok(Conf {
             name: text("name", "")?,
@@ -57,7 +62,9 @@ struct SubnetEnv {
 }
 
 fn load_env(files: &BTreeMap<String, String>, path: &str) -> Result<SubnetEnv, String> {
-    let text = files.get(path).ok_or_else(|| format!("open {path}: no such file or directory"))?;
+    let text = files
+        .get(path)
+        .ok_or_else(|| format!("open {path}: no such file or directory"))?;
     let mut env = SubnetEnv::default();
     let mut v6 = SubnetEnv::default();
     for (k, v) in text.lines().filter_map(|l| l.split_once('=')) {
@@ -77,15 +84,25 @@ fn load_env(files: &BTreeMap<String, String>, path: &str) -> Result<SubnetEnv, S
     env.networks.append(&mut v6.networks);
     env.subnets.append(&mut v6.subnets);
     let missing: Vec<&str> = [
-        (env.networks.is_empty(), "FLANNEL_NETWORK, FLANNEL_IPV6_NETWORK"),
-        (env.subnets.is_empty(), "FLANNEL_SUBNET, FLANNEL_IPV6_SUBNET"),
+        (
+            env.networks.is_empty(),
+            "FLANNEL_NETWORK, FLANNEL_IPV6_NETWORK",
+        ),
+        (
+            env.subnets.is_empty(),
+            "FLANNEL_SUBNET, FLANNEL_IPV6_SUBNET",
+        ),
         (env.mtu.is_none(), "FLANNEL_MTU"),
         (env.ip_masq.is_none(), "FLANNEL_IPMASQ"),
     ]
     .into_iter()
     .filter_map(|(gone, name)| gone.then_some(name))
     .collect();
-    if missing.is_empty() { Ok(env) } else { Err(format!("{path} is missing {}", missing.join(", "))) }
+    if missing.is_empty() {
+        Ok(env)
+    } else {
+        Err(format!("{path} is missing {}", missing.join(", ")))
+    }
 }
 
 fn nets(list: &str, into: &mut Vec<IpNetwork>) -> Result<(), String> {
@@ -106,7 +123,10 @@ fn delegate(conf: Conf, env: &SubnetEnv) -> Result<Obj, CniError> {
     }
     for key in ["name", "ipam"] {
         if d.contains_key(key) {
-            return Err(format!("'delegate' dictionary must not have '{key}' field, it'll be set by flannel").into());
+            return Err(format!(
+                "'delegate' dictionary must not have '{key}' field, it'll be set by flannel"
+            )
+            .into());
         }
     }
     if let Some(rt) = conf.runtime {
@@ -114,8 +134,10 @@ fn delegate(conf: Conf, env: &SubnetEnv) -> Result<Obj, CniError> {
     }
     d.insert("name".into(), conf.name.into());
     d.entry("type").or_insert_with(|| "bridge".into());
-    d.entry("ipMasq").or_insert_with(|| (!env.ip_masq.unwrap_or(false)).into());
-    d.entry("mtu").or_insert_with(|| env.mtu.unwrap_or(0).into());
+    d.entry("ipMasq")
+        .or_insert_with(|| (!env.ip_masq.unwrap_or(false)).into());
+    d.entry("mtu")
+        .or_insert_with(|| env.mtu.unwrap_or(0).into());
     if d.get("type").and_then(Value::as_str) == Some("bridge") {
         d.entry("isGateway").or_insert_with(|| true.into());
     }
@@ -128,9 +150,18 @@ fn delegate(conf: Conf, env: &SubnetEnv) -> Result<Obj, CniError> {
 
 fn ipam_section(mut ipam: Obj, env: &SubnetEnv) -> Result<Obj, CniError> {
     ipam.entry("type").or_insert_with(|| "host-local".into());
-    let ranges: Vec<Value> = env.subnets.iter().map(|s| json!([{ "subnet": s.to_string() }])).collect();
+    let ranges: Vec<Value> = env
+        .subnets
+        .iter()
+        .map(|s| json!([{ "subnet": s.to_string() }]))
+        .collect();
     let mut routes: Vec<Value> = Vec::new();
-    for r in ipam.get("routes").and_then(Value::as_array).into_iter().flatten() {
+    for r in ipam
+        .get("routes")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         CniRoute::from_json(r)
             .map_err(|e| format!("failed to assemble Delegate IPAM: failed to read IPAM routes: failed to parse ipam.routes: {e}"))?;
         routes.push(r.clone());
@@ -150,8 +181,18 @@ fn scratch(data_dir: &str, container: &str) -> String {
 }
 
 fn delegated(args: &CmdArgs, conf: Value) -> (String, CmdArgs) {
-    let plugin = conf.get("type").and_then(Value::as_str).unwrap_or("").to_owned();
-    (plugin, CmdArgs { conf, ..args.clone() })
+    let plugin = conf
+        .get("type")
+        .and_then(Value::as_str)
+        .unwrap_or("")
+        .to_owned();
+    (
+        plugin,
+        CmdArgs {
+            conf,
+            ..args.clone()
+        },
+    )
 }
 
 impl CniPlugin for Flannel {
@@ -160,7 +201,8 @@ impl CniPlugin for Flannel {
     }
 
     fn add(&self, args: &CmdArgs, host: &mut Host<'_>) -> Result<Value, CniError> {
-        let conf = read(&args.conf).map_err(|e| format!("failed to load flannel netconf file: {e}"))?;
+        let conf =
+            read(&args.conf).map_err(|e| format!("failed to load flannel netconf file: {e}"))?;
         let env = load_env(&host.state.files, &conf.subnet_file).map_err(|e| {
             format!("failed to load flannel 'subnet.env' file: {e}. Check the flannel pod log for this node.")
         })?;
@@ -181,7 +223,12 @@ impl CniPlugin for Flannel {
     fn del(&self, args: &CmdArgs, host: &mut Host<'_>) -> Result<(), CniError> {
         let conf = read(&args.conf)?;
         let file = scratch(&conf.data_dir, &args.container_id);
-        let Some(saved) = host.state.files.get(&file).and_then(|t| serde_json::from_str(t).ok()) else {
+        let Some(saved) = host
+            .state
+            .files
+            .get(&file)
+            .and_then(|t| serde_json::from_str(t).ok())
+        else {
             return Ok(()); // nothing was added, or it is undone already
         };
         let (plugin, inner) = delegated(args, saved);

@@ -17,17 +17,27 @@ pub fn get(
     want: Option<IpAddr>,
 ) -> Result<IpConfig, String> {
     if let Some(ip) = want {
-        let (_, r) = set.range_of(ip).ok_or_else(|| format!("{ip} not in range set {set}"))?;
+        let (_, r) = set
+            .range_of(ip)
+            .ok_or_else(|| format!("{ip} not in range set {set}"))?;
         if ip == r.gateway {
             return Err(format!("requested ip {ip} is subnet's gateway"));
         }
         if !store.reserve(id, ifname, ip, idx) {
-            return Err(format!("requested IP address {ip} is not available in range set {set}"));
+            return Err(format!(
+                "requested IP address {ip} is not available in range set {set}"
+            ));
         }
         return config(ip, r);
     }
-    if let Some(ip) = store.leases(id, ifname).into_iter().find(|ip| set.range_of(*ip).is_some()) {
-        return Err(format!("{ip} has been allocated to {id}, duplicate allocation is not allowed"));
+    if let Some(ip) = store
+        .leases(id, ifname)
+        .into_iter()
+        .find(|ip| set.range_of(*ip).is_some())
+    {
+        return Err(format!(
+            "{ip} has been allocated to {id}, duplicate allocation is not allowed"
+        ));
     }
     let none = || format!("no IP addresses available in range set: {set}");
     // Each step offers another address, so more steps than files means the set is used up.
@@ -44,7 +54,11 @@ pub fn get(
 
 fn config(ip: IpAddr, r: &Range) -> Result<IpConfig, String> {
     let address = IpNetwork::new(ip, r.subnet.prefix()).map_err(|e| e.to_string())?;
-    Ok(IpConfig { interface: None, address, gateway: Some(r.gateway) })
+    Ok(IpConfig {
+        interface: None,
+        address,
+        gateway: Some(r.gateway),
+    })
 }
 
 /// Where the search is: the range, the last address offered, where it began.
@@ -58,7 +72,12 @@ struct Iter<'a> {
 impl<'a> Iter<'a> {
     fn new(set: &'a RangeSet, last: Option<IpAddr>) -> Self {
         let after = last.and_then(|ip| set.range_of(ip).map(|(i, _)| (i, ip)));
-        Iter { set: set.ranges(), at: after.map_or(0, |a| a.0), cur: after.map(|a| a.1), start: None }
+        Iter {
+            set: set.ranges(),
+            at: after.map_or(0, |a| a.0),
+            cur: after.map(|a| a.1),
+            start: None,
+        }
     }
 
     /// The next address that is no gateway; `None` once it is back where it began.

@@ -38,7 +38,10 @@ impl IpamConfig {
         let own = RangeConf::read(&ipam)?;
         let mut sets = read_sets(ipam.list("ranges", "[]allocator.RangeSet")?)?;
         let routes = ipam.list("routes", "[]*types.Route")?;
-        let routes = routes.iter().map(CniRoute::from_json).collect::<Result<_, _>>()?;
+        let routes = routes
+            .iter()
+            .map(CniRoute::from_json)
+            .collect::<Result<_, _>>()?;
         let requested = requested(&net, runtime.as_ref(), cni_args)?;
         if own.has_subnet() {
             sets.insert(0, vec![own]);
@@ -61,17 +64,30 @@ impl IpamConfig {
     }
 }
 
-fn requested(net: &At<'_>, runtime: Option<&At<'_>>, cni_args: &str) -> Result<Vec<IpAddr>, String> {
+fn requested(
+    net: &At<'_>,
+    runtime: Option<&At<'_>>,
+    cni_args: &str,
+) -> Result<Vec<IpAddr>, String> {
     let mut out = Vec::new();
     let env = args::load(cni_args, &["IP"])?;
     for (k, v) in env.iter().filter(|(_, v)| !v.is_empty()) {
-        let ip = parse_ip_or_cidr(v)
-            .ok_or_else(|| args::bad_value(&format!("{k}={v}"), &format!("invalid IP address {v}")))?;
+        let ip = parse_ip_or_cidr(v).ok_or_else(|| {
+            args::bad_value(&format!("{k}={v}"), &format!("invalid IP address {v}"))
+        })?;
         out = vec![ip];
     }
-    let cni = net.object("args", "args", "struct")?.map(|a| a.object("cni", "args.cni", "allocator.IPAMArgs"));
+    let cni = net
+        .object("args", "args", "struct")?
+        .map(|a| a.object("cni", "args.cni", "allocator.IPAMArgs"));
     let cni = cni.transpose()?.flatten();
-    for list in [cni.map(|c| c.strings("ips")), runtime.map(|r| r.strings("ips"))].into_iter().flatten() {
+    for list in [
+        cni.map(|c| c.strings("ips")),
+        runtime.map(|r| r.strings("ips")),
+    ]
+    .into_iter()
+    .flatten()
+    {
         for s in list? {
             out.push(parse_ip_or_cidr(&s).ok_or_else(|| format!("invalid IP address {s}"))?);
         }
@@ -89,7 +105,9 @@ fn check(sets: &[Vec<RangeConf>], version: &str) -> Result<Vec<RangeSet>, String
     }
     let v4 = out.iter().filter(|s| s.is_ipv4()).count();
     if (v4 > 1 || out.len() - v4 > 1) && !at_least(version, "0.3.0").unwrap_or(false) {
-        return Err(format!("CNI version {version} does not support more than 1 address per family"));
+        return Err(format!(
+            "CNI version {version} does not support more than 1 address per family"
+        ));
     }
     for (i, a) in out.iter().enumerate() {
         if let Some(j) = out.iter().skip(i + 1).position(|b| a.overlaps(b)) {

@@ -9,11 +9,11 @@ pub mod config;
 pub mod range;
 pub mod store;
 
+use crate::kube::cni::CniPlugin;
 use crate::kube::cni::error::CniError;
 use crate::kube::cni::host::Host;
 use crate::kube::cni::result::{CniResult, Dns, IpConfig};
 use crate::kube::cni::skel::CmdArgs;
-use crate::kube::cni::CniPlugin;
 use config::IpamConfig;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -46,7 +46,11 @@ impl CniPlugin for HostLocal {
         if store.has_lease(&args.container_id, &args.ifname) {
             return Ok(());
         }
-        Err(format!("host-local: Failed to find address added by container {}", args.container_id).into())
+        Err(format!(
+            "host-local: Failed to find address added by container {}",
+            args.container_id
+        )
+        .into())
     }
 
     fn del(&self, args: &CmdArgs, host: &mut Host<'_>) -> Result<(), CniError> {
@@ -60,12 +64,19 @@ impl CniPlugin for HostLocal {
 }
 
 /// One address per range set; on failure the earlier ones are given back.
-fn allocate(conf: &IpamConfig, store: &mut Store<'_>, args: &CmdArgs) -> Result<Vec<IpConfig>, CniError> {
+fn allocate(
+    conf: &IpamConfig,
+    store: &mut Store<'_>,
+    args: &CmdArgs,
+) -> Result<Vec<IpConfig>, CniError> {
     // Go draws from a map in random order; ours is by address.
     let mut requested: BTreeMap<IpAddr, ()> = conf.requested.iter().map(|ip| (*ip, ())).collect();
     let mut ips = Vec::new();
     for (i, set) in conf.ranges.iter().enumerate() {
-        let want = requested.keys().copied().find(|ip| set.range_of(*ip).is_some());
+        let want = requested
+            .keys()
+            .copied()
+            .find(|ip| set.range_of(*ip).is_some());
         if let Some(ip) = want {
             requested.remove(&ip);
         }
@@ -93,7 +104,9 @@ fn give_back(store: &mut Store<'_>, args: &CmdArgs, allocated: usize) {
 
 /// Reads a resolv.conf that was put among the node's files (host-local/dns.go).
 fn resolv_conf(files: &BTreeMap<String, String>, path: &str) -> Result<Dns, CniError> {
-    let text = files.get(path).ok_or_else(|| format!("open {path}: no such file or directory"))?;
+    let text = files
+        .get(path)
+        .ok_or_else(|| format!("open {path}: no such file or directory"))?;
     let mut dns = Dns::default();
     for line in text.lines().map(str::trim) {
         let mut words = line.split_whitespace();

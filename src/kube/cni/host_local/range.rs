@@ -33,8 +33,16 @@ impl RangeConf {
     /// Reads one.
     pub fn read(at: &At<'_>) -> Result<Self, String> {
         let ip = |k| parse_ip_field(at.string(k)?);
-        let subnet = at.raw("subnet").map(|_| at.string("subnet").and_then(parse_cidr)).transpose()?;
-        Ok(RangeConf { start: ip("rangeStart")?, end: ip("rangeEnd")?, subnet, gateway: ip("gateway")? })
+        let subnet = at
+            .raw("subnet")
+            .map(|_| at.string("subnet").and_then(parse_cidr))
+            .transpose()?;
+        Ok(RangeConf {
+            start: ip("rangeStart")?,
+            end: ip("rangeEnd")?,
+            subnet,
+            gateway: ip("gateway")?,
+        })
     }
 
     /// Whether the old style of configuration, a range in `ipam` itself, was used.
@@ -65,16 +73,23 @@ impl RangeConf {
             ip.is_ipv4() == subnet.is_ipv4() && subnet.contains(ip) && from.is_none_or(|f| ip >= f)
         };
         // A start is checked against an end that was given, so a reversed pair is blamed on the start.
-        if let Some(s) = self.start {
-            if !within(s, None) || self.end.is_some_and(|e| s > e || e.is_ipv4() != s.is_ipv4()) {
-                return Err(format!("RangeStart {s} not in network {subnet}"));
-            }
+        let reversed = |s: IpAddr| {
+            self.end
+                .is_some_and(|e| s > e || e.is_ipv4() != s.is_ipv4())
+        };
+        if let Some(s) = self.start.filter(|s| !within(*s, None) || reversed(*s)) {
+            return Err(format!("RangeStart {s} not in network {subnet}"));
         }
         let start = self.start.unwrap_or(first);
         if let Some(e) = self.end.filter(|e| !within(*e, Some(start))) {
             return Err(format!("RangeEnd {e} not in network {subnet}"));
         }
-        Ok(Range { start, end: self.end.unwrap_or_else(|| last_ip(subnet)), subnet: network(subnet), gateway })
+        Ok(Range {
+            start,
+            end: self.end.unwrap_or_else(|| last_ip(subnet)),
+            subnet: network(subnet),
+            gateway,
+        })
     }
 }
 
@@ -89,11 +104,17 @@ fn last_ip(subnet: IpNetwork) -> IpAddr {
 impl Range {
     /// Whether `ip` may come from this range.
     pub fn contains(&self, ip: IpAddr) -> bool {
-        ip.is_ipv4() == self.subnet.is_ipv4() && self.subnet.contains(ip) && self.start <= ip && ip <= self.end
+        ip.is_ipv4() == self.subnet.is_ipv4()
+            && self.subnet.contains(ip)
+            && self.start <= ip
+            && ip <= self.end
     }
 
     fn overlaps(&self, o: &Range) -> bool {
-        self.contains(o.start) || self.contains(o.end) || o.contains(self.start) || o.contains(self.end)
+        self.contains(o.start)
+            || self.contains(o.end)
+            || o.contains(self.start)
+            || o.contains(self.end)
     }
 }
 
@@ -116,7 +137,10 @@ impl RangeSet {
         let mut set: Vec<Range> = Vec::new();
         for c in confs {
             let r = c.canonicalize()?;
-            if set.first().is_some_and(|f| f.start.is_ipv4() != r.start.is_ipv4()) {
+            if set
+                .first()
+                .is_some_and(|f| f.start.is_ipv4() != r.start.is_ipv4())
+            {
                 return Err("mixed address families".into());
             }
             set.push(r);
@@ -170,7 +194,12 @@ pub fn read_sets(sets: &[Value]) -> Result<Vec<Vec<RangeConf>>, String> {
                         allocator.RangeSet"
                 .into());
         };
-        out.push(ranges.iter().map(|r| RangeConf::read(&At::root(r, "allocator.Range")?)).collect::<Result<_, _>>()?);
+        out.push(
+            ranges
+                .iter()
+                .map(|r| RangeConf::read(&At::root(r, "allocator.Range")?))
+                .collect::<Result<_, _>>()?,
+        );
     }
     Ok(out)
 }

@@ -19,7 +19,11 @@ pub struct Store<'a> {
 impl<'a> Store<'a> {
     /// Opens the folder, which creates its lock file.
     pub fn open(files: &'a mut BTreeMap<String, String>, data_dir: &str, network: &str) -> Self {
-        let base = if data_dir.is_empty() { DEFAULT_DIR } else { data_dir.trim_end_matches('/') };
+        let base = if data_dir.is_empty() {
+            DEFAULT_DIR
+        } else {
+            data_dir.trim_end_matches('/')
+        };
         let dir = format!("{base}/{network}/");
         files.entry(format!("{dir}lock")).or_default();
         Store { files, dir }
@@ -39,7 +43,9 @@ impl<'a> Store<'a> {
     }
 
     fn with_content<'s>(&'s self, content: &'s str) -> impl Iterator<Item = &'s str> {
-        self.walk().filter(move |(_, c)| c.trim() == content).map(|(n, _)| n)
+        self.walk()
+            .filter(move |(_, c)| c.trim() == content)
+            .map(|(n, _)| n)
     }
 
     /// How many files there are: an upper bound of leases.
@@ -59,18 +65,25 @@ impl<'a> Store<'a> {
             return false;
         }
         self.files.insert(path, Self::lease(id, ifname));
-        self.files.insert(format!("{}last_reserved_ip.{set}", self.dir), ip.to_string());
+        self.files.insert(
+            format!("{}last_reserved_ip.{set}", self.dir),
+            ip.to_string(),
+        );
         true
     }
 
     /// The address last leased from a set.
     pub fn last_reserved(&self, set: usize) -> Option<IpAddr> {
-        self.files.get(&format!("{}last_reserved_ip.{set}", self.dir))?.parse().ok()
+        self.files
+            .get(&format!("{}last_reserved_ip.{set}", self.dir))?
+            .parse()
+            .ok()
     }
 
     /// Whether the container has any lease.
     pub fn has_lease(&self, id: &str, ifname: &str) -> bool {
-        self.with_content(&Self::lease(id, ifname)).next().is_some() || self.with_content(id.trim()).next().is_some()
+        self.with_content(&Self::lease(id, ifname)).next().is_some()
+            || self.with_content(id.trim()).next().is_some()
     }
 
     /// The container's addresses.
@@ -86,7 +99,10 @@ impl<'a> Store<'a> {
     pub fn release(&mut self, id: &str, ifname: &str) {
         let lease = Self::lease(id, ifname);
         for content in [lease.as_str(), id.trim()] {
-            let gone: Vec<String> = self.with_content(content).map(|n| format!("{}{n}", self.dir)).collect();
+            let gone: Vec<String> = self
+                .with_content(content)
+                .map(|n| format!("{}{n}", self.dir))
+                .collect();
             gone.iter().for_each(|p| {
                 self.files.remove(p);
             });
