@@ -1,4 +1,5 @@
-//! What flannel, kindnet and Calico lay on nodes and in pods: applied to namespaces, read back as `ip` shows it.
+//! What flannel, kindnet and Calico lay on nodes and in pods: applied to namespaces, read back as `ip`
+//! shows it.
 
 use podpath::base::{NodeId, NsId, Origin, Span};
 use podpath::kube::cni::admin::apply_all;
@@ -185,7 +186,8 @@ fn the_flannel_plugin_delegates_to_bridge_and_del_undoes_it() {
     let mut nss = node("n1", &["192.0.2.1/24"]);
     let (mut state, plugins, mut results) =
         (CniState::new(1), Registry::standard(), Results::new());
-    let env = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
+    let env = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_MTU=1450\n\
+               FLANNEL_IPMASQ=true\n";
     let mut rt = runtime();
     rt.args = String::new();
     let mut host = Host::new(&mut nss, &mut state, &plugins, Origin::Kernel);

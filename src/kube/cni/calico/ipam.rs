@@ -98,7 +98,8 @@ pub enum IpamError {
     NoPools(String),
     /// The node may not claim another block.
     #[error(
-        "Assigned 0 out of 1 requested IPv{version} addresses; Need to allocate an IPAM block but could not - limit of {limit} blocks reached for this node"
+        "Assigned 0 out of 1 requested IPv{version} addresses; Need to allocate an IPAM block but \
+         could not - limit of {limit} blocks reached for this node"
     )]
     BlockLimit {
         /// 4 or 6.
@@ -108,11 +109,15 @@ pub enum IpamError {
     },
     /// Every block is used up and strict affinity forbids borrowing.
     #[error(
-        "Assigned 0 out of 1 requested IPv{0} addresses; No more free affine blocks and strict affinity enabled"
+        "Assigned 0 out of 1 requested IPv{0} addresses; No more free affine blocks and strict \
+         affinity enabled"
     )]
     Strict(u8),
     /// Every address of every pool is in use.
-    #[error("Assigned 0 out of 1 requested IPv{version} addresses; No IPs available in pools: [{}]", pools.join(" "))]
+    #[error(
+        "Assigned 0 out of 1 requested IPv{version} addresses; No IPs available in pools: [{}]",
+        pools.join(" ")
+    )]
     Exhausted {
         /// 4 or 6.
         version: u8,
@@ -473,7 +478,8 @@ mod tests {
                 } else {
                     let _ = take(&mut i, &format!("n{node}"), &format!("h{h}"));
                 }
-                let mut all: Vec<IpAddr> = i.blocks().flat_map(Block::allocations).map(|(ip, _)| ip).collect();
+                let used = i.blocks().flat_map(Block::allocations);
+                let mut all: Vec<IpAddr> = used.map(|(ip, _)| ip).collect();
                 let n = all.len();
                 all.sort();
                 all.dedup();
