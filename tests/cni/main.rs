@@ -1,8 +1,8 @@
 //! The CNI recordings (real plugin binaries 1.1.1, driven as libcni drives them) against podpath's plugins.
 //!
 //! Reads the folder `PODPATH_ORACLE` (default `../shared/oracle`), else `tests/recordings/oracle.tar.gz`.
-//! Compared: what libcni hands each plugin, stdout, exit code, addresses, routes, bridge ports, ip_forward and
-//! host-local's files. Not compared yet: iptables-save, ip6tables-save (they come with netfilter).
+//! Compared: what libcni hands each plugin, stdout, exit code, addresses, routes, bridge ports, ip_forward
+//! and host-local's files. Not compared yet: iptables-save, ip6tables-save (they come with netfilter).
 
 mod compare;
 mod load;

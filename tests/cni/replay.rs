@@ -130,7 +130,8 @@ fn key(step: &Step) -> (String, String) {
     (spec("c", ""), spec("ifname", "eth0"))
 }
 
-/// What libcni would hand each plugin is what was recorded: recorded results go in, so names are recorded ones.
+/// What libcni would hand each plugin is what was recorded: recorded results go in, so names are the
+/// recorded ones.
 fn stdins(
     case: &Case,
     step: &Step,
@@ -200,7 +201,9 @@ fn calls(case: &Case, step: &Step, w: &mut World, at: &str, r: &mut Report) {
         let out = run(plugin, &env, &stdin, &mut host);
         if name == "portmap" && env["CNI_COMMAND"] == "CHECK" {
             r.portmap_checks.push(out.rc);
-            r.notes.push(format!("{at}: portmap CHECK on an IPv4-only result succeeds here (plugin defect not copied)"));
+            r.notes.push(format!(
+                "{at}: portmap CHECK of IPv4 alone succeeds (its defect is not copied)"
+            ));
             continue;
         }
         let at = format!("{at} call {n} {name}");

@@ -198,7 +198,7 @@ fn links(at: &str, lines: &[&str], ns: &NetNs, names: &mut Names, r: &mut Report
                 a.flags, b.flags
             ));
         }
-        // The recorder sometimes looked before the kernel's link watch had run: carrier flags contradict then.
+        // The recorder sometimes looked before the kernel's link watch had run: then the flags contradict.
         let (down, lower) = (has("NO-CARRIER"), has("LOWER_UP"));
         let settled = down != lower;
         let running = ns.dev_by_name(&b.name).is_some_and(Device::is_running);
@@ -327,8 +327,9 @@ fn ports(at: &str, lines: &[&str], ns: &NetNs, names: &mut Names, out: &mut Vec<
         ours.insert(
             d.name.clone(),
             format!(
-                "hairpin {} guard off root_block off fastleave off learning {} flood {} mcast_flood {} bcast_flood {} \
-                 mcast_router 1 mcast_to_unicast off neigh_suppress off vlan_tunnel off isolated {} locked off",
+                "hairpin {} guard off root_block off fastleave off learning {} flood {} mcast_flood {} \
+                 bcast_flood {} mcast_router 1 mcast_to_unicast off neigh_suppress off \
+                 vlan_tunnel off isolated {} locked off",
                 on(p.hairpin),
                 on(p.learning),
                 on(p.flood),

@@ -82,7 +82,7 @@ pub fn or_nil(ip: Option<IpAddr>) -> String {
 /// `net.ParseMAC`, six bytes: colons, dashes or dots.
 pub fn parse_mac(s: &str) -> Result<MacAddr, String> {
     let bad = || format!("address {s}: invalid MAC address");
-    let groups: Vec<&str> = match s.bytes().nth(2) {
+    let groups: Vec<&str> = match s.as_bytes().get(2) {
         Some(b':') => s.split(':').collect(),
         Some(b'-') => s.split('-').collect(),
         _ => s.split('.').collect(),

@@ -276,10 +276,8 @@ fn set_up(nss: &mut dyn Namespaces, ns: NsId, name: &str, up: bool) -> Result<()
     if let Some(n) = nss.get_mut(ns) {
         n.edit().set_up(dev, up)?;
     }
-    if let Some(p) = peer {
-        if let Some(n) = nss.get_mut(p.ns) {
-            n.edit().set_carrier(p.dev, up)?;
-        }
+    if let Some((p, n)) = peer.and_then(|p| Some((p, nss.get_mut(p.ns)?))) {
+        n.edit().set_carrier(p.dev, up)?;
     }
     for at in [Some(PortAt { ns, dev }), peer].into_iter().flatten() {
         if let Some(n) = nss.get_mut(at.ns) {

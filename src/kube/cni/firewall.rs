@@ -68,7 +68,8 @@ impl CniPlugin for Firewall {
         known_policy(&conf.policy)?;
         if conf.policy == "same-bridge" && prev.interfaces.is_empty() {
             return Err(format!(
-                "interface needs to be set for ingress policy {}, make sure to chain \"firewall\" plugin with \"bridge\"",
+                "interface needs to be set for ingress policy {}, make sure to chain \"firewall\" \
+                 plugin with \"bridge\"",
                 quote(&conf.policy)
             )
             .into());

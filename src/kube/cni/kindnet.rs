@@ -33,7 +33,10 @@ pub fn conflist(me: &KindnetNode, mtu: Option<u32>) -> Value {
     let mut ptp = json!({
         "type": "ptp",
         "ipMasq": false,
-        "ipam": { "type": "host-local", "dataDir": "/run/cni-ipam-state", "routes": routes, "ranges": ranges },
+        "ipam": {
+            "type": "host-local", "dataDir": "/run/cni-ipam-state",
+            "routes": routes, "ranges": ranges,
+        },
     });
     if let (Some(mtu), Some(o)) = (mtu, ptp.as_object_mut()) {
         o.insert("mtu".into(), mtu.into());

@@ -5,6 +5,7 @@
 //! plugin gets those it declares under `capabilities`.
 
 use crate::base::{Finding, Span};
+use crate::kube::cni::conflist;
 use crate::kube::cni::error::CniError;
 use crate::kube::cni::host::Host;
 use crate::kube::cni::json::{self, Obj};
@@ -25,7 +26,7 @@ pub struct NetworkList {
     /// Each plugin's own configuration.
     pub plugins: Vec<Obj>,
     /// A single configuration (`.conf`) is passed on as it is.
-    single: bool,
+    pub(super) single: bool,
 }
 
 /// What the runtime says of one attachment.
@@ -76,13 +77,13 @@ impl NetworkList {
                 return (None, vec![f]);
             }
         };
-        Self::from_value(&doc, &|key| locate(&file, text, key))
+        Self::from_value(&doc, &|key| conflist::locate(&file, text, key))
     }
 
     /// Reads a conflist, or a single configuration; `place` says where a key stands in the file.
     pub fn from_value(doc: &Value, place: &dyn Fn(&str) -> Span) -> (Option<Self>, Vec<Finding>) {
         let mut found = Vec::new();
-        let list = read(doc, place, &mut found);
+        let list = conflist::read(doc, place, &mut found);
         (list.filter(|_| !found.iter().any(Finding::is_error)), found)
     }
 
@@ -258,138 +259,6 @@ fn failure(c: &Called, what: &str) -> Option<CniError> {
     Some(CniError::new(e.code, msg, e.details))
 }
 
-fn read(
-    doc: &Value,
-    place: &dyn Fn(&str) -> Span,
-    found: &mut Vec<Finding>,
-) -> Option<NetworkList> {
-    let mut wrong =
-        |key: &str, what: String, help: &str| found.push(Finding::error(place(key), what, help));
-    let Value::Object(o) = doc else {
-        wrong(
-            "",
-            "a CNI configuration must be a JSON object".into(),
-            "write { \"name\": ..., \"plugins\": [...] }",
-        );
-        return None;
-    };
-    let mut text = |key: &str, needed: bool| match o.get(key) {
-        Some(Value::String(s)) => s.clone(),
-        None | Some(Value::Null) if !needed => String::new(),
-        None => {
-            wrong(
-                "",
-                format!("the CNI configuration has no {key:?}"),
-                "every network needs a name",
-            );
-            String::new()
-        }
-        Some(v) => {
-            wrong(
-                key,
-                format!("{key:?} must be a string, not {}", short(v)),
-                "put it in quotes",
-            );
-            String::new()
-        }
-    };
-    let (name, version) = (text("name", true), text("cniVersion", false));
-    let disable_check = o
-        .get("disableCheck")
-        .and_then(Value::as_bool)
-        .unwrap_or(false);
-    if o.get("disableCheck").is_some_and(|v| !v.is_boolean()) {
-        wrong(
-            "disableCheck",
-            "\"disableCheck\" must be true or false".into(),
-            "remove the quotes",
-        );
-    }
-    if o.get("plugins").is_none() && o.get("type").is_some_and(Value::is_string) {
-        return Some(NetworkList {
-            name,
-            version,
-            disable_check,
-            plugins: vec![o.clone()],
-            single: true,
-        });
-    }
-    let mut plugins = Vec::new();
-    match o.get("plugins") {
-        Some(Value::Array(a)) if !a.is_empty() => {
-            for (i, p) in a.iter().enumerate() {
-                match p {
-                    Value::Object(p)
-                        if p.get("type")
-                            .and_then(Value::as_str)
-                            .is_some_and(|t| !t.is_empty()) =>
-                    {
-                        plugins.push(p.clone());
-                    }
-                    _ => wrong(
-                        "plugins",
-                        format!("plugin {i} of the list has no \"type\""),
-                        "name the plugin's binary, for example \"type\": \"bridge\"",
-                    ),
-                }
-            }
-        }
-        Some(Value::Array(_)) => wrong(
-            "plugins",
-            "\"plugins\" is empty".into(),
-            "list at least one plugin",
-        ),
-        Some(v) => wrong(
-            "plugins",
-            format!("\"plugins\" must be a list, not {}", short(v)),
-            "write [ {...}, {...} ]",
-        ),
-        None => wrong(
-            "",
-            "the CNI configuration has neither \"plugins\" nor \"type\"".into(),
-            "add a \"plugins\" list",
-        ),
-    }
-    Some(NetworkList {
-        name,
-        version,
-        disable_check,
-        plugins,
-        single: false,
-    })
-}
-
-fn short(v: &Value) -> &'static str {
-    match v {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
-/// Where the first `"key":` stands; the file as a whole for an empty key.
-fn locate(file: &Arc<str>, text: &str, key: &str) -> Span {
-    let quoted = format!("\"{key}\"");
-    for (n, line) in text.lines().enumerate().filter(|_| !key.is_empty()) {
-        if let Some(at) = line.find(&quoted) {
-            let column = line.get(..at).map_or(0, |p| p.chars().count()) + 1;
-            return Span::new(
-                file.clone(),
-                u32::try_from(n + 1).unwrap_or(u32::MAX),
-                u32::try_from(column).unwrap_or(u32::MAX),
-            );
-        }
-    }
-    Span::new(
-        file.clone(),
-        u32::from(!text.is_empty()),
-        u32::from(!text.is_empty()),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -432,7 +301,10 @@ mod tests {
         let stdin = list.unwrap().stdin(0, Some(&Value::from(1)), &rt);
         assert_eq!(
             stdin,
-            serde_json::json!({"type":"portmap","name":"n","cniVersion":"1.0.0","runtimeConfig":{"portMappings":[]},"prevResult":1})
+            serde_json::json!({
+                "type": "portmap", "name": "n", "cniVersion": "1.0.0",
+                "runtimeConfig": { "portMappings": [] }, "prevResult": 1
+            })
         );
     }
 }

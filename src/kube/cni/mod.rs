@@ -12,6 +12,7 @@ pub mod args;
 pub mod bridge;
 pub mod calico;
 pub mod conf;
+mod conflist;
 pub mod error;
 pub mod firewall;
 pub mod flannel;

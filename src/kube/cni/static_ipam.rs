@@ -150,17 +150,12 @@ impl CniPlugin for Static {
         let net = NetConf::read(&At::root(&args.conf, "types.NetConf")?)
             .map_err(|e| format!("failed to load netconf: {e}"))?;
         let prev = net.previous()?.ok_or("Required prevResult missing")?;
+        // Only the first address of the result that is equal counts.
         for (address, gw) in &conf.addresses {
-            for ip in prev.ips.iter().filter(|i| i.address.ip() == address.ip()) {
-                if gw.is_none() || *gw == ip.gateway {
-                    break;
-                }
-                let a = ip.address.ip();
-                return Err(format!(
-                    "static: Failed to match addr {a} on interface {}",
-                    args.ifname
-                )
-                .into());
+            let mut same = prev.ips.iter().filter(|i| i.address.ip() == address.ip());
+            if let Some(ip) = same.next().filter(|i| gw.is_some() && *gw != i.gateway) {
+                let (a, dev) = (ip.address.ip(), &args.ifname);
+                return Err(format!("static: Failed to match addr {a} on interface {dev}").into());
             }
         }
         Ok(())

@@ -82,10 +82,10 @@ fn load(conf: &Value) -> Result<Conf, String> {
 /// `runtimeConfig.mac`, then `args.cni`.
 fn overrides(conf: &Value, c: &mut Conf) -> Result<(), String> {
     let at = At::root(conf, "main.TuningConf")?;
-    if let Some(rt) = at.object("runtimeConfig", "runtimeConfig", "struct")? {
-        if !rt.string("mac")?.is_empty() {
-            c.mac = rt.string("mac")?.to_owned();
-        }
+    let runtime = at.object("runtimeConfig", "runtimeConfig", "struct")?;
+    let wished = runtime.map(|rt| rt.string("mac")).transpose()?;
+    if let Some(mac) = wished.filter(|m| !m.is_empty()) {
+        c.mac = mac.to_owned();
     }
     let cni = at
         .object("args", "args", "struct")?

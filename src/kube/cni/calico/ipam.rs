@@ -98,7 +98,8 @@ pub enum IpamError {
     NoPools(String),
     /// The node may not claim another block.
     #[error(
-        "Assigned 0 out of 1 requested IPv{version} addresses; Need to allocate an IPAM block but could not - limit of {limit} blocks reached for this node"
+        "Assigned 0 out of 1 requested IPv{version} addresses; Need to allocate an IPAM block but \
+         could not - limit of {limit} blocks reached for this node"
     )]
     BlockLimit {
         /// 4 or 6.
@@ -108,11 +109,15 @@ pub enum IpamError {
     },
     /// Every block is used up and strict affinity forbids borrowing.
     #[error(
-        "Assigned 0 out of 1 requested IPv{0} addresses; No more free affine blocks and strict affinity enabled"
+        "Assigned 0 out of 1 requested IPv{0} addresses; No more free affine blocks and strict \
+         affinity enabled"
     )]
     Strict(u8),
     /// Every address of every pool is in use.
-    #[error("Assigned 0 out of 1 requested IPv{version} addresses; No IPs available in pools: [{}]", pools.join(" "))]
+    #[error(
+        "Assigned 0 out of 1 requested IPv{version} addresses; No IPs available in pools: [{}]",
+        pools.join(" ")
+    )]
     Exhausted {
         /// 4 or 6.
         version: u8,
@@ -404,7 +409,9 @@ mod tests {
             "the fifth needs a second block"
         );
         assert!(a.iter().all(|n| n.prefix() == 30));
-        (0..8).for_each(|n| drop(take(&mut i, "n2", &format!("b{n}")).unwrap()));
+        for n in 0..8 {
+            take(&mut i, "n2", &format!("b{n}")).unwrap();
+        }
         assert_eq!(i.blocks().count(), 4);
         let borrowed = take(&mut i, "n2", "c").unwrap();
         let b = i.blocks().find(|b| b.cidr.contains(borrowed.ip())).unwrap();
@@ -420,7 +427,9 @@ mod tests {
         i.strict_affinity = true;
         assert_eq!(take(&mut i, "n2", "d"), Err(IpamError::Strict(4)));
         i.strict_affinity = false;
-        (0..2).for_each(|_| drop(take(&mut i, "n2", "e").unwrap()));
+        for _ in 0..2 {
+            take(&mut i, "n2", "e").unwrap();
+        }
         let e = take(&mut i, "n2", "f").unwrap_err();
         assert_eq!(
             e.to_string(),
@@ -447,7 +456,9 @@ mod tests {
     #[test]
     fn the_block_limit_stops_a_node() {
         let mut i = Ipam::new(vec![pool("10.0.0.0/24", 32)]);
-        (0..20).for_each(|n| drop(take(&mut i, "n1", &n.to_string()).unwrap()));
+        for n in 0..20 {
+            take(&mut i, "n1", &n.to_string()).unwrap();
+        }
         assert_eq!(
             take(&mut i, "n1", "x"),
             Err(IpamError::BlockLimit {
@@ -467,7 +478,8 @@ mod tests {
                 } else {
                     let _ = take(&mut i, &format!("n{node}"), &format!("h{h}"));
                 }
-                let mut all: Vec<IpAddr> = i.blocks().flat_map(Block::allocations).map(|(ip, _)| ip).collect();
+                let used = i.blocks().flat_map(Block::allocations);
+                let mut all: Vec<IpAddr> = used.map(|(ip, _)| ip).collect();
                 let n = all.len();
                 all.sort();
                 all.dedup();

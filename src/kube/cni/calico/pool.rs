@@ -1,4 +1,8 @@
-//! IPPool CRs (`crd.projectcalico.org/v1` or `projectcalico.org/v3`; api/pkg/apis/projectcalico/v3/ippool.go).
+//! IPPool CRs of group `crd.projectcalico.org/v1` or `projectcalico.org/v3`
+//! (projectcalico/calico api/pkg/apis/projectcalico/v3/ippool.go).
+//!
+//! Reads what decides addresses and encapsulation. Invariant: a pool that was read has a block size that
+//! fits it and a selector that is understood.
 
 use super::selector;
 use crate::base::{Finding, Span};

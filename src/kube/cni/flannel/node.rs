@@ -99,7 +99,7 @@ pub fn plan(conf: &NetConf, me: &FlannelNode, all: &[FlannelNode]) -> Vec<LinkOp
         } else {
             conf.ipv6_network.is_some()
         };
-        let Some((public, subnet)) = me.lease(v4).filter(|_| on) else {
+        let Some(own) = me.lease(v4).filter(|_| on) else {
             continue;
         };
         match &conf.backend {
@@ -115,53 +115,70 @@ pub fn plan(conf: &NetConf, me: &FlannelNode, all: &[FlannelNode]) -> Vec<LinkOp
                 } else {
                     format!("flannel-v6.{vni}")
                 };
-                ops.push(LinkOp::AddVxlan {
+                let device = LinkOp::AddVxlan {
                     name: dev.clone(),
                     mac: if v4 { me.vtep_mac } else { me.vtep_mac_v6 },
                     vni: *vni,
                     port: *port,
                     lower: Some(me.iface.clone()),
-                    local: Some(public),
+                    local: Some(own.0),
                     learning: *learning,
                     mtu: pod_mtu(conf, me),
-                });
-                ops.push(LinkOp::SetSysctl(
-                    format!("net/ipv6/conf/{dev}/accept_ra"),
-                    "0".into(),
-                ));
-                up_with_subnet_address(&mut ops, &dev, subnet);
+                };
+                let quiet = format!("net/ipv6/conf/{dev}/accept_ra");
+                ops.extend([device, LinkOp::SetSysctl(quiet, "0".into())]);
+                up_with_subnet_address(&mut ops, &dev, own.1);
                 others
                     .iter()
                     .for_each(|n| vxlan_lease(&mut ops, me, n, v4, &dev, *direct_routing));
             }
             Backend::HostGw => {
                 for (via, dst) in others.iter().filter_map(|n| n.lease(v4)) {
-                    ops.push(LinkOp::AddRoute(
-                        RouteSpec::new(dst, Some(via), Some(&me.iface)),
-                        Mode::Replace,
-                    ));
-                }
-            }
-            Backend::Ipip { direct_routing } => {
-                let IpAddr::V4(local) = public else { continue }; // the backend has no IPv6
-                let dev = "flannel.ipip";
-                ops.push(LinkOp::AddIpip {
-                    name: dev.into(),
-                    local: Some(local),
-                    mtu: pod_mtu(conf, me),
-                });
-                up_with_subnet_address(&mut ops, dev, subnet);
-                for (via, dst) in others.iter().filter_map(|n| n.lease(v4)) {
-                    let direct = *direct_routing && me.reaches(via);
-                    let mut r =
-                        RouteSpec::new(dst, Some(via), Some(if direct { &me.iface } else { dev }));
-                    r.onlink = true;
+                    let r = RouteSpec::new(dst, Some(via), Some(&me.iface));
                     ops.push(LinkOp::AddRoute(r, Mode::Replace));
                 }
             }
+            // The backend has no IPv6.
+            Backend::Ipip { direct_routing } if v4 => {
+                ipip(
+                    &mut ops,
+                    me,
+                    &others,
+                    own,
+                    pod_mtu(conf, me),
+                    *direct_routing,
+                );
+            }
+            Backend::Ipip { .. } => {}
         }
     }
     ops
+}
+
+/// `flannel.ipip` and the routes over it (pkg/backend/ipip/ipip.go).
+fn ipip(
+    ops: &mut Vec<LinkOp>,
+    me: &FlannelNode,
+    others: &[&FlannelNode],
+    own: (IpAddr, IpNetwork),
+    mtu: u32,
+    direct_routing: bool,
+) {
+    let (IpAddr::V4(local), dev) = (own.0, "flannel.ipip") else {
+        return;
+    };
+    ops.push(LinkOp::AddIpip {
+        name: dev.into(),
+        local: Some(local),
+        mtu,
+    });
+    up_with_subnet_address(ops, dev, own.1);
+    for (via, dst) in others.iter().filter_map(|n| n.lease(true)) {
+        let direct = direct_routing && me.reaches(via);
+        let mut r = RouteSpec::new(dst, Some(via), Some(if direct { &me.iface } else { dev }));
+        r.onlink = true;
+        ops.push(LinkOp::AddRoute(r, Mode::Replace));
+    }
 }
 
 /// The device's address is the subnet's first as a host address: no broadcast route arises.

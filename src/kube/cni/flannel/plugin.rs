@@ -162,8 +162,10 @@ fn ipam_section(mut ipam: Obj, env: &SubnetEnv) -> Result<Obj, CniError> {
         .into_iter()
         .flatten()
     {
-        CniRoute::from_json(r)
-            .map_err(|e| format!("failed to assemble Delegate IPAM: failed to read IPAM routes: failed to parse ipam.routes: {e}"))?;
+        CniRoute::from_json(r).map_err(|e| {
+            let read = format!("failed to read IPAM routes: failed to parse ipam.routes: {e}");
+            format!("failed to assemble Delegate IPAM: {read}")
+        })?;
         routes.push(r.clone());
     }
     for n in &env.networks {

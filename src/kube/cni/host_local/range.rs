@@ -73,14 +73,12 @@ impl RangeConf {
             ip.is_ipv4() == subnet.is_ipv4() && subnet.contains(ip) && from.is_none_or(|f| ip >= f)
         };
         // A start is checked against an end that was given, so a reversed pair is blamed on the start.
-        if let Some(s) = self.start {
-            if !within(s, None)
-                || self
-                    .end
-                    .is_some_and(|e| s > e || e.is_ipv4() != s.is_ipv4())
-            {
-                return Err(format!("RangeStart {s} not in network {subnet}"));
-            }
+        let reversed = |s: IpAddr| {
+            self.end
+                .is_some_and(|e| s > e || e.is_ipv4() != s.is_ipv4())
+        };
+        if let Some(s) = self.start.filter(|s| !within(*s, None) || reversed(*s)) {
+            return Err(format!("RangeStart {s} not in network {subnet}"));
         }
         let start = self.start.unwrap_or(first);
         if let Some(e) = self.end.filter(|e| !within(*e, Some(start))) {
