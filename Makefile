@@ -25,7 +25,7 @@ conformance: ## every kernel recording, frame by frame: make conformance NAMES="
 	$(CARGO) test --release --test conformance -- --all $(NAMES)
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (needs `cargo install cargo-fuzz`)
-	@set -e; for target in $$($(CARGO) fuzz list); do \
+	@set -e; targets=$$($(CARGO) fuzz list); for target in $$targets; do \
 		mkdir -p fuzz/corpus/$$target; \
 		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target \
 			-- -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048; \
