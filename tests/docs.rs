@@ -26,7 +26,12 @@ fn text(path: &str) -> String {
 fn documents() -> Vec<String> {
     let (mut todo, mut found) = (vec![root().join("docs")], Vec::<PathBuf>::new());
     while let Some(dir) = todo.pop() {
-        for path in std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|e| e.path()) {
+        for path in std::fs::read_dir(&dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| e.path())
+        {
             if path.is_dir() {
                 todo.push(path);
             } else if path.extension().is_some_and(|e| e == "md") {
@@ -34,9 +39,17 @@ fn documents() -> Vec<String> {
             }
         }
     }
-    found.extend(["README.md", "CHANGELOG.md"].map(|f| root().join(f)).into_iter().filter(|p| p.exists()));
+    found.extend(
+        ["README.md", "CHANGELOG.md"]
+            .map(|f| root().join(f))
+            .into_iter()
+            .filter(|p| p.exists()),
+    );
     found.sort();
-    let name = |p: PathBuf| p.strip_prefix(root()).map(|p| p.to_string_lossy().into_owned());
+    let name = |p: PathBuf| {
+        p.strip_prefix(root())
+            .map(|p| p.to_string_lossy().into_owned())
+    };
     found.into_iter().filter_map(|p| name(p).ok()).collect()
 }
 
@@ -48,8 +61,16 @@ fn quoted(line: &str) -> Vec<(&str, &str)> {
 
 /// Whether a word in backquotes means a file or folder of the package.
 fn is_path(word: &str) -> bool {
-    const TOPS: &[&str] =
-        &["src/", "tests/", "docs/", "fuzz/", "pcaps/", "topologies/", "benches/", ".ci/"];
+    const TOPS: &[&str] = &[
+        "src/",
+        "tests/",
+        "docs/",
+        "fuzz/",
+        "pcaps/",
+        "topologies/",
+        "benches/",
+        ".ci/",
+    ];
     TOPS.iter().any(|t| word.starts_with(t)) && !word.contains(['<', '*', ' ', '{'])
 }
 
@@ -60,7 +81,10 @@ fn bad_paths(markdown: &str, exists: &dyn Fn(&str) -> bool) -> Vec<String> {
         for (word, after) in quoted(line).into_iter().filter(|q| is_path(q.0)) {
             match (exists(word), after.trim_start().starts_with(ARRIVING)) {
                 (false, false) => out.push(format!("{}: `{word}` does not exist", i + 1)),
-                (true, true) => out.push(format!("{}: `{word}` has arrived: take {ARRIVING} off", i + 1)),
+                (true, true) => out.push(format!(
+                    "{}: `{word}` has arrived: take {ARRIVING} off",
+                    i + 1
+                )),
                 _ => {}
             }
         }
@@ -70,7 +94,10 @@ fn bad_paths(markdown: &str, exists: &dyn Fn(&str) -> bool) -> Vec<String> {
 
 /// Targets of `[text](target)` that lead inside the package.
 fn links(markdown: &str) -> Vec<&str> {
-    let targets = markdown.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let targets = markdown
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next());
     let inside = targets.filter(|t| !t.contains("://") && !t.starts_with('#') && !t.is_empty());
     inside.map(|t| t.split('#').next().unwrap_or(t)).collect()
 }
@@ -81,8 +108,16 @@ fn paths_and_links_lead_somewhere() {
     for doc in documents() {
         let all = text(&doc);
         let exists = |p: &str| root().join(p.split(':').next().unwrap_or(p)).exists();
-        wrong.extend(bad_paths(&all, &exists).into_iter().map(|w| format!("{doc}:{w}")));
-        let home = root().join(&doc).parent().map(Path::to_path_buf).unwrap_or_default();
+        wrong.extend(
+            bad_paths(&all, &exists)
+                .into_iter()
+                .map(|w| format!("{doc}:{w}")),
+        );
+        let home = root()
+            .join(&doc)
+            .parent()
+            .map(Path::to_path_buf)
+            .unwrap_or_default();
         for link in links(&all).into_iter().filter(|l| !home.join(l).exists()) {
             wrong.push(format!("{doc}: the link to {link} leads nowhere"));
         }
@@ -93,19 +128,33 @@ fn paths_and_links_lead_somewhere() {
 #[test]
 fn the_task_table_names_every_module() {
     let architecture = text("docs/ARCHITECTURE.md");
-    let (_, table) = architecture.split_once("## Task").expect("docs/ARCHITECTURE.md has a section `Task -> file`");
+    let (_, table) = architecture
+        .split_once("## Task")
+        .expect("docs/ARCHITECTURE.md has a section `Task -> file`");
     let named: Vec<&str> = table.lines().flat_map(quoted).map(|q| q.0).collect();
-    assert!(named.iter().filter(|p| is_path(p)).count() > 20, "the task table is gone");
+    assert!(
+        named.iter().filter(|p| is_path(p)).count() > 20,
+        "the task table is gone"
+    );
     let mut missing = Vec::new();
-    for entry in std::fs::read_dir(root().join("src")).expect("src").flatten() {
+    for entry in std::fs::read_dir(root().join("src"))
+        .expect("src")
+        .flatten()
+    {
         let name = entry.file_name().to_string_lossy().into_owned();
         let module = format!("src/{}", name.trim_end_matches(".rs"));
-        let begins = |p: &&str| p.strip_prefix(&module).is_some_and(|r| r.is_empty() || r.starts_with(['/', '.']));
+        let begins = |p: &&str| {
+            p.strip_prefix(&module)
+                .is_some_and(|r| r.is_empty() || r.starts_with(['/', '.']))
+        };
         if !named.iter().any(|p| begins(&p)) {
             missing.push(module);
         }
     }
-    assert!(missing.is_empty(), "no row of docs/ARCHITECTURE.md names {missing:?}");
+    assert!(
+        missing.is_empty(),
+        "no row of docs/ARCHITECTURE.md names {missing:?}"
+    );
 }
 
 /// Every layer of the architecture test is in the table of layers, and the other way round.
@@ -122,7 +171,10 @@ fn the_layers_are_those_of_the_architecture_test() {
             .lines()
             .filter(|l| l.starts_with(&format!("| L{layer} ")))
             .any(|l| quoted(l).iter().any(|q| q.0 == module));
-        assert!(module == "main" || in_table, "`{module}` is not in row L{layer} of docs/ARCHITECTURE.md");
+        assert!(
+            module == "main" || in_table,
+            "`{module}` is not in row L{layer} of docs/ARCHITECTURE.md"
+        );
     }
 }
 
@@ -142,7 +194,10 @@ fn console_blocks_do_what_they_show() {
                 continue;
             }
             eprintln!("*** SKIPPED, not a podpath command: {place} ***");
-            let verb = step.command.strip_prefix("make ").and_then(|c| c.split_whitespace().next());
+            let verb = step
+                .command
+                .strip_prefix("make ")
+                .and_then(|c| c.split_whitespace().next());
             if verb.is_some_and(|v| !makefile.lines().any(|l| l.starts_with(&format!("{v}:")))) {
                 wrong.push(format!("{place}\nthe Makefile has no such verb"));
             }
@@ -156,7 +211,10 @@ fn console_blocks_are_read() {
     let doc = "x\n```console\n$ podpath a\none\n\n...\n$ podpath b # exit 2\n```\n$ not inside\n```sh\n$ nor here\n```\n";
     let steps = console::steps(doc);
     assert_eq!(steps.len(), 2);
-    assert_eq!((steps[0].line, steps[0].shown.as_slice()), (3, &["one", "", "..."].map(String::from)[..]));
+    assert_eq!(
+        (steps[0].line, steps[0].shown.as_slice()),
+        (3, &["one", "", "..."].map(String::from)[..])
+    );
     assert_eq!((steps[1].command.as_str(), steps[1].exit), ("podpath b", 2));
     assert!(console::steps("").is_empty());
 }
@@ -189,6 +247,15 @@ fn paths_are_judged() {
     let exists = |p: &str| p == "src/base/mod.rs";
     let doc = "`src/base/mod.rs`, `src/no.rs`, `src/new.rs` (arriving)\n`docs/codes/PP<n>.md` `ip link`\n`src/base/mod.rs` (arriving)";
     let wrong = bad_paths(doc, &exists);
-    assert_eq!(wrong, ["1: `src/no.rs` does not exist", "3: `src/base/mod.rs` has arrived: take (arriving) off"]);
-    assert_eq!(links("[a](b.md) [c](https://x.y) [d](#e) [f](g.md#h)"), ["b.md", "g.md"]);
+    assert_eq!(
+        wrong,
+        [
+            "1: `src/no.rs` does not exist",
+            "3: `src/base/mod.rs` has arrived: take (arriving) off"
+        ]
+    );
+    assert_eq!(
+        links("[a](b.md) [c](https://x.y) [d](#e) [f](g.md#h)"),
+        ["b.md", "g.md"]
+    );
 }

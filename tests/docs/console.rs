@@ -39,7 +39,12 @@ pub fn steps(markdown: &str) -> Vec<Step> {
                 None => (typed, 0),
             };
             let command = command.trim().to_owned();
-            out.push(Step { line: i + 1, command, exit, shown: Vec::new() });
+            out.push(Step {
+                line: i + 1,
+                command,
+                exit,
+                shown: Vec::new(),
+            });
         } else if inside && let Some(step) = out.last_mut() {
             step.shown.push(line.trim_end().to_owned());
         }
@@ -56,8 +61,12 @@ pub fn steps(markdown: &str) -> Vec<Step> {
 pub fn matches(shown: &[String], got: &[&str]) -> bool {
     match shown.split_first() {
         None => got.is_empty(),
-        Some((first, rest)) if first.trim() == "..." => (0..=got.len()).any(|n| matches(rest, &got[n..])),
-        Some((first, rest)) => got.first().is_some_and(|g| g.trim_end() == first) && matches(rest, &got[1..]),
+        Some((first, rest)) if first.trim() == "..." => {
+            (0..=got.len()).any(|n| matches(rest, &got[n..]))
+        }
+        Some((first, rest)) => {
+            got.first().is_some_and(|g| g.trim_end() == first) && matches(rest, &got[1..])
+        }
     }
 }
 
@@ -71,7 +80,11 @@ pub fn run(step: &Step, binary: &Path, folder: &Path) -> Result<(), String> {
     if step.shown.is_empty() || matches(&step.shown, &got) {
         return Ok(());
     }
-    Err(format!("shown:\n{}\ngot:\n{}", step.shown.join("\n"), got.join("\n")))
+    Err(format!(
+        "shown:\n{}\ngot:\n{}",
+        step.shown.join("\n"),
+        got.join("\n")
+    ))
 }
 
 /// The exit code (none after a signal), and what a terminal would show: standard output, then standard error.
