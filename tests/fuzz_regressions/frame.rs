@@ -3,24 +3,47 @@
 //! Input: records of four bytes (port, flags, length) and a frame. Flags let the fuzzer past what it could hardly
 //! guess: right MACs, a right header checksum.
 
-use podpath::base::{DevId, Instant, NsId, Origin, Span};
+use podpath::base::{DevId, FrameId, Instant, NsId, Origin, Span, limits};
 use podpath::import::ipcmd;
 use podpath::net::{Binding, DeviceKind, LinkSpec, PortAt, SocketId};
-use podpath::path::{Event, Observer, Tee, TraceBuilder};
+use podpath::path::{Event, EventKind, Observer, Step, Tee, TraceBuilder};
 use podpath::sim::{Captures, World};
 use podpath::wire::{
     ETH_HLEN, Frame, IpHeader, MacAddr, Tuple, arp::Arp, build, ip, ndp::Ndp, print, proto,
 };
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Frames of one input that are sent; what follows is left.
 const FRAMES_MAX: usize = 12;
 
-/// No panic, no endless loop, nothing larger than was put in plus headers.
+/// No panic, no endless loop, no frame without an end, nothing larger than was put in plus headers.
 pub fn run(data: &[u8]) {
     headers(data);
-    for e in events(data) {
-        let _ = format!("{e:?}");
+    accounted(&events(data));
+}
+
+/// No frame vanishes: it ends, or became others (a bridge's copies, the packet that its fragments made).
+fn accounted(events: &[Event]) {
+    let ended: BTreeSet<FrameId> = events
+        .iter()
+        .filter(|e| matches!(e.kind, EventKind::End(_)))
+        .map(|e| e.frame)
+        .collect();
+    let became = |e: &Event| {
+        matches!(e.kind, EventKind::Step(Step::BridgeFlood { .. })) || e.summary.contains("frag ")
+    };
+    let others: BTreeSet<FrameId> = events
+        .iter()
+        .filter(|e| became(e))
+        .map(|e| e.frame)
+        .collect();
+    for e in events {
+        let lost = !ended.contains(&e.frame) && !others.contains(&e.frame);
+        assert!(
+            !lost || events.len() >= limits::TRACE_STEPS_MAX,
+            "no end: {e:?}"
+        );
     }
 }
 
