@@ -6,6 +6,8 @@
 
 #![allow(missing_docs, reason = "a test binary")]
 
+#[path = "fuzz_regressions/conflist.rs"]
+mod conflist;
 #[path = "fuzz_regressions/frame.rs"]
 mod frame;
 #[path = "fuzz_regressions/ipcmd.rs"]
@@ -19,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 /// Every target of `fuzz/Cargo.toml`, with an input of its kind.
 const TARGETS: &[(&str, fn(&[u8]), &[u8])] = &[
+    ("conflist", conflist::run, CONFLIST),
     ("frame", frame::run, FRAMES),
     (
         "ipcmd",
@@ -36,6 +39,8 @@ const TARGETS: &[(&str, fn(&[u8]), &[u8])] = &[
         b"apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: b}\nspec: {nodeName: n}\n",
     ),
 ];
+
+const CONFLIST: &[u8] = include_bytes!("../fuzz/seeds/conflist/bridge-portmap");
 
 /// A ping from pod 1 to pod 2 (record: port 2, flags: right checksum, a packet socket; 42 bytes), an ARP request.
 const FRAMES: &[u8] = b"\x02\x0e\0\x1c\x45\0\0\x1c\0\x01\0\0\x40\x01\0\0\x0a\xf4\x01\x02\x0a\xf4\x02\x02\x08\0\xf7\xff\0\0\0\0\
