@@ -29,8 +29,8 @@ pub fn open_netns(path: &str, host: &Host<'_>) -> Result<Where, CniError> {
     }
 }
 
-/// A pair of virtual Ethernet devices as plugins make it: this end in `at`, the other on the node, which is up
-/// and accepts no router advertisements.
+/// A pair of virtual Ethernet devices as plugins make it: this end in `at`, the other on the node, which
+/// is up and accepts no router advertisements.
 pub fn setup_veth(
     host: &mut Host<'_>,
     at: &Where,

@@ -473,7 +473,8 @@ mod tests {
                 } else {
                     let _ = take(&mut i, &format!("n{node}"), &format!("h{h}"));
                 }
-                let mut all: Vec<IpAddr> = i.blocks().flat_map(Block::allocations).map(|(ip, _)| ip).collect();
+                let given = i.blocks().flat_map(Block::allocations);
+                let mut all: Vec<IpAddr> = given.map(|(ip, _)| ip).collect();
                 let n = all.len();
                 all.sort();
                 all.dedup();

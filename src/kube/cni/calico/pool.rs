@@ -1,4 +1,5 @@
-//! IPPool CRs (`crd.projectcalico.org/v1` or `projectcalico.org/v3`; api/pkg/apis/projectcalico/v3/ippool.go).
+//! IPPool CRs (`crd.projectcalico.org/v1` or `projectcalico.org/v3`;
+//! api/pkg/apis/projectcalico/v3/ippool.go).
 
 use super::selector;
 use crate::base::{Finding, Span};

@@ -63,7 +63,8 @@ impl NetConf {
         }
     }
 
-    /// Reads both parts of ConfigMap `kube-flannel-cfg`, in namespace `kube-flannel` or, older, `kube-system`.
+    /// Reads both parts of ConfigMap `kube-flannel-cfg`, in namespace `kube-flannel` or, older,
+    /// `kube-system`.
     pub fn from_store(store: &Store) -> (Option<(Self, Option<NetworkList>)>, Vec<Finding>) {
         let maps = ["kube-flannel", "kube-system"].into_iter();
         let Some(cm) = maps

@@ -7,7 +7,8 @@ use crate::kube::cni::result::IpConfig;
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 
-/// Leases an address of `set` (number `idx`): the requested one, else the next free one after the last leased.
+/// Leases an address of `set` (number `idx`): the requested one, else the next free one after the last
+/// leased.
 pub fn get(
     set: &RangeSet,
     idx: usize,
