@@ -1,22 +1,7 @@
+//! Fuzz target `pcap`: its body is shared with tests/fuzz_regressions.rs.
 #![no_main]
-//! Any bytes through the capture reader and `link::to_ethernet`, and what was read back out through the
-//! writer.
-use libfuzzer_sys::fuzz_target;
-use podpath::replay::pcap::{PcapngWriter, link, read_all};
 
-fuzz_target!(|data: &[u8]| {
-    let (capture, _) = read_all("fuzz", data);
-    let mut writer = PcapngWriter::new(Vec::new(), "fuzz").expect("a Vec takes all");
-    for interface in &capture.interfaces {
-        writer.add_interface(interface).expect("a Vec takes all");
-    }
-    for record in &capture.records {
-        let link = capture.interfaces[record.interface as usize].link;
-        let _ = link::to_ethernet(link, &record.data, record.orig_len);
-        writer
-            .write(&record.as_record())
-            .expect("what was read can be written");
-    }
-    let (again, findings) = read_all("fuzz", &writer.finish().expect("a Vec takes all")[..]);
-    assert!(findings.is_empty() && again.records.len() == capture.records.len());
-});
+#[path = "../../tests/fuzz_regressions/pcap.rs"]
+mod body;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));

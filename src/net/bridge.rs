@@ -76,8 +76,8 @@ impl Fdb {
         (e.is_static || e.local || now.since(e.updated) <= ageing).then_some(*e)
     }
 
-    /// Learns that `mac` is behind `port` (kernel: `br_fdb_update`): moves dynamic entries, leaves local ones.
-    /// Says whether the address is new or moved.
+    /// Learns that `mac` is behind `port` (kernel: `br_fdb_update`): moves dynamic entries, leaves local
+    /// ones. Says whether the address is new or moved.
     pub fn learn(&mut self, vlan: u16, mac: MacAddr, port: DevId, now: Instant) -> bool {
         let full = self.entries.len() >= limits::FDB_MAX;
         match self.entries.get_mut(&(vlan, mac)) {

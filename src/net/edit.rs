@@ -829,7 +829,8 @@ impl<'a> Edit<'a> {
         Ok(done)
     }
 
-    /// `default` reaches the devices too, as it does while nobody set theirs (kernel: `neigh_copy_dflt_parms`).
+    /// `default` reaches the devices too, as it does while nobody set theirs (kernel:
+    /// `neigh_copy_dflt_parms`).
     fn set_neigh_parm(
         &mut self,
         key: &str,

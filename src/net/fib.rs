@@ -89,7 +89,8 @@ pub struct Route {
     pub kind: RouteKind,
     /// Reach of the destination.
     pub scope: Scope,
-    /// Who installed it: the number of `/etc/iproute2/rt_protos` (2 kernel, 3 boot, 4 static, 12 bird, 80...).
+    /// Who installed it: the number of `/etc/iproute2/rt_protos` (2 kernel, 3 boot, 4 static, 12 bird,
+    /// 80...).
     pub protocol: u8,
     /// Preferred source address.
     pub prefsrc: Option<IpAddr>,

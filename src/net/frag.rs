@@ -255,7 +255,8 @@ impl FragQueue {
             let len = u16::try_from(packet.len() - 40).ok()?;
             packet[4..6].copy_from_slice(&len.to_be_bytes());
         }
-        // ip_frag_ecn_table: CE beside an ECN-capable piece marks the whole; beside a not-capable one it kills it.
+        // ip_frag_ecn_table: CE beside an ECN-capable piece marks the whole; beside a not-capable one it
+        // kills it.
         if self.ecn & 0b1000 != 0 {
             if self.ecn & 0b0001 != 0 {
                 return None;
@@ -402,7 +403,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_cut_is_put_together_again(v6: bool, n in 100usize..6000, mtu in 128usize..1500, rev: bool) {
+        fn what_is_cut_is_put_together_again(
+            v6: bool, n in 100usize..6000, mtu in 128usize..1500, rev: bool,
+        ) {
             let p = packet(v6, n);
             let mut parts = fragment(&p, mtu, 9);
             prop_assert!(parts.iter().all(|f| f.len() <= mtu));

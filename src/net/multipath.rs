@@ -2,7 +2,8 @@
 //! `flow_hash_from_keys_seed`): SipHash-2-4 over the flow keys, both directions alike.
 //!
 //! The kernel's seed is random unless `net.ipv4.fib_multipath_hash_seed` is set; podpath uses 0 then, so a
-//! choice is only the kernel's own where the seed is known. Checked against `tests/recordings` route-multipath.
+//! choice is only the kernel's own where the seed is known. Checked against `tests/recordings`
+//! route-multipath.
 
 use crate::net::fib::Flow;
 use std::net::IpAddr;

@@ -14,7 +14,8 @@ use std::net::IpAddr;
 pub struct NeighParms {
     /// Time between solicitations.
     pub retrans: Duration,
-    /// How long an entry counts as reachable; the kernel draws 0.5 to 1.5 times it, podpath takes it as it is.
+    /// How long an entry counts as reachable; the kernel draws 0.5 to 1.5 times it, podpath takes it as
+    /// it is.
     pub reachable: Duration,
     /// From the first use of a stale entry to the first probe.
     pub delay_first_probe: Duration,

@@ -48,7 +48,8 @@ impl<O: Observer> Walker<'_, O> {
         self.bridge_input(bridge, port, &flags, f);
     }
 
-    /// 01:80:c2:00:00:00 is forwarded while STP is off; the rest as `group_fwd_mask` says; never pause frames.
+    /// 01:80:c2:00:00:00 is forwarded while STP is off; the rest as `group_fwd_mask` says; never pause
+    /// frames.
     fn group_forwarded(&self, bridge: DevId, dst: MacAddr) -> bool {
         let n = dst.0[5];
         let mask = self
@@ -58,7 +59,8 @@ impl<O: Observer> Walker<'_, O> {
         n == 0 || (n != 1 && mask & (1 << n) != 0)
     }
 
-    /// Link-local groups go to the port device itself, unseen by the bridge (kernel: `br_handle_local_finish`).
+    /// Link-local groups go to the port device itself, unseen by the bridge (kernel:
+    /// `br_handle_local_finish`).
     fn link_local_group(&mut self, port: DevId, bridge: DevId, flags: &BridgePort, f: Frame) {
         if f.dst_mac().0[5] == 1 {
             return self.drop(Some(port), &f, DropReason::LinkLocalGroup);

@@ -144,7 +144,8 @@ impl<O: Observer> Walker<'_, O> {
                 );
             }
         }
-        // Unlike IPv4, forwarding obeys a learned path MTU (kernel: ip6_dst_mtu_maybe_forward on the exception).
+        // Unlike IPv4, forwarding obeys a learned path MTU (kernel: ip6_dst_mtu_maybe_forward on the
+        // exception).
         let mtu = self.forward_mtu(found, h.dst).max(1280);
         if f.l3().len() > mtu {
             return self.too_big(dev, h, f, found, mtu);

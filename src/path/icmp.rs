@@ -74,7 +74,8 @@ impl<O: Observer> Walker<'_, O> {
         Some(icmp)
     }
 
-    /// Errors never answer groups, broadcasts, later fragments or other errors (RFC 1122 3.2.2, RFC 4443 2.4).
+    /// Errors never answer groups, broadcasts, later fragments or other errors (RFC 1122 3.2.2, RFC 4443
+    /// 2.4).
     fn icmp_permitted(
         &self,
         cause: &Frame,

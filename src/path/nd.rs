@@ -230,7 +230,9 @@ impl<O: Observer> Walker<'_, O> {
         well_known(1)
             || (well_known(2) && self.ns.forwards(dev, false))
             // A proxied address is joined too (kernel: `pndisc_constructor`).
-            || self.ns.neigh.proxies().any(|(d, a)| d == dev && matches!(a, IpAddr::V6(a) if solicited_node(a) == group))
+            || self.ns.neigh.proxies().any(|(d, a)| {
+                d == dev && matches!(a, IpAddr::V6(a) if solicited_node(a) == group)
+            })
             || self
                 .device(dev)
                 .is_some_and(|d| d.addrs6().any(|(_, a)| solicited_node(a) == group))

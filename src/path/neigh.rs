@@ -198,7 +198,8 @@ impl<O: Observer> Walker<'_, O> {
         self.solicit(dev, ip, &cause, to);
     }
 
-    /// Nobody answered: every waiting packet's sender is told (kernel: `neigh_invalidate`, `arp_error_report`).
+    /// Nobody answered: every waiting packet's sender is told (kernel: `neigh_invalidate`,
+    /// `arp_error_report`).
     fn neigh_failed(&mut self, dev: DevId, ip: IpAddr) {
         let Some(n) = self.ns.neigh.get_mut(dev, ip) else {
             return;

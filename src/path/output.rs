@@ -19,7 +19,10 @@ impl<O: Observer> Walker<'_, O> {
             self.drop(None, &f, DropReason::IpHeader);
             return Err(Errno::Inval);
         };
-        let link_scope = matches!(h.dst, IpAddr::V6(a) if a.is_multicast() || crate::net::addr::is_link_local(a));
+        let link_scope = match h.dst {
+            IpAddr::V6(a) => a.is_multicast() || crate::net::addr::is_link_local(a),
+            IpAddr::V4(_) => false,
+        };
         if link_scope && let Some(dev) = oif {
             self.neigh_output(dev, h.dst, f);
             return Ok(());

@@ -343,7 +343,8 @@ fn ecn_encap(inner_tos: u8) -> u8 {
     }
 }
 
-/// Carries a congestion mark inside (RFC 6040; kernel: `IP_ECN_decapsulate`); false when the packet dies of it.
+/// Carries a congestion mark inside (RFC 6040; kernel: `IP_ECN_decapsulate`); false when the packet dies
+/// of it.
 fn ecn_decap(outer_tos: u8, f: &mut Frame) -> bool {
     if outer_tos & 3 != 3 {
         return true;

@@ -1,6 +1,7 @@
 //! L5 replay: captures in and out.
 //!
 //! [`pcap`] reads and writes the files. Attaching a capture to a device, scheduling its frames and comparing
-//! what came out build on it. Knows nothing of terminals and opens no files: readers and writers are handed in.
+//! what came out build on it. Knows nothing of terminals and opens no files: readers and writers are
+//! handed in.
 
 pub mod pcap;

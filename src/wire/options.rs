@@ -162,7 +162,8 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_options_are_survived(o in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..10)) {
-            let bytes: Vec<u8> = o.iter().flat_map(|b| [*b, b.wrapping_mul(7), 3, 4]).take(o.len().min(10) * 4).collect();
+            let all = o.iter().flat_map(|b| [*b, b.wrapping_mul(7), 3, 4]);
+            let bytes: Vec<u8> = all.take(o.len().min(10) * 4).collect();
             let mut p = with(&bytes);
             let ihl = usize::from(p[0] & 15) * 4;
             if let Ok(o) = compile(&mut p, ihl, Some(Ipv4Addr::LOCALHOST)) {

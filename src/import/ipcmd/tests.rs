@@ -1,3 +1,5 @@
+//! Commands as people and manifests write them: what they parse to, which word is refused, what they do.
+
 use super::*;
 use crate::net::fib::{RouteKind, RuleAction};
 

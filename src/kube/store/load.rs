@@ -62,7 +62,8 @@ pub(super) fn load(inputs: &[Input]) -> (Store, Vec<Finding>) {
     (store, findings)
 }
 
-/// A field that this API version does not know stands in each of ten thousand Pods: say it once, with a count.
+/// A field that this API version does not know stands in each of ten thousand Pods: say it once, with a
+/// count.
 fn fold_repeated(findings: &mut Vec<Finding>) {
     let mut first: BTreeMap<String, (usize, u32)> = BTreeMap::new();
     let mut kept: Vec<Finding> = Vec::new();

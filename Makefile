@@ -1,0 +1,35 @@
+# Verbs only: the logic is in the binary and in the tests.
+CARGO ?= cargo
+# Seconds for each fuzz target.
+FUZZ_SECONDS ?= 60
+# Recordings to run, by name; all when empty.
+NAMES ?=
+
+.PHONY: build demo test lint conformance fuzz docs
+
+build: ## the release binary
+	$(CARGO) build --release
+
+demo: ## the built-in cluster, a capture replayed through it, what happened to each packet
+	$(CARGO) run --release --quiet
+
+test: ## everything, debug profile
+	$(CARGO) test
+
+lint: ## format, clippy and documentation without a warning
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+conformance: ## every kernel recording, frame by frame: make conformance NAMES="arp-answer vxlan"
+	$(CARGO) test --release --test conformance -- --all $(NAMES)
+
+fuzz: ## each fuzz target for FUZZ_SECONDS (needs `cargo install cargo-fuzz`)
+	@set -e; targets=$$($(CARGO) fuzz list); for target in $$targets; do \
+		mkdir -p fuzz/corpus/$$target; \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target \
+			-- -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048; \
+	done
+
+docs: ## the library's documentation
+	$(CARGO) doc --no-deps

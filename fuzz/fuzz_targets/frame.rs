@@ -1,0 +1,7 @@
+//! Fuzz target `frame`: its body is shared with tests/fuzz_regressions.rs.
+#![no_main]
+
+#[path = "../../tests/fuzz_regressions/frame.rs"]
+mod body;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));
