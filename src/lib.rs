@@ -10,11 +10,13 @@
 //! - L4 [`endpoint`]: pods' own sockets, servers and clients, on smoltcp. Knows no device.
 //! - L4 [`kube`]: Kubernetes objects from text to a typed store.
 //! - L5 [`replay`]: captures read and written.
+//! - L5 [`lab`]: a world with real sockets in its namespaces, and probes with outcomes.
 //! - L5 [`import`]: parsers of commands and dumps. Knows no file.
 pub mod base;
 pub mod endpoint;
 pub mod import;
 pub mod kube;
+pub mod lab;
 pub mod net;
 pub mod path;
 pub mod replay;
