@@ -11,6 +11,7 @@ mod hop;
 mod lineage;
 mod probe;
 mod sockets;
+mod start;
 mod world;
 
 pub use client::{ClientEnd, ClientRef, ClientState};

@@ -121,7 +121,8 @@ impl Lab {
         self.stacks.get(&ns)
     }
 
-    /// Where a packet sent by a socket comes from, by the id of its first frame ([`crate::wire::Frame::root`]).
+    /// Where a packet that a socket sent comes from, by the id of its first frame
+    /// ([`crate::wire::Frame::root`]).
     pub fn lineage(&self, root: FrameId) -> Option<&Lineage> {
         self.lineages.get(root)
     }
