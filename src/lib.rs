@@ -11,12 +11,14 @@
 //! - L4 [`kube`]: Kubernetes objects from text to a typed store.
 //! - L5 [`cluster`]: the world that a store of objects describes.
 //! - L5 [`replay`]: captures read and written.
+//! - L5 [`lab`]: a world with real sockets in its namespaces, and probes with outcomes.
 //! - L5 [`import`]: parsers of commands and dumps. Knows no file.
 pub mod base;
 pub mod cluster;
 pub mod endpoint;
 pub mod import;
 pub mod kube;
+pub mod lab;
 pub mod net;
 pub mod path;
 pub mod replay;

@@ -62,3 +62,17 @@ pub const ENDPOINT_QUEUE_MAX: usize = 1 << 16;
 pub const ENDPOINT_BUFFER: usize = 65_535;
 /// Bytes of one HTTP request head that a server keeps.
 pub const ENDPOINT_REQUEST_MAX: usize = 16 * 1024;
+/// Packets sent by sockets whose cause a lab remembers; the oldest are forgotten.
+pub const LAB_LINEAGES_MAX: usize = 1 << 20;
+/// Bytes of a reply that a lab keeps for whoever asked; the rest is counted.
+pub const LAB_REPLY_BYTES: usize = 64 * 1024;
+/// Steps a lab takes without time going on before it gives up the moment.
+pub const LAB_STEPS_PER_MOMENT: u64 = 1 << 22;
+/// Rounds of sending and refusals in one step of a namespace's sockets.
+pub const LAB_SEND_ROUNDS: usize = 64;
+/// Ends of frames' ways that are kept to explain one probe; the oldest are forgotten.
+pub const LAB_ENDS_MAX: usize = 1 << 14;
+/// Attempts of one probe.
+pub const LAB_ATTEMPTS_MAX: u32 = 1 << 16;
+/// Free client ports that are tried before a client is told that there is none.
+pub const LAB_PORT_TRIES: usize = 64;
