@@ -24,6 +24,7 @@ impl Verdict {
     pub fn cannot(reason: impl Into<String>) -> Self {
         Verdict {
             lacks: vec![reason.into()],
+            unit: "frames",
             ..Verdict::default()
         }
     }
