@@ -1,6 +1,6 @@
 //! JSON against JSON, random names apart.
 
-use crate::names::Names;
+use super::names::Names;
 use serde_json::Value;
 
 /// Differences of two values; object keys in any order.

@@ -33,7 +33,13 @@ pub struct Case {
 /// All cases by name.
 pub fn cases() -> Vec<Case> {
     let files = files();
-    let specs: Value = serde_json::from_str(&files["cases.json"]).expect("cases.json");
+    let names = files.keys().filter_map(|n| n.strip_prefix("results/")?.strip_suffix(".json"));
+    names.map(|n| named(n, &files["cases.json"], &files[&format!("results/{n}.json")])).collect()
+}
+
+/// One case: the text of `cases.json` says whether host-local is called directly, the other what happened.
+pub fn named(name: &str, specs: &str, text: &str) -> Case {
+    let specs: Value = serde_json::from_str(specs).expect("cases.json");
     let only: Vec<&str> = specs
         .as_array()
         .expect("a list of cases")
@@ -41,8 +47,7 @@ pub fn cases() -> Vec<Case> {
         .filter(|c| c["ipam_only"] == true)
         .filter_map(|c| c["name"].as_str())
         .collect();
-    let results = files.iter().filter(|(n, _)| n.starts_with("results/"));
-    results.map(|(n, text)| case(n, text, &only)).collect()
+    case(name, text, &only)
 }
 
 fn case(file: &str, text: &str, ipam_only: &[&str]) -> Case {

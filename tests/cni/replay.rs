@@ -1,9 +1,9 @@
 //! Runs a case's plugin calls and compares after each step.
 
-use crate::compare;
-use crate::load::{Case, Step};
-use crate::names::Names;
-use crate::state;
+use super::compare;
+use super::load::{Case, Step};
+use super::names::Names;
+use super::state;
 use podpath::base::{NodeId, NsId, Origin};
 use podpath::kube::cni::admin::apply;
 use podpath::kube::cni::host::{CniState, Host, Namespaces, NodeNamespaces, Registry};

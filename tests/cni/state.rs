@@ -1,7 +1,7 @@
 //! `ip addr`, `ip route`, `bridge -d link` and files after a step, against the namespaces.
 
-use crate::names::Names;
-use crate::replay::Report;
+use super::names::Names;
+use super::replay::Report;
 use podpath::kube::cni::host::{Namespaces, NodeNamespaces};
 use podpath::net::{Device, NetNs, Route, RouteKind, Scope, table};
 use serde_json::Value;

@@ -34,6 +34,10 @@
 //! are equal. A recording that needs more than podpath has is played all the same and counted as failed,
 //! with the reason.
 //!
+//! # CNI and IPVS recordings
+//! CNI recordings are judged by the code of the test `cni` (`cni.rs`). IPVS recordings fail until there is
+//! IPVS.
+//!
 //! # Output
 //! One line per recording, then alone on the last line `N passed, N failed`. Exit code 0: all passed;
 //! 1: some failed; 2: could not run.
@@ -46,6 +50,7 @@
 mod args;
 mod build;
 mod captures;
+mod cni;
 mod compare;
 mod decode;
 mod norm;
@@ -143,7 +148,7 @@ fn run() -> Result<ExitCode, String> {
 fn judge(r: &Recording<'_>, recordings: &Recordings, verbose: bool) -> Verdict {
     match r.kind {
         Kind::Captures => captures::judge(r, recordings, verbose),
-        Kind::Cni => Verdict::cannot("needs the CNI plugins"),
+        Kind::Cni => cni::judge(r, recordings),
         Kind::Ipvs => Verdict::cannot("needs IPVS"),
     }
 }

@@ -162,7 +162,16 @@ fn rule_sets(topo: &Topo<'_>, text: &dyn Fn(&Value) -> Option<String>, plan: &mu
     {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for (key, value) in sets.iter().flatten() {
-            let Some(text) = text(value) else { continue };
+            // `legacy` and `flush` are flags.
+            let Some(source) = value.as_str() else {
+                continue;
+            };
+            let Some(text) = text(value) else {
+                plan.lacks.push(format!(
+                    "needs netfilter: {source} in {ns}, a file that is nowhere"
+                ));
+                continue;
+            };
             let lines = |begins: &[&str]| {
                 let hit = |l: &&str| begins.iter().any(|b| l.trim_start().starts_with(b));
                 text.lines().filter(hit).count()

@@ -174,6 +174,7 @@ impl Recording<'_> {
 
 /// All sources of one run.
 pub struct Recordings {
+    beside: PathBuf,
     sources: Vec<Source>,
 }
 
@@ -202,7 +203,7 @@ impl Recordings {
                     .to_owned(),
             );
         }
-        Ok(Recordings { sources })
+        Ok(Recordings { beside, sources })
     }
 
     /// Every recording, sorted by source and kind.
@@ -220,9 +221,11 @@ impl Recordings {
         out
     }
 
-    /// A file that scenarios name as `@oracle/...`: from the recording's own source or any other one.
+    /// A file that scenarios name as `@oracle/...`: from any source, or else from the default folder, since a
+    /// folder of recordings alone does not have the rule files they name.
     pub fn shared(&self, name: &str) -> Option<Vec<u8>> {
-        self.sources.iter().find_map(|s| s.read(name))
+        let found = self.sources.iter().find_map(|s| s.read(name));
+        found.or_else(|| std::fs::read(self.beside.join(name)).ok())
     }
 
     /// The places in use, for the reader of the output.

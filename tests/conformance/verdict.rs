@@ -11,6 +11,8 @@ pub struct Verdict {
     pub unit: &'static str,
     /// What podpath lacks for this recording, each one a failure of its own.
     pub lacks: Vec<String>,
+    /// Differences in words, for recordings that are no frames.
+    pub differences: Vec<String>,
     /// Remarks that do not decide.
     pub notes: Vec<String>,
     /// The differing frame's way through podpath, for `-v`.
@@ -22,13 +24,17 @@ impl Verdict {
     pub fn cannot(reason: impl Into<String>) -> Self {
         Verdict {
             lacks: vec![reason.into()],
+            unit: "frames",
             ..Verdict::default()
         }
     }
 
     /// Whether it counts as passed.
     pub fn passed(&self) -> bool {
-        self.lacks.is_empty() && self.tally.compared > 0 && self.tally.compared == self.tally.equal
+        self.lacks.is_empty()
+            && self.differences.is_empty()
+            && self.tally.compared > 0
+            && self.tally.compared == self.tally.equal
     }
 
     /// Its line, and with `verbose` the differing layers, notes and the trace below it.
@@ -43,6 +49,15 @@ impl Verdict {
         }
         if let Some(d) = &self.tally.first {
             s += &difference(d, verbose);
+        }
+        let shown = if verbose { self.differences.len() } else { 1 };
+        for (i, d) in self.differences.iter().take(shown).enumerate() {
+            s += if i == 0 {
+                "  first difference "
+            } else {
+                "\n       "
+            };
+            s += d;
         }
         if verbose {
             for line in self
