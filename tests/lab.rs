@@ -384,10 +384,10 @@ fn o01_vxlan_port_blocked_between_nodes() {
         .id;
     let at_n1 = podpath::net::PortAt { ns: t.n1, dev };
     t.lab.world.link_mut(at_n1).blocked.push(Block {
-        proto: 17,
+        proto: Some(17),
         port: Some(8472),
-        from: None,
-        to: None,
+        from: Vec::new(),
+        to: Vec::new(),
     });
     let r = t.tcp(t.c, S2);
     timeout(&r);

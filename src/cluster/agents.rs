@@ -104,7 +104,8 @@ fn list_of(b: &mut Builder, doc: &Value) -> Option<NetworkList> {
 }
 
 fn iface_mtu(b: &Builder, n: &ClusterNode) -> u32 {
-    b.c.world
+    b.c.lab
+        .world
         .ns(n.ns)
         .and_then(|s| s.dev(n.uplink.dev))
         .map_or(1500, |d| d.mtu)
@@ -121,7 +122,7 @@ fn carry_out(b: &mut Builder, node: &str, ops: &[LinkOp], who: &'static str) {
             .unwrap_or_default();
     let paths = BTreeMap::new();
     let mut view = pods::NodeView {
-        world: &mut b.c.world,
+        world: &mut b.c.lab.world,
         node: n.ns,
         paths: &paths,
     };

@@ -5,6 +5,7 @@ use crate::cluster::{Cluster, Listening, agents, change, node, pods, underlay};
 use crate::kube::listen::{self, Protocol};
 use crate::kube::podpath_v1alpha1::ClusterSpec;
 use crate::kube::store::{Store, is_finished};
+use crate::lab::Lab;
 use crate::sim::World;
 use std::collections::BTreeMap;
 
@@ -34,7 +35,7 @@ pub(super) fn build(store: Store, seed: u64) -> (Cluster, Vec<Finding>) {
     };
     let c = Cluster {
         store,
-        world: World::new(seed),
+        lab: Lab::new(World::new(seed), seed),
         nodes: BTreeMap::new(),
         pods: BTreeMap::new(),
         hosts: BTreeMap::new(),
@@ -50,7 +51,7 @@ pub(super) fn build(store: Store, seed: u64) -> (Cluster, Vec<Finding>) {
     listeners(&mut b);
     change::node_settings(&mut b);
     change::underlay_blocks(&mut b);
-    b.c.world.sync_all_carriers();
+    b.c.lab.world.sync_all_carriers();
     (b.c, b.findings)
 }
 
@@ -66,7 +67,8 @@ fn listeners(b: &mut Builder) {
         }
         let (listen, problems) = listen::of_pod(object);
         for (path, message, help) in problems {
-            b.findings.push(Finding::warning(object.source.span_of(path), message, help));
+            b.findings
+                .push(Finding::warning(object.source.span_of(path), message, help));
         }
         out.extend(listen.ports.iter().map(|l| Listening {
             ns: pod.ns,

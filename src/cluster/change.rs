@@ -21,7 +21,7 @@ pub(super) fn node_settings(b: &mut Builder) {
         let over = b.spec.nodes.get(&name).cloned().unwrap_or_default();
         let all = b.spec.node.sysctls.clone();
         for (k, v) in all.into_iter().chain(over.sysctls) {
-            let done = b.c.world.edit(ns, |e| e.sysctl_set(&k, &v));
+            let done = b.c.lab.world.edit(ns, |e| e.sysctl_set(&k, &v));
             if let Some(Err(e)) = done {
                 b.findings.push(Finding::error(
                     at.clone(),
@@ -56,14 +56,20 @@ pub fn run_command(
     origin: Origin,
 ) -> Result<(), Finding> {
     let command = ipcmd::parse(line, at)?;
-    let now = c.world.now();
+    let now = c.lab.world.now();
     let done = c
+        .lab
         .world
         .edit(ns, |e| ipcmd::apply(&command, e, now, &origin));
     match done {
         Some(Ok(_)) | None => Ok(()),
         Some(Err(e)) => {
-            let name = c.world.ns(ns).map(|n| n.name.clone()).unwrap_or_default();
+            let name = c
+                .lab
+                .world
+                .ns(ns)
+                .map(|n| n.name.clone())
+                .unwrap_or_default();
             Err(Finding::error(
                 at.clone(),
                 format!("{name}: {line}: {e}"),
@@ -78,7 +84,8 @@ pub(super) fn underlay_blocks(b: &mut Builder) {
     let blocked = b.spec.underlay.blocked.clone();
     let blocks: Vec<Block> = blocked.iter().map(|x| block(&b.c, x)).collect();
     for up in uplinks(&b.c) {
-        b.c.world
+        b.c.lab
+            .world
             .link_mut(up)
             .blocked
             .extend(blocks.iter().cloned());
@@ -89,7 +96,7 @@ pub(super) fn underlay_blocks(b: &mut Builder) {
 pub(crate) fn uplinks(c: &Cluster) -> Vec<PortAt> {
     let mut out: Vec<PortAt> = c.nodes.values().map(|n| n.uplink).collect();
     for ns in c.hosts.values() {
-        let devs = c.world.ns(*ns).into_iter().flat_map(|n| n.devices());
+        let devs = c.lab.world.ns(*ns).into_iter().flat_map(|n| n.devices());
         out.extend(
             devs.filter(|d| d.peer.is_some())
                 .map(|d| PortAt { ns: *ns, dev: d.id }),

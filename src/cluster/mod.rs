@@ -10,9 +10,11 @@ mod build;
 mod change;
 mod node;
 mod pods;
+mod scenario;
 mod underlay;
 
 pub use change::run_command;
+pub use scenario::{Checked, Mismatch, Scenario, disposition_name};
 
 use crate::base::{Finding, NodeId, NsId, Origin};
 use crate::kube::cni::CniState;
@@ -20,8 +22,8 @@ use crate::kube::cni::calico::Ipam;
 use crate::kube::cni::list::Results;
 use crate::kube::listen::Port;
 use crate::kube::store::{Name, Store};
+use crate::lab::Lab;
 use crate::net::PortAt;
-use crate::sim::World;
 use ipnetwork::IpNetwork;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -80,12 +82,11 @@ pub struct Listening {
 }
 
 /// A cluster as a world, and who is who in it.
-#[derive(Debug)]
 pub struct Cluster {
     /// Its objects.
     pub store: Store,
-    /// The world.
-    pub world: World,
+    /// The world, with its sockets.
+    pub lab: Lab,
     /// Nodes by name.
     pub nodes: BTreeMap<String, ClusterNode>,
     /// Pods by name.
@@ -114,7 +115,8 @@ impl Cluster {
 
     /// The namespace that has an address: a pod's, a node's or a host's.
     pub fn owner_of(&self, ip: IpAddr) -> Option<NsId> {
-        self.world
+        self.lab
+            .world
             .spaces()
             .iter()
             .find(|n| {
@@ -128,6 +130,7 @@ impl Cluster {
     pub fn addresses(&self, ns: NsId) -> Vec<IpAddr> {
         use crate::net::Scope;
         let all = self
+            .lab
             .world
             .ns(ns)
             .into_iter()

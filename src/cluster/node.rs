@@ -53,8 +53,8 @@ pub(super) fn plan(b: &mut Builder) {
                 .map(|n| n.source.origin())
                 .unwrap_or_default();
         let seed = b.c.seed ^ (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let id = b.c.world.add_node(name.clone());
-        let ns = b.c.world.add_ns(name.clone(), id);
+        let id = b.c.lab.world.add_node(name.clone());
+        let ns = b.c.lab.world.add_ns(name.clone(), id);
         b.c.nodes.insert(
             name.clone(),
             ClusterNode {

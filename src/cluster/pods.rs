@@ -123,8 +123,8 @@ fn attach(b: &mut Builder, c: Candidate, list: &NetworkList, plugins: &Registry)
     };
     let (node_ns, node_id) = (node.ns, node.id);
     let path = format!("/var/run/netns/{}", c.name.to_string().replace('/', "_"));
-    let ns = b.c.world.add_ns(c.name.to_string(), node_id);
-    let _ = b.c.world.edit(ns, |e| {
+    let ns = b.c.lab.world.add_ns(c.name.to_string(), node_id);
+    let _ = b.c.lab.world.edit(ns, |e| {
         // kubelet's pause container: lo is up; duplicate address detection is over.
         let _ = e.sysctl_set("net.ipv6.conf.all.accept_dad", "0");
         let lo = e.find("lo").ok();
@@ -166,7 +166,7 @@ fn attach(b: &mut Builder, c: Candidate, list: &NetworkList, plugins: &Registry)
             "the pod would stay in ContainerCreating; it has no network here",
         ));
     }
-    let ips = b.c.world.ns(ns).map(addresses).unwrap_or_default();
+    let ips = b.c.lab.world.ns(ns).map(addresses).unwrap_or_default();
     let pod = ClusterPod {
         name: c.name.clone(),
         ns,
@@ -219,7 +219,7 @@ fn add(
             .map(|p| p.source.origin())
             .unwrap_or_default();
     let mut view = NodeView {
-        world: &mut b.c.world,
+        world: &mut b.c.lab.world,
         node: node_ns,
         paths,
     };
@@ -254,8 +254,7 @@ fn request(
         ifname: "eth0".into(),
         args: format!(
             "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={}",
-            c.name.namespace,
-            c.name.name
+            c.name.namespace, c.name.name
         ),
         ..RuntimeConf::default()
     };

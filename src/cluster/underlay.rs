@@ -29,10 +29,10 @@ struct Segment {
 }
 
 pub(super) fn lay(b: &mut Builder) {
-    let fabric = b.c.world.add_node("underlay");
+    let fabric = b.c.lab.world.add_node("underlay");
     let mut segments = segments(b, fabric);
-    let gateway = b.c.world.add_ns("gateway", fabric);
-    let _ = b.c.world.edit(gateway, |e| {
+    let gateway = b.c.lab.world.add_ns("gateway", fabric);
+    let _ = b.c.lab.world.edit(gateway, |e| {
         let lo = e.find("lo").ok();
         lo.map(|l| e.set_up(l, true))
     });
@@ -88,9 +88,9 @@ fn segment(
     } else {
         format!("switch {name}")
     };
-    let switch = b.c.world.add_ns(ns_name, fabric);
+    let switch = b.c.lab.world.add_ns(ns_name, fabric);
     let mtu = b.spec.underlay.mtu;
-    let bridge = b.c.world.edit(switch, |e| {
+    let bridge = b.c.lab.world.edit(switch, |e| {
         let _ = e.sysctl_set("net.ipv6.conf.all.disable_ipv6", "1");
         let spec = link(
             "br0",
@@ -135,7 +135,7 @@ fn plug(
     s: &mut Segment,
     origin: &Origin,
 ) -> Option<PortAt> {
-    let id = b.c.world.edit(ns, |e| {
+    let id = b.c.lab.world.edit(ns, |e| {
         let id = e
             .link_add(link(dev, DeviceKind::Uplink, mac, mtu, origin))
             .ok()?;
@@ -153,7 +153,7 @@ fn plug(
     s.ports += 1;
     let (bridge, n) = (s.bridge, s.ports);
     let port_mtu = b.spec.underlay.mtu.max(mtu);
-    let port = b.c.world.edit(s.switch, |e| {
+    let port = b.c.lab.world.edit(s.switch, |e| {
         let mac = MacAddr([2, 0x53, 0, 1, (n >> 8) as u8, n as u8]);
         let id = e
             .link_add(link(
@@ -172,9 +172,9 @@ fn plug(
         ns: s.switch,
         dev: port.flatten()?,
     };
-    b.c.world.connect(here, there).ok()?;
+    b.c.lab.world.connect(here, there).ok()?;
     let u = &b.spec.underlay;
-    let l = b.c.world.link_mut(here);
+    let l = b.c.lab.world.link_mut(here);
     l.latency = u.latency;
     l.loss_ppm = (u.loss_percent.clamp(0.0, 100.0) * 10_000.0) as u32;
     l.mtu = Some(u.mtu);
@@ -211,7 +211,7 @@ fn join_node(b: &mut Builder, name: &str, i: usize, segments: &mut [Segment]) {
         .get(name)
         .and_then(|o| o.mtu)
         .unwrap_or(b.spec.node.mtu);
-    let _ = b.c.world.edit(ns, |e| {
+    let _ = b.c.lab.world.edit(ns, |e| {
         let lo = e.find("lo").ok();
         lo.map(|l| e.set_up(l, true));
         // What kubeadm's preflight demands of a node (cmd/kubeadm/app/preflight/checks_linux.go).
@@ -248,7 +248,8 @@ fn default_routes(b: &mut Builder, ns: NsId, addrs: &[IpNetwork], gws: &[IpAddr]
     for g in gws.iter().filter(|g| addrs.iter().any(|a| a.contains(**g))) {
         let r = Route::unicast(default_net(g.is_ipv4()), Some(*g), None, origin.clone());
         let _ =
-            b.c.world
+            b.c.lab
+                .world
                 .edit(ns, |e| e.route_add(table::MAIN, r, AddMode::New));
     }
 }
@@ -261,15 +262,15 @@ fn join_host(
     gateway: NsId,
     segments: &mut Vec<Segment>,
 ) {
-    let node = b.c.world.add_node(format!("host/{}", h.name));
-    let ns = b.c.world.add_ns(format!("host/{}", h.name), node);
+    let node = b.c.lab.world.add_node(format!("host/{}", h.name));
+    let ns = b.c.lab.world.add_ns(format!("host/{}", h.name), node);
     b.c.hosts.insert(h.name.clone(), ns);
     let origin =
         b.c.store
             .cluster()
             .map(|c| c.source.origin_of("spec.externalHosts"))
             .unwrap_or_default();
-    let _ = b.c.world.edit(ns, |e| {
+    let _ = b.c.lab.world.edit(ns, |e| {
         let lo = e.find("lo").ok();
         lo.map(|l| e.set_up(l, true))
     });
@@ -318,7 +319,8 @@ fn join_host(
     for r in &h.routes {
         let route = Route::unicast(r.to, Some(r.via), None, origin.clone());
         let done =
-            b.c.world
+            b.c.lab
+                .world
                 .edit(ns, |e| e.route_add(table::MAIN, route, AddMode::New));
         if let Some(Err(e)) = done {
             let at = b.cluster_span("spec.externalHosts");
@@ -347,7 +349,7 @@ fn widen(a: IpNetwork) -> IpNetwork {
 /// The gateway forwards, and what it does not know leaves the cluster.
 fn provider(b: &mut Builder, gateway: NsId) {
     let origin = Origin::controller("underlay", "the way out");
-    let _ = b.c.world.edit(gateway, |e| {
+    let _ = b.c.lab.world.edit(gateway, |e| {
         for k in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
             let _ = e.sysctl_set(k, "1");
         }

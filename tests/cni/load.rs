@@ -33,8 +33,18 @@ pub struct Case {
 /// All cases by name.
 pub fn cases() -> Vec<Case> {
     let files = files();
-    let names = files.keys().filter_map(|n| n.strip_prefix("results/")?.strip_suffix(".json"));
-    names.map(|n| named(n, &files["cases.json"], &files[&format!("results/{n}.json")])).collect()
+    let names = files
+        .keys()
+        .filter_map(|n| n.strip_prefix("results/")?.strip_suffix(".json"));
+    names
+        .map(|n| {
+            named(
+                n,
+                &files["cases.json"],
+                &files[&format!("results/{n}.json")],
+            )
+        })
+        .collect()
 }
 
 /// One case: the text of `cases.json` says whether host-local is called directly, the other what happened.

@@ -1,0 +1,480 @@
+//! A cluster in motion: what listens is started, Faults happen when they are due, Probes run and are held
+//! against what they expect.
+//!
+//! Probes run one after another in the order of their names, each when the one before has ended, in one
+//! world: caches carry over as on a real cluster. A Fault takes effect at the first probe boundary at or
+//! after its time. Invariant: same store and seed, same results.
+
+use crate::base::{Finding, Instant, NsId, Origin};
+use crate::cluster::change::{block, uplinks};
+use crate::cluster::{Cluster, run_command};
+use crate::endpoint::{App, Outcome};
+use crate::kube::listen::Protocol;
+use crate::kube::podpath_v1alpha1::{
+    DispositionName, Expect, Family, FaultSpec, Outcome as WantedOutcome, Peer,
+    ProbeProtocol as Kind, ProbeSpec, Target,
+};
+use crate::lab::{Hop, Probe, ProbeProtocol, ProbeResult};
+use crate::path::{Disposition, Event};
+use crate::sim::Link;
+use crate::wire::proto;
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// One expectation that was not met.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mismatch {
+    /// Which: `outcome`, `delay`, `hop.node`...
+    pub what: &'static str,
+    /// What was expected.
+    pub expected: String,
+    /// What came.
+    pub found: String,
+}
+
+/// A probe that ran.
+#[derive(Debug)]
+pub struct Checked {
+    /// Its name.
+    pub name: String,
+    /// What it asked, in one line.
+    pub question: String,
+    /// What came; `Err`: it could not even start.
+    pub result: Result<ProbeResult, String>,
+    /// Its frames' events.
+    pub events: Vec<Event>,
+    /// What did not come as expected; empty when all did, or nothing was expected.
+    pub mismatches: Vec<Mismatch>,
+    /// Whether anything was expected.
+    pub expected: bool,
+}
+
+/// What a Fault changed on links, to be undone.
+struct Healing {
+    at: Instant,
+    links: Vec<(crate::net::PortAt, Link)>,
+}
+
+/// A cluster in motion.
+pub struct Scenario {
+    /// The cluster.
+    pub cluster: Cluster,
+    pending: Vec<(Instant, String, FaultSpec)>,
+    healing: Vec<Healing>,
+}
+
+impl Scenario {
+    /// Starts what listens and lets the faults of the beginning happen.
+    pub fn start(mut cluster: Cluster) -> (Scenario, Vec<Finding>) {
+        let mut findings = Vec::new();
+        for l in cluster.listening.clone() {
+            let proto = match l.port.protocol {
+                Protocol::Tcp => proto::TCP,
+                Protocol::Udp => proto::UDP,
+                Protocol::Sctp => continue,
+            };
+            let done = cluster
+                .lab
+                .listen(l.ns, l.address, proto, l.port.number, App::Echo);
+            if let Err(e) = done {
+                let text = format!("{} cannot listen on {}: {e:?}", l.who, l.port);
+                findings.push(Finding::warning(
+                    Default::default(),
+                    text,
+                    "two listeners want the same port of one namespace",
+                ));
+            }
+        }
+        let mut pending: Vec<(Instant, String, FaultSpec)> = cluster
+            .store
+            .faults
+            .values()
+            .map(|f| {
+                (
+                    Instant::ZERO + f.spec.at,
+                    f.name.to_string(),
+                    f.spec.clone(),
+                )
+            })
+            .collect();
+        pending.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        let mut s = Scenario {
+            cluster,
+            pending,
+            healing: Vec::new(),
+        };
+        findings.extend(s.apply_due());
+        (s, findings)
+    }
+
+    /// Faults that are due begin, those whose time is over end.
+    pub fn apply_due(&mut self) -> Vec<Finding> {
+        let now = self.cluster.lab.now();
+        let mut findings = Vec::new();
+        while self.pending.first().is_some_and(|f| f.0 <= now) {
+            let (_, name, spec) = self.pending.remove(0);
+            self.begin(&name, &spec, &mut findings);
+        }
+        let (over, still): (Vec<_>, Vec<_>) = std::mem::take(&mut self.healing)
+            .into_iter()
+            .partition(|h| h.at <= now);
+        self.healing = still;
+        for (at, link) in over.into_iter().flat_map(|h| h.links) {
+            *self.cluster.lab.world.link_mut(at) = link;
+        }
+        findings
+    }
+
+    fn begin(&mut self, name: &str, spec: &FaultSpec, findings: &mut Vec<Finding>) {
+        let object = self
+            .cluster
+            .store
+            .faults
+            .values()
+            .find(|f| f.name.to_string() == name);
+        let at = object
+            .map(|f| f.source.span_of("spec.commands"))
+            .unwrap_or_default();
+        let place = spec
+            .node
+            .as_ref()
+            .and_then(|n| self.cluster.nodes.get(n))
+            .map(|n| n.ns);
+        let pod = spec
+            .pod
+            .as_ref()
+            .and_then(|p| {
+                self.cluster
+                    .pods
+                    .values()
+                    .find(|x| x.name.to_string() == *p)
+            })
+            .map(|p| p.ns);
+        for line in &spec.commands {
+            match pod.or(place) {
+                Some(ns) => {
+                    let origin = Origin::Scenario(format!("fault {name}: {line}").into());
+                    if let Err(f) = run_command(&mut self.cluster, ns, line, &at, origin) {
+                        findings.push(f);
+                    }
+                }
+                None => findings.push(Finding::error(
+                    at.clone(),
+                    format!("fault {name}: no such node or pod"),
+                    "name one that exists",
+                )),
+            }
+        }
+        let Some(u) = &spec.underlay else { return };
+        let blocks: Vec<_> = u.blocked.iter().map(|b| block(&self.cluster, b)).collect();
+        let mut before = Vec::new();
+        for up in uplinks(&self.cluster) {
+            let only = spec
+                .node
+                .as_ref()
+                .and_then(|n| self.cluster.nodes.get(n))
+                .map(|n| n.uplink);
+            if only.is_some_and(|o| o != up) {
+                continue;
+            }
+            let link = self.cluster.lab.world.link_mut(up);
+            before.push((up, link.clone()));
+            link.blocked.extend(blocks.iter().cloned());
+            if let Some(p) = u.loss_percent {
+                link.loss_ppm = (p.clamp(0.0, 100.0) * 10_000.0) as u32;
+            }
+            link.latency = u.latency.unwrap_or(link.latency);
+            link.mtu = u.mtu.or(link.mtu);
+        }
+        if let Some(until) = spec.until {
+            self.healing.push(Healing {
+                at: Instant::ZERO + until,
+                links: before,
+            });
+        }
+    }
+
+    /// Runs every Probe of the store; `each` hears of every one as it ends.
+    pub fn run_probes(&mut self, each: &mut dyn FnMut(&Checked)) -> (Vec<Checked>, Vec<Finding>) {
+        let mut findings = Vec::new();
+        let all: Vec<(String, ProbeSpec)> = self
+            .cluster
+            .store
+            .probes
+            .values()
+            .map(|p| (p.name.name.clone(), p.spec.clone()))
+            .collect();
+        let mut out = Vec::new();
+        for (name, spec) in all {
+            findings.extend(self.apply_due());
+            let c = self.run_probe(&name, &spec);
+            each(&c);
+            out.push(c);
+        }
+        (out, findings)
+    }
+
+    /// Runs one probe and compares.
+    pub fn run_probe(&mut self, name: &str, spec: &ProbeSpec) -> Checked {
+        let question = question(spec);
+        let expected = spec.expect.is_some();
+        let probe = match self.probe_of(spec) {
+            Ok(p) => p,
+            Err(e) => {
+                let mismatches = spec.expect.iter().map(|_| Mismatch {
+                    what: "probe",
+                    expected: "to run".into(),
+                    found: e.clone(),
+                });
+                let mismatches = mismatches.collect();
+                return Checked {
+                    name: name.into(),
+                    question,
+                    result: Err(e),
+                    events: Vec::new(),
+                    mismatches,
+                    expected,
+                };
+            }
+        };
+        let (result, events) = self.cluster.lab.trace(&probe);
+        let mismatches = spec
+            .expect
+            .as_ref()
+            .map(|e| self.compare(e, &result))
+            .unwrap_or_default();
+        Checked {
+            name: name.into(),
+            question,
+            result: Ok(result),
+            events,
+            mismatches,
+            expected,
+        }
+    }
+
+    /// A probe document as a probe.
+    ///
+    /// # Errors
+    /// In words, when a side does not exist or has no address of the family.
+    pub fn probe_of(&self, spec: &ProbeSpec) -> Result<Probe, String> {
+        let from = self.namespace(&spec.from)?;
+        let to = self.address(&spec.to, from, spec.family)?;
+        let protocol = match spec.protocol {
+            Kind::Tcp => ProbeProtocol::Tcp,
+            Kind::Udp => ProbeProtocol::Udp,
+            Kind::Icmp => ProbeProtocol::Icmp,
+        };
+        let mut p = match protocol {
+            ProbeProtocol::Icmp => Probe::ping(from, to),
+            _ => {
+                let port = spec.port().or_else(|| self.first_port(&spec.to, protocol));
+                let port = port.ok_or_else(|| format!("no port: write {}:PORT", spec.to))?;
+                if protocol == ProbeProtocol::Tcp {
+                    Probe::tcp(from, to, port)
+                } else {
+                    Probe::udp(from, to, port)
+                }
+            }
+        };
+        p.size = spec.size.unwrap_or(p.size);
+        p.df = spec.df.or(p.df);
+        p.ttl = spec.ttl.or(p.ttl);
+        p.count = spec.count.unwrap_or(1);
+        p.timeout = spec.timeout.unwrap_or(p.timeout);
+        Ok(p)
+    }
+
+    /// The namespace of a side.
+    ///
+    /// # Errors
+    /// In words, when there is none.
+    pub fn namespace(&self, t: &Target) -> Result<NsId, String> {
+        let c = &self.cluster;
+        let found = match &t.peer {
+            Peer::Pod { namespace, name } => c
+                .pods
+                .values()
+                .find(|p| p.name.name == *name && p.name.namespace == *namespace)
+                .map(|p| p.ns),
+            Peer::Node(n) => c.nodes.get(n).map(|n| n.ns),
+            Peer::Host(h) => c.hosts.get(h).copied(),
+            Peer::Ip(ip) => c.owner_of(*ip),
+        };
+        found.ok_or_else(|| {
+            format!(
+                "{t} has no network here: no such pod, node or host, or its CNI attachment failed"
+            )
+        })
+    }
+
+    fn address(&self, t: &Target, from: NsId, family: Option<Family>) -> Result<IpAddr, String> {
+        if let Peer::Ip(ip) = t.peer {
+            return Ok(ip);
+        }
+        let ns = self.namespace(t)?;
+        let mut all = match &t.peer {
+            Peer::Node(n) => self
+                .cluster
+                .nodes
+                .get(n)
+                .map(|n| n.addresses.iter().map(|a| a.ip()).collect())
+                .unwrap_or_default(),
+            Peer::Pod { namespace, name } => {
+                let p = self
+                    .cluster
+                    .pods
+                    .values()
+                    .find(|p| p.name.name == *name && p.name.namespace == *namespace);
+                p.map(|p| p.ips.clone()).unwrap_or_default()
+            }
+            _ => self.cluster.addresses(ns),
+        };
+        let mine = self.cluster.addresses(from);
+        let common = |ip: &IpAddr| mine.iter().any(|m| m.is_ipv4() == ip.is_ipv4());
+        match family {
+            Some(f) => all.retain(|a| a.is_ipv4() == (f == Family::Ipv4)),
+            None => all.sort_by_key(|a| !common(a)),
+        }
+        all.first()
+            .copied()
+            .ok_or_else(|| format!("{t} has no address of the wanted family"))
+    }
+
+    /// The first port that a target listens on.
+    fn first_port(&self, t: &Target, p: ProbeProtocol) -> Option<u16> {
+        let ns = self.namespace(t).ok()?;
+        let want = if p == ProbeProtocol::Tcp {
+            Protocol::Tcp
+        } else {
+            Protocol::Udp
+        };
+        self.cluster
+            .listening
+            .iter()
+            .find(|l| l.ns == ns && l.port.protocol == want)
+            .map(|l| l.port.number)
+    }
+
+    fn compare(&self, e: &Expect, r: &ProbeResult) -> Vec<Mismatch> {
+        let mut out = Vec::new();
+        let mut miss = |what, expected: String, found: String| {
+            out.push(Mismatch {
+                what,
+                expected,
+                found,
+            })
+        };
+        if let Some(o) = e.outcome.filter(|o| !same_outcome(*o, &r.outcome)) {
+            miss("outcome", wanted_name(o).into(), r.outcome.to_string());
+        }
+        if let Some(d) = &e.delay {
+            if d.at_least.is_some_and(|x| r.delay < x) || d.at_most.is_some_and(|x| r.delay > x) {
+                let bounds = |x: Option<Duration>| x.map_or("-".into(), |x| format!("{x:?}"));
+                miss(
+                    "delay",
+                    format!("{} to {}", bounds(d.at_least), bounds(d.at_most)),
+                    format!("{:?}", r.delay),
+                );
+            }
+        }
+        let hop = r.hop.as_ref();
+        if let Some(h) = &e.hop {
+            let place = hop.map_or("nowhere".into(), |h| h.ns_name.clone());
+            for want in h.node.iter().chain(&h.pod).filter(|w| **w != place) {
+                miss("hop", want.clone(), place.clone());
+            }
+            let device = hop.map(|h| h.device.clone()).unwrap_or_default();
+            if let Some(want) = h.device.as_ref().filter(|w| **w != device) {
+                miss("hop.device", want.clone(), device);
+            }
+            let reason = hop.map(reason).unwrap_or_default();
+            if let Some(want) = h.reason.as_ref().filter(|w| **w != reason) {
+                miss("hop.reason", want.clone(), reason);
+            }
+        }
+        if let Some(d) = e.disposition {
+            let found = hop.map_or("none", |h| disposition_name(&h.how));
+            if found != wanted_disposition(d) {
+                miss("disposition", wanted_disposition(d).into(), found.into());
+            }
+        }
+        out
+    }
+
+    /// Who is who, for reports: a namespace's name by id.
+    pub fn names(&self) -> BTreeMap<NsId, String> {
+        self.cluster
+            .lab
+            .world
+            .spaces()
+            .iter()
+            .map(|n| (n.id, n.name.clone()))
+            .collect()
+    }
+}
+
+/// The drop reason of a hop by our name, empty for a hop that is no drop.
+pub(crate) fn reason(h: &Hop) -> String {
+    match &h.how {
+        Disposition::Dropped { reason, .. } | Disposition::Rejected { reason, .. } => reason.name(),
+        _ => String::new(),
+    }
+}
+
+fn question(s: &ProbeSpec) -> String {
+    let what = match s.protocol {
+        Kind::Tcp => "tcp",
+        Kind::Udp => "udp",
+        Kind::Icmp => "ping",
+    };
+    let port = match (s.to.port, s.port) {
+        (None, Some(p)) => format!(":{p}"),
+        _ => String::new(),
+    };
+    format!("{what} {} > {}{port}", s.from, s.to)
+}
+
+fn same_outcome(w: WantedOutcome, o: &Outcome) -> bool {
+    wanted_name(w) == o.to_string()
+        || matches!((w, o), (WantedOutcome::DnsError, Outcome::DnsError(_)))
+}
+
+fn wanted_name(w: WantedOutcome) -> &'static str {
+    match w {
+        WantedOutcome::Ok => "ok",
+        WantedOutcome::Refused => "refused",
+        WantedOutcome::Reset => "reset",
+        WantedOutcome::NoRoute => "no-route",
+        WantedOutcome::NetUnreachable => "net-unreachable",
+        WantedOutcome::Timeout => "timeout",
+        WantedOutcome::DnsError => "dns-error",
+        WantedOutcome::Depends => "depends",
+    }
+}
+
+fn wanted_disposition(d: DispositionName) -> &'static str {
+    match d {
+        DispositionName::Delivered => "delivered",
+        DispositionName::LeftTheCluster => "left-the-cluster",
+        DispositionName::Dropped => "dropped",
+        DispositionName::Rejected => "rejected",
+        DispositionName::Consumed => "consumed",
+        DispositionName::Loop => "loop",
+        DispositionName::Unknown => "unknown",
+    }
+}
+
+/// A disposition's name, as `expect.disposition` and JSON write it.
+pub fn disposition_name(d: &Disposition) -> &'static str {
+    match d {
+        Disposition::Delivered(_) => "delivered",
+        Disposition::LeftTheCluster => "left-the-cluster",
+        Disposition::Dropped { .. } => "dropped",
+        Disposition::Rejected { .. } => "rejected",
+        Disposition::Consumed(_) => "consumed",
+        Disposition::Loop => "loop",
+        Disposition::Unknown { .. } => "unknown",
+    }
+}
