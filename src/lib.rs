@@ -10,11 +10,13 @@
 //! - L4 [`kube`]: Kubernetes objects from text to a typed store.
 //! - L5 [`replay`]: captures read and written.
 //! - L5 [`import`]: parsers of commands and dumps. Knows no file.
+//! - L6 [`report`]: state in native syntax, traces as text and JSON.
 pub mod base;
 pub mod import;
 pub mod kube;
 pub mod net;
 pub mod path;
 pub mod replay;
+pub mod report;
 pub mod sim;
 pub mod wire;
