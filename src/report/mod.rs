@@ -4,3 +4,4 @@
 //! nor files. Invariant: same input, same bytes.
 
 pub mod show;
+pub mod trace;
