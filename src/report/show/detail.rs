@@ -60,10 +60,13 @@ fn bridge_id(mac: MacAddr) -> String {
     format!("8000.{}", bytes.join(":"))
 }
 
-/// Plain `word value` pairs whose JSON key is the word.
+/// Plain `word value` pairs whose JSON key is the word, `count` and `interval` cut short as iproute2 has them.
 fn plain(o: &mut Obj, pairs: &[(&str, u64)]) {
     for (word, value) in pairs {
-        o.word(word, word, *value);
+        let key = word
+            .replace("_count", "_cnt")
+            .replace("_interval", "_intvl");
+        o.word(&key, word, *value);
     }
 }
 
@@ -127,7 +130,7 @@ fn bridge(o: &mut Obj, d: &Device, b: &Bridge) {
     let mask = b.group_fwd_mask;
     o.both(
         "group_fwd_mask",
-        format!("{mask:#x}"),
+        hex(mask),
         format_args!("group_fwd_mask {} ", hex(mask)),
     );
     o.both(
@@ -259,7 +262,8 @@ fn slave(o: &mut Obj, d: &Device, bridge: Option<&Device>, p: &BridgePort) {
     s.on_off("proxy_arp", "proxy_arp", false)
         .on_off("proxy_arp_wifi", "proxy_arp_wifi", false);
     s.word("multicast_router", "mcast_router", 1);
-    s.on_off("mcast_fast_leave", "mcast_fast_leave", false);
+    // iproute2's JSON leaves this one out; `fastleave` says the same.
+    s.say("mcast_fast_leave off ");
     s.on_off("mcast_flood", "mcast_flood", p.mcast_flood)
         .on_off("bcast_flood", "bcast_flood", p.bcast_flood);
     s.on_off("mcast_to_unicast", "mcast_to_unicast", false)
@@ -296,6 +300,7 @@ fn vxlan(o: &mut Obj, ns: &NetNs, v: &Vxlan) {
         Some(0) => o.both("ttl", 0, "ttl auto "),
         Some(n) => o.word("ttl", "ttl", n),
     };
+    o.key("df", "unset");
     o.word("ageing", "ageing", VXLAN_AGEING);
     let no = |on: bool| if on { "" } else { "no" };
     o.both(

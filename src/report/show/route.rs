@@ -145,7 +145,10 @@ fn one(ns: &NetNs, r: &Route, table: Option<&str>) -> Obj {
     if r.metric != 0 || !v4 {
         o.word("metric", "metric", r.metric);
     }
-    let flags = only.map(|n| hop_flags(ns, r, n)).unwrap_or_default();
+    let flags = match only {
+        Some(n) => hop_flags(ns, r, n),
+        None => common_flags(ns, r),
+    };
     put_flags(&mut o, flags);
     if let Some(m) = r.mtu {
         o.both("metrics", json!([{ "mtu": m }]), format_args!("mtu {m} "));
@@ -195,6 +198,13 @@ fn put_flags(o: &mut Obj, flags: Vec<&'static str>) {
         "flags",
         flags.into_iter().map(Value::from).collect::<Vec<_>>(),
     );
+}
+
+/// A multipath route is dead or without link when all its next hops are (kernel: `fib_sync_down_dev`).
+fn common_flags(ns: &NetNs, r: &Route) -> Vec<&'static str> {
+    let each: Vec<Vec<&'static str>> = r.nexthops.iter().map(|n| hop_flags(ns, r, n)).collect();
+    let all = |f: &&str| !each.is_empty() && each.iter().all(|e| e.contains(f));
+    ["dead", "linkdown"].into_iter().filter(all).collect()
 }
 
 /// RTNH_F_DEAD, ONLINK and LINKDOWN. Local and anycast routes do not follow the link

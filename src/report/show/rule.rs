@@ -104,9 +104,11 @@ fn protocol(p: u8) -> String {
 fn action(o: &mut Obj, r: &PolicyRule) {
     match r.action {
         RuleAction::Table(id) => {
-            o.word("table", "lookup", table_name(id));
+            let name = table_name(id);
+            o.both("table", name.clone(), format_args!("lookup {name}"));
             if let Some(n) = r.suppress_prefixlength {
-                o.word("suppress_prefixlength", "suppress_prefixlength", n);
+                let text = format_args!(" suppress_prefixlength {n}");
+                o.both("suppress_prefixlength", n, text);
             }
         }
         RuleAction::Goto(to) => {
