@@ -13,6 +13,7 @@
 //! - L5 [`replay`]: captures read and written.
 //! - L5 [`lab`]: a world with real sockets in its namespaces, and probes with outcomes.
 //! - L5 [`import`]: parsers of commands and dumps. Knows no file.
+//! - L6 [`report`]: state in native syntax, traces as text and JSON.
 pub mod base;
 pub mod cluster;
 pub mod endpoint;
@@ -22,5 +23,6 @@ pub mod lab;
 pub mod net;
 pub mod path;
 pub mod replay;
+pub mod report;
 pub mod sim;
 pub mod wire;
