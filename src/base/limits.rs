@@ -76,3 +76,7 @@ pub const LAB_ENDS_MAX: usize = 1 << 14;
 pub const LAB_ATTEMPTS_MAX: u32 = 1 << 16;
 /// Free client ports that are tried before a client is told that there is none.
 pub const LAB_PORT_TRIES: usize = 64;
+/// Plugins of one CNI network list.
+pub const CNI_PLUGINS_MAX: usize = 64;
+/// CNI plugins that delegate to one another; a plugin that names itself as its IPAM would never end.
+pub const CNI_DELEGATE_DEPTH_MAX: u32 = 8;

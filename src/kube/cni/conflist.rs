@@ -1,13 +1,11 @@
 //! Reading a conflist: what libcni's `ConfListFromBytes` accepts, with every mistake placed.
 
+use crate::base::limits::CNI_PLUGINS_MAX as PLUGINS_MAX;
 use crate::base::{Finding, Span};
 use crate::kube::cni::json::Obj;
 use crate::kube::cni::list::NetworkList;
 use serde_json::Value;
 use std::sync::Arc;
-
-/// Plugins of one list that are read; more are an error.
-const PLUGINS_MAX: usize = 64;
 
 struct Reader<'a> {
     doc: &'a Obj,

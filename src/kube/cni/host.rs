@@ -154,6 +154,8 @@ pub struct Host<'a> {
     pub calico: Option<&'a mut Ipam>,
     /// Recorded beside everything the call makes.
     pub origin: Origin,
+    /// How many plugins wait for one they delegated to.
+    pub(super) depth: u32,
     done: Vec<(Where, LinkOp)>,
 }
 
@@ -171,6 +173,7 @@ impl<'a> Host<'a> {
             plugins,
             calico: None,
             origin,
+            depth: 0,
             done: Vec::new(),
         }
     }

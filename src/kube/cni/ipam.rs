@@ -1,6 +1,7 @@
 //! How a main plugin calls its IPAM plugin: the same stdin and environment, another binary
 //! (containernetworking/cni pkg/invoke/delegate.go).
 
+use crate::base::limits::CNI_DELEGATE_DEPTH_MAX;
 use crate::kube::cni::error::CniError;
 use crate::kube::cni::host::Host;
 use crate::kube::cni::json::quote;
@@ -35,7 +36,14 @@ pub fn exec(
     host: &mut Host<'_>,
 ) -> Result<Option<Value>, CniError> {
     let plugin = find(name, args, host)?;
-    delegate(plugin, command, args, host)
+    if host.depth >= CNI_DELEGATE_DEPTH_MAX {
+        let what = format!("plugin {} delegates too deeply", quote(name));
+        return Err(format!("{what}: is it its own IPAM plugin?").into());
+    }
+    host.depth += 1;
+    let done = delegate(plugin, command, args, host);
+    host.depth -= 1;
+    done
 }
 
 /// ADD, with the result in the shape of 1.0.0.

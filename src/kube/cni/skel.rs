@@ -210,11 +210,10 @@ fn parse_stdin(text: &str) -> Result<Value, String> {
     })
 }
 
+/// `^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$`
 fn valid_name(s: &str) -> bool {
     let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
-    s.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric()) && s.len() >= 2 && s.bytes().skip(1).all(ok)
-        // `[a-zA-Z0-9][a-zA-Z0-9_.\-]*` repeats only the last class, so one character is enough.
-        || s.len() == 1 && s.bytes().all(|b| b.is_ascii_alphanumeric())
+    s.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric()) && s.bytes().all(ok)
 }
 
 fn validate(a: &CmdArgs) -> Result<(), CniError> {
