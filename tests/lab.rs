@@ -4,10 +4,9 @@
 #[path = "common/t2.rs"]
 mod t2;
 
-use podpath::base::NsId;
 use podpath::endpoint::{App, Errno, Outcome};
 use podpath::lab::{Exchange, Probe, ProbeResult, Way};
-use podpath::path::{Disposition, DropReason, NoTrace};
+use podpath::path::{Disposition, DropReason};
 use podpath::sim::Block;
 use podpath::wire::proto;
 use std::time::Duration;

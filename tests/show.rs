@@ -16,6 +16,8 @@ mod build;
 mod decode;
 #[path = "conformance/pcapng.rs"]
 mod pcapng;
+#[path = "conformance/ping.rs"]
+mod ping;
 #[path = "conformance/plan.rs"]
 mod plan;
 #[path = "conformance/recordings.rs"]
@@ -31,6 +33,8 @@ mod topo;
 mod lacks;
 #[path = "show/norm.rs"]
 mod norm;
+#[path = "conformance/when.rs"]
+mod when;
 #[path = "show/world.rs"]
 mod world;
 
