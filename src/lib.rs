@@ -14,7 +14,9 @@
 //! - L5 [`lab`]: a world with real sockets in its namespaces, and probes with outcomes.
 //! - L5 [`import`]: parsers of commands and dumps. Knows no file.
 //! - L6 [`report`]: state in native syntax, traces as text and JSON.
+//! - L6 [`cli`]: arguments, files, standard streams, exit codes.
 pub mod base;
+pub mod cli;
 pub mod cluster;
 pub mod endpoint;
 pub mod import;

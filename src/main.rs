@@ -1,2 +1,5 @@
-//! The `podpath` command.
-fn main() {}
+//! The `podpath` command. Everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    podpath::cli::main()
+}

@@ -1,0 +1,274 @@
+//! What can be typed.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  podpath                                          the built-in demo: a capture replayed through two nodes
+  podpath topologies/two-node-vxlan                run a cluster's probes
+  podpath trace default/a1 default/b1:8080 -t topologies/two-node-vxlan
+  kubectl get nodes,pods,cm -A -o yaml | podpath trace ns/client ns/server:80 -f -
+  podpath show n1 route -t topologies/two-node-vxlan
+  podpath replay pcaps/ping-paths.pcap -t topologies/two-node-vxlan -w out/
+
+Exit codes: 0 clean, 1 findings or unmet expectations, 2 could not run.";
+
+/// podpath: follow a packet through a Kubernetes cluster's network, without the cluster.
+#[derive(Parser, Debug)]
+#[command(version, about, after_help = EXAMPLES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    /// A topology folder: runs its probes. Without one: the built-in demo
+    pub topology: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct Global {
+    /// Manifests: a file, a folder or - for standard input; may be repeated
+    #[arg(
+        short = 'f',
+        long = "filename",
+        global = true,
+        value_name = "FILE|DIR|-"
+    )]
+    pub files: Vec<PathBuf>,
+    /// Topology folder whose manifests are loaded, like -f DIR
+    #[arg(
+        short = 't',
+        long = "topology",
+        global = true,
+        value_name = "DIR",
+        id = "topology_dir"
+    )]
+    pub dir: Option<PathBuf>,
+    /// Namespace of pods named without one
+    #[arg(short = 'n', long, global = true, default_value = "default")]
+    pub namespace: String,
+    /// Seed of every random choice
+    #[arg(long, global = true, default_value_t = 1)]
+    pub seed: u64,
+    /// Colours: auto looks at the terminal and NO_COLOR
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+    /// Do not print warnings about the manifests
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Color {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+impl Color {
+    /// Tells everything that writes.
+    pub fn apply(self) {
+        match self {
+            Color::Auto => anstream::ColorChoice::Auto,
+            Color::Always => anstream::ColorChoice::Always,
+            Color::Never => anstream::ColorChoice::Never,
+        }
+        .write_global();
+    }
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run a cluster's probes and hold them against what they expect
+    Run(RunArgs),
+    /// Follow one packet exchange, step by step, there and back
+    Trace(TraceArgs),
+    /// Show a node's or pod's network state as ip and bridge print it
+    Show(ShowArgs),
+    /// Replay a capture through the cluster
+    Replay(ReplayArgs),
+    /// Draw the cluster
+    Topo(TopoArgs),
+    /// Print a shell's completion script
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write all pages to a folder
+    Man {
+        /// Folder for one page per command
+        #[arg(short, long)]
+        dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct RunArgs {
+    /// The topology folder
+    pub topology: Option<PathBuf>,
+    /// Only probes whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    pub probe: Option<String>,
+    /// Print every probe's trace
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Output
+    #[arg(short, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    Icmp,
+    Tcp,
+    Udp,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct TraceArgs {
+    /// Who sends: [NAMESPACE/]POD, node/NAME, host/NAME or an address
+    pub from: String,
+    /// Who is meant: the same, with :PORT for TCP and UDP
+    pub to: String,
+    /// Protocol; TCP with a port, else ICMP
+    #[arg(short = 'p', long, value_enum)]
+    pub protocol: Option<Protocol>,
+    /// Payload bytes
+    #[arg(long)]
+    pub size: Option<u32>,
+    /// Set (or, with =false, clear) don't-fragment
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    pub df: Option<bool>,
+    /// TTL or hop limit
+    #[arg(long)]
+    pub ttl: Option<u8>,
+    /// Tries
+    #[arg(short = 'c', long)]
+    pub count: Option<u32>,
+    /// How long the client waits: 5s, 500ms
+    #[arg(long, value_parser = duration)]
+    pub timeout: Option<core::time::Duration>,
+    /// IPv4 or IPv6 where both are there
+    #[arg(short = '4', conflicts_with = "ipv6")]
+    pub ipv4: bool,
+    /// IPv6
+    #[arg(short = '6', long = "ipv6")]
+    pub ipv6: bool,
+    /// Show address resolution frame by frame too
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Output
+    #[arg(short, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum What {
+    Addr,
+    Link,
+    Route,
+    Rule,
+    Neigh,
+    Fdb,
+    Bridge,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ShowArgs {
+    /// A node, a pod as [NAMESPACE/]POD, host/NAME, gateway or switch
+    pub who: String,
+    /// What of it
+    #[arg(value_enum)]
+    pub what: What,
+    /// JSON as ip -j and bridge -j print it
+    #[arg(short = 'j', long)]
+    pub json: bool,
+    /// IPv6
+    #[arg(short = '6')]
+    pub ipv6: bool,
+    /// IPv4
+    #[arg(short = '4', conflicts_with = "ipv6")]
+    pub ipv4: bool,
+    /// Details, as ip -d
+    #[arg(short = 'd', long)]
+    pub details: bool,
+    /// Routing table: a number or all
+    #[arg(long, value_name = "N|all")]
+    pub table: Option<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ReplayArgs {
+    /// The capture: pcap or pcapng
+    pub capture: PathBuf,
+    /// Inject at this device instead of at whoever has the source address: NODE/DEV or NAMESPACE/POD/DEV
+    #[arg(long, value_name = "NODE/DEV")]
+    pub at: Option<String>,
+    /// Map an interface of the capture to a device: NAME=NODE/DEV; may be repeated
+    #[arg(long, value_name = "NAME=NODE/DEV")]
+    pub map: Vec<String>,
+    /// Write one pcapng per interface here, dispositions as packet comments
+    #[arg(short = 'w', long, value_name = "DIR")]
+    pub write: Option<PathBuf>,
+    /// Only this many packets
+    #[arg(short = 'c', long)]
+    pub count: Option<usize>,
+    /// Show every packet hop by hop
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Output
+    #[arg(short, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Drawing {
+    #[default]
+    Svg,
+    Dot,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct TopoArgs {
+    /// The topology folder
+    pub topology: Option<PathBuf>,
+    /// Output
+    #[arg(short, value_enum, default_value_t = Drawing::Svg)]
+    pub output: Drawing,
+    /// Draw the way of one exchange: FROM,TO
+    #[arg(long, value_name = "FROM,TO")]
+    pub path: Option<String>,
+}
+
+/// `5s`, `500ms`, `2m`.
+fn duration(text: &str) -> Result<core::time::Duration, String> {
+    let split = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let n: f64 = number
+        .trim()
+        .parse()
+        .map_err(|_| format!("{text:?} is no duration (expected 5s or 500ms)"))?;
+    let factor = match unit {
+        "s" | "" => 1.0,
+        "ms" => 1e-3,
+        "us" => 1e-6,
+        "m" => 60.0,
+        _ => {
+            return Err(format!(
+                "unknown unit {unit:?} in {text:?} (expected us, ms, s or m)"
+            ));
+        }
+    };
+    core::time::Duration::try_from_secs_f64(n * factor).map_err(|e| e.to_string())
+}

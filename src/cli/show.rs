@@ -1,0 +1,82 @@
+//! `podpath show WHO WHAT`: state as ip and bridge print it.
+
+use crate::cli::args::{Global, ShowArgs, What};
+use crate::cli::{Exit, load, trace};
+use crate::cluster::Scenario;
+use crate::net::NetNs;
+use crate::report::show::{self, Ctx, Family, RouteTables, ShowWhat};
+use anyhow::{anyhow, bail};
+use std::io::Write;
+
+/// Shows.
+pub fn run(g: &Global, a: &ShowArgs) -> anyhow::Result<Exit> {
+    let inputs = load::inputs(g, None)?;
+    let Some(s) = load::scenario(g, &inputs) else {
+        return Ok(Exit::Failed);
+    };
+    let ns = find(g, &s, &a.who)?;
+    let what = what(a)?;
+    let names = |id| s.cluster.lab.world.ns(id).map(|n| n.name.clone());
+    let family = match (a.ipv4, a.ipv6) {
+        (true, _) => Family::V4,
+        (_, true) => Family::V6,
+        _ => Family::Any,
+    };
+    let cx = Ctx {
+        now: s.cluster.lab.now(),
+        details: a.details,
+        family,
+        netns: Some(&names),
+    };
+    let mut o = anstream::stdout();
+    if a.json {
+        writeln!(o, "{}", show::json(ns, what, &cx))?;
+    } else {
+        write!(o, "{}", show::text(ns, what, &cx))?;
+    }
+    Ok(Exit::Clean)
+}
+
+fn what(a: &ShowArgs) -> anyhow::Result<ShowWhat> {
+    Ok(match a.what {
+        What::Addr => ShowWhat::Addr,
+        What::Link => ShowWhat::Link,
+        What::Rule => ShowWhat::Rule,
+        What::Neigh => ShowWhat::Neigh,
+        What::Fdb => ShowWhat::Fdb,
+        What::Bridge => ShowWhat::BridgeLink,
+        What::Route => {
+            ShowWhat::Route {
+                table: match a.table.as_deref() {
+                    None | Some("main") => RouteTables::Main,
+                    Some("all") => RouteTables::All,
+                    Some("local") => RouteTables::One(crate::net::table::LOCAL),
+                    Some(n) => RouteTables::One(n.parse().map_err(|_| {
+                        anyhow!("--table {n}: expected a number, main, local or all")
+                    })?),
+                },
+            }
+        }
+    })
+}
+
+/// A namespace by any name a person would use: node, pod, host, gateway, switch.
+pub fn find<'a>(g: &Global, s: &'a Scenario, who: &str) -> anyhow::Result<&'a NetNs> {
+    let world = &s.cluster.lab.world;
+    let bare = who.strip_prefix("node/").unwrap_or(who);
+    if let Some(n) = world.ns_by_name(bare) {
+        return Ok(n);
+    }
+    let target = trace::target(g, who)?;
+    match s.namespace(&target).ok().and_then(|id| world.ns(id)) {
+        Some(n) => Ok(n),
+        None => {
+            let mut names: Vec<&str> = world.spaces().iter().map(|n| n.name.as_str()).collect();
+            names.truncate(12);
+            bail!(
+                "{who}: no such node, pod or host; there are {}",
+                names.join(", ")
+            )
+        }
+    }
+}

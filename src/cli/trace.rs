@@ -1,0 +1,116 @@
+//! `podpath trace FROM TO`: one exchange, step by step, there and back.
+
+use crate::cli::args::{Format, Global, Protocol, TraceArgs};
+use crate::cli::{Exit, load, out, run};
+use crate::endpoint::Outcome;
+use crate::kube::podpath_v1alpha1::{Family, ProbeProtocol, ProbeSpec, Target};
+use crate::report::trace::{self, Style};
+use crate::wire::print as line;
+use anyhow::anyhow;
+use serde_json::json;
+use std::io::Write;
+
+/// Traces.
+pub fn run(g: &Global, a: &TraceArgs) -> anyhow::Result<Exit> {
+    let spec = spec(g, a)?;
+    let inputs = load::inputs(g, None)?;
+    let Some(mut s) = load::scenario(g, &inputs) else {
+        return Ok(Exit::Failed);
+    };
+    let c = s.run_probe("trace", &spec);
+    let r = match &c.result {
+        Ok(r) => r,
+        Err(e) => return Err(anyhow!("{e}")),
+    };
+    let mut o = anstream::stdout();
+    match a.output {
+        Format::Json => {
+            let doc = json!({ "version": 1, "probe": run::probe_json(&c), "trace": trace::json(&c.events) });
+            writeln!(o, "{}", serde_json::to_string_pretty(&doc)?)?;
+        }
+        Format::Text => {
+            writeln!(o, "{}{}{}", out::BOLD, c.question, out::RESET)?;
+            writeln!(o)?;
+            write!(
+                o,
+                "{}",
+                trace::text(
+                    &c.events,
+                    Style {
+                        verbose: a.verbose,
+                        ..Style::default()
+                    }
+                )
+            )?;
+            writeln!(o)?;
+            let style = if r.outcome == Outcome::Ok {
+                out::GREEN
+            } else {
+                out::RED
+            };
+            let icmp = r.icmp.map(|i| {
+                format!(
+                    ", told by {} with {}",
+                    i.from,
+                    line::icmp_name(i.from.is_ipv6(), i.typ, i.code)
+                )
+            });
+            let icmp = icmp.unwrap_or_default();
+            writeln!(
+                o,
+                "{style}{}{} after {}{icmp}",
+                r.outcome,
+                out::RESET,
+                out::time(r.delay)
+            )?;
+        }
+    }
+    Ok(if r.outcome == Outcome::Ok {
+        Exit::Clean
+    } else {
+        Exit::Findings
+    })
+}
+
+/// A target as typed; a pod without a namespace is in `-n`'s.
+pub fn target(g: &Global, text: &str) -> anyhow::Result<Target> {
+    let bare = !text.contains('/')
+        && text.parse::<std::net::IpAddr>().is_err()
+        && text.parse::<std::net::SocketAddr>().is_err();
+    let full = if bare {
+        format!("{}/{text}", g.namespace)
+    } else {
+        text.to_owned()
+    };
+    full.parse().map_err(|e| anyhow!("{text}: {e}"))
+}
+
+fn spec(g: &Global, a: &TraceArgs) -> anyhow::Result<ProbeSpec> {
+    let (from, to) = (target(g, &a.from)?, target(g, &a.to)?);
+    let protocol = match a.protocol {
+        Some(Protocol::Icmp) => ProbeProtocol::Icmp,
+        Some(Protocol::Udp) => ProbeProtocol::Udp,
+        Some(Protocol::Tcp) => ProbeProtocol::Tcp,
+        None if to.port.is_some() => ProbeProtocol::Tcp,
+        None => ProbeProtocol::Icmp,
+    };
+    let family = match (a.ipv4, a.ipv6) {
+        (true, _) => Some(Family::Ipv4),
+        (_, true) => Some(Family::Ipv6),
+        _ => None,
+    };
+    let (size, df, ttl, count, timeout) = (a.size, a.df, a.ttl, a.count, a.timeout);
+    Ok(ProbeSpec {
+        from,
+        to,
+        protocol,
+        port: None,
+        size,
+        df,
+        ttl,
+        family,
+        count,
+        timeout,
+        expect: None,
+    })
+}
