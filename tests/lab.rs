@@ -4,10 +4,9 @@
 #[path = "common/t2.rs"]
 mod t2;
 
-use podpath::base::NsId;
 use podpath::endpoint::{App, Errno, Outcome};
 use podpath::lab::{Exchange, Probe, ProbeResult, Way};
-use podpath::path::{Disposition, DropReason, NoTrace};
+use podpath::path::{Disposition, DropReason};
 use podpath::sim::Block;
 use podpath::wire::proto;
 use std::time::Duration;
@@ -397,6 +396,7 @@ fn o01_vxlan_port_blocked_between_nodes() {
     // The other direction: the answer is lost.
     let r = t.tcp(t.s2, C);
     timeout(&r);
+    at(&r, "n1", "eth0", DropReason::LinkBlocked);
     assert_eq!(r.hop.unwrap().way, Way::Reply);
 }
 
