@@ -1,16 +1,13 @@
 //! What a Linux client sees, by the table of measured signatures (kernel 6.18): outcome, errno and delay, and
 //! the place that decided. Names carry the ids of the failures they stand for.
 
-#[path = "common/t2.rs"]
-mod t2;
-
+use crate::t2::{Backend, C, N1, N2, Options, S1, S2, T2, X, cable, ip};
 use podpath::endpoint::{App, Errno, Outcome};
 use podpath::lab::{Exchange, Probe, ProbeResult, Way};
-use podpath::path::{Disposition, DropReason};
-use podpath::sim::Block;
+use podpath::path::{Direction, Disposition, DropReason, Event, EventKind, Step};
+use podpath::sim::{Block, Captures};
 use podpath::wire::proto;
 use std::time::Duration;
-use t2::{Backend, C, N1, N2, Options, S1, S2, T2, X, cable, ip};
 
 const BOTH: [Backend; 2] = [Backend::HostGw, Backend::Vxlan];
 
@@ -393,11 +390,14 @@ fn o01_vxlan_port_blocked_between_nodes() {
     at(&r, "n1", "eth0", DropReason::LinkBlocked);
     ok(&t.tcp(t.n1, N2));
     ok(&t.tcp(t.c, S1));
-    // The other direction: the answer is lost.
-    let r = t.tcp(t.s2, C);
-    timeout(&r);
-    at(&r, "n1", "eth0", DropReason::LinkBlocked);
-    assert_eq!(r.hop.unwrap().way, Way::Reply);
+    // The other direction: the answer is lost, be it a RST or (with a server) a SYN-ACK.
+    for _ in 0..2 {
+        let r = t.tcp(t.s2, C);
+        timeout(&r);
+        at(&r, "n1", "eth0", DropReason::LinkBlocked);
+        assert_eq!(r.hop.unwrap().way, Way::Reply);
+        let _ = t.lab.listen(t.c, None, proto::TCP, 8080, App::Echo);
+    }
 }
 
 #[test]
@@ -407,9 +407,23 @@ fn o03_pod_mtu_above_the_tunnel_with_icmp() {
         ..Options::new(Backend::Vxlan)
     });
     let p = Probe::tcp(t.c, ip(S2), 8080).size(60_000);
-    let r = t.go(p);
+    let (r, events) = t.lab.trace(&p);
     is(&r, Outcome::Ok, None, 0);
     assert_eq!(r.bytes, 60_000);
+    let too_big = |node: &str| {
+        let needed = |e: &&Event| {
+            let EventKind::Step(Step::IcmpError { icmp, .. }) = &e.kind else {
+                return false;
+            };
+            e.ns_name == node && (icmp.typ, icmp.code) == (3, 4)
+        };
+        events.iter().filter(needed).count()
+    };
+    // One for each segment of the first flight. (The measurement counts 1 to 2: its senders had segmentation
+    // offload, and one super-segment earns one error.)
+    for node in ["n1", "n2"] {
+        assert!((1..=10).contains(&too_big(node)), "{}", too_big(node));
+    }
     // A single datagram with DF is lost until the path MTU is known; then it is fragmented.
     let mut t = T2::new(Options {
         pod_mtu: Some(1500),
@@ -602,4 +616,92 @@ fn a_namespace_without_visitors_has_no_stack() {
         .lab
         .listen(t.s1, Some(ip(S1)), proto::TCP, 8080, App::Sink);
     assert_eq!(busy, Err(Errno::AddrInUse));
+}
+
+/// A second family on the LAN.
+fn ipv6(t: &mut T2) {
+    t.run(t.n1, "ip addr add fd00::11/64 dev eth0");
+    t.run(t.x, "ip addr add fd00::50/64 dev eth0");
+    let later = t.lab.now() + Duration::from_secs(10);
+    t.lab.run_until(later, &mut podpath::path::NoTrace);
+}
+
+#[test]
+fn ipv6_is_the_same_machine() {
+    let mut t = host_gw();
+    ipv6(&mut t);
+    let p = Probe::tcp(t.n1, ip("fd00::50"), 8080).size(100_000);
+    ok(&t.go(p));
+    let p = Probe::udp(t.n1, ip("fd00::50"), 5353).size(3000);
+    let r = t.go(p);
+    ok(&r);
+    assert_eq!(r.bytes, 3000);
+    ok(&t.ping(t.n1, "fd00::50"));
+    let p = Probe::tcp(t.n1, ip("fd00::50"), 9999);
+    is(&t.go(p), Outcome::Refused, Some(Errno::ConnRefused), 0);
+    let p = Probe::udp(t.n1, ip("fd00::50"), 9999);
+    let r = t.go(p);
+    is(&r, Outcome::Refused, Some(Errno::ConnRefused), 0);
+    told(&r, "fd00::50", 1, 4);
+    no_route(&t.tcp(t.n1, "fd00::77"), 3);
+    // A path MTU is learned from packet-too-big only on a way with routers; here the size just fits.
+    let p = Probe::ping(t.n1, ip("fd00::50")).size(1452);
+    ok(&t.go(p));
+}
+
+#[test]
+fn a_segment_without_a_connection_is_reset() {
+    // The port listens, so the kernel's table finds a socket; the segment opens no connection.
+    let mut t = host_gw();
+    let (c, s2) = (ip(C), ip(S2));
+    let mut ack = vec![
+        0x9c, 0x40, 0x1f, 0x90, 0, 0, 0, 9, 0, 0, 0, 77, 0x50, 0x10, 1, 0, 0, 0, 0, 0,
+    ];
+    let sum = podpath::wire::checksum::l4(c, s2, proto::TCP, &ack);
+    ack[16..18].copy_from_slice(&sum.to_be_bytes());
+    let packet = podpath::wire::build::ip_packet(c, s2, proto::TCP, 64, 0, 1, true, &ack);
+    let mut seen = Captures::all();
+    let (_, sent) = t.lab.world.send(t.c, &packet, None, &mut seen);
+    assert_eq!(sent, Ok(()));
+    let later = t.lab.now() + Duration::from_secs(1);
+    assert!(t.lab.run_until(later, &mut seen));
+    let resets = seen.frames().iter().filter(|f| {
+        // Ethernet, IPv4, TCP: RST alone, its sequence number the segment's acknowledgement.
+        f.ns == t.c && f.data.get(47) == Some(&0x04) && f.data.get(38..42) == Some(&[0, 0, 0, 77])
+    });
+    assert_eq!(resets.count(), 1);
+}
+
+#[test]
+fn o01_no_vxlan_device_on_the_other_node() {
+    let mut t = vxlan();
+    t.run(t.n2, "ip link del flannel.1");
+    let r = t.tcp(t.c, S2);
+    timeout(&r);
+    // The outer packet's sender is told, which helps nobody.
+    at(&r, "n2", "eth0", DropReason::NoSocket);
+    let how = &r.hop.as_ref().unwrap().how;
+    assert!(matches!(how, Disposition::Rejected { icmp, .. } if (icmp.typ, icmp.code) == (3, 3)));
+}
+
+#[test]
+fn syns_are_repeated_at_the_measured_times() {
+    let mut t = host_gw();
+    t.run(t.n2, "ip route add blackhole 10.244.2.77/32");
+    let start = t.lab.now();
+    let (_, events) = t.lab.trace(&Probe::tcp(t.c, ip("10.244.2.77"), 8080));
+    let syn = |e: &&Event| {
+        e.ns_name == "c" && e.kind == EventKind::Tap(Direction::Out) && e.summary.contains("[S]")
+    };
+    let times: Vec<String> = events
+        .iter()
+        .filter(syn)
+        .map(|e| format!("{:.1}", e.time.since(start).as_secs_f64()))
+        .collect();
+    assert_eq!(
+        times,
+        [
+            "0.0", "1.0", "2.1", "3.1", "4.1", "5.1", "7.1", "11.2", "19.4"
+        ]
+    );
 }
