@@ -2,7 +2,7 @@
 //! frames, all of them and no others'.
 
 use crate::t2::{Backend, C, Options, S1, S2, T2, ip};
-use podpath::base::{FrameId, NodeId};
+use podpath::base::FrameId;
 use podpath::endpoint::{App, Outcome};
 use podpath::lab::{ClientRef, Lab, Probe};
 use podpath::net::PortAt;
@@ -154,10 +154,8 @@ fn what_a_server_sends_by_a_timer_belongs_to_its_client() {
         .id;
     let link = t.lab.world.link_mut(PortAt { ns: t.n2, dev });
     link.blocked.push(Block {
-        proto: proto::TCP,
-        port: None,
-        from: None::<NodeId>,
-        to: None,
+        proto: Some(proto::TCP),
+        ..Block::default()
     });
     let mut seen = TraceBuilder::default();
     let p = Probe::tcp(t.c, ip(S2), 8080).timeout(Duration::from_millis(500));

@@ -3,5 +3,7 @@
 #[path = "../common/t2.rs"]
 mod t2;
 
+mod basics;
 mod determinism;
+mod judge;
 mod signatures;
