@@ -8,16 +8,17 @@ use super::lineage::Lineage;
 use super::world::Lab;
 use crate::base::{DevId, FrameId, Instant, NsId, limits};
 use crate::endpoint::Outcome;
-use crate::path::{Direction, Disposition, DropReason, Observer, Place, Step};
-use crate::wire::Frame;
-use std::collections::{BTreeSet, VecDeque};
+use crate::path::{Direction, Disposition, DropReason, Observer, Place};
+use crate::wire::{Frame, IpHeader, proto};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 
 /// To which half of an exchange a frame belongs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Way {
-    /// A packet the client sent, or what the kernel made of it (ARP, ICMP about it).
+    /// A packet the client sent, and the ARP or ND it needed.
     Forward,
-    /// What was sent in answer.
+    /// What was sent in answer: by a server, or by a kernel (RST, ICMP, echo reply).
     Reply,
 }
 
@@ -49,13 +50,31 @@ pub struct Hop {
 pub(super) struct Ends {
     fresh: Vec<Hop>,
     kept: VecDeque<Hop>,
+    /// Source address of each frame when it was first seen: before any tunnel or translation.
+    born: BTreeMap<FrameId, IpAddr>,
+}
+
+impl Ends {
+    fn meet(&mut self, frame: &Frame) {
+        if self.born.contains_key(&frame.id) {
+            return;
+        }
+        if let Ok(h) = IpHeader::parse_lax(frame.l3()) {
+            if self.born.len() >= limits::LAB_ENDS_MAX {
+                self.born.pop_first();
+            }
+            self.born.insert(frame.id, h.src);
+        }
+    }
 }
 
 impl Observer for Ends {
     const TRACING: bool = false;
-    fn tap(&mut self, _: Place<'_>, _: Direction, _: &Frame) {}
-    fn step(&mut self, _: Place<'_>, _: &Frame, _: Step) {}
+    fn tap(&mut self, _: Place<'_>, _: Direction, frame: &Frame) {
+        self.meet(frame);
+    }
     fn end(&mut self, at: Place<'_>, frame: &Frame, how: &Disposition) {
+        self.meet(frame);
         self.fresh.push(Hop {
             time: at.now,
             ns: at.ns.id,
@@ -94,29 +113,29 @@ impl Ends {
             .iter()
             .filter_map(|h| {
                 let l = lab.lineage(h.root).filter(|l| l.client == Some(r))?;
-                Some((h, way(l, c)))
+                Some((h, way(l, c, self.born.get(&h.frame))))
             })
             .collect();
-        let (hop, way) = choose(&own, &end)?;
+        let (hop, way) = choose(&own, &end, c.tuple.proto)?;
         Some(Hop { way, ..hop.clone() })
     }
 }
 
-fn way(l: &Lineage, c: &ClientState) -> Way {
-    match l.ns == c.ns && l.tuple == Some(c.tuple) {
+fn way(l: &Lineage, c: &ClientState, born: Option<&IpAddr>) -> Way {
+    let clients = l.ns == c.ns && l.tuple == Some(c.tuple);
+    match clients && born.is_none_or(|src| *src == c.tuple.src) {
         true => Way::Forward,
         false => Way::Reply,
     }
 }
 
-fn choose<'a>(ends: &[(&'a Hop, Way)], end: &ClientEnd) -> Option<(&'a Hop, Way)> {
+fn choose<'a>(ends: &[(&'a Hop, Way)], end: &ClientEnd, protocol: u8) -> Option<(&'a Hop, Way)> {
     let last = |f: &dyn Fn(&Hop, Way) -> bool| ends.iter().rev().find(|(h, w)| f(h, *w)).copied();
-    let arrived = |h: &Hop, w: Way| {
-        w == Way::Forward
-            && matches!(
-                h.how,
-                Disposition::Delivered(_) | Disposition::Consumed("echo request")
-            )
+    let echo = matches!(protocol, proto::ICMP | proto::ICMPV6);
+    let arrived = |h: &Hop, w: Way| match h.how {
+        Disposition::Consumed("echo request") => echo,
+        Disposition::Delivered(_) => !echo && w == Way::Forward,
+        _ => false,
     };
     if end.outcome == Outcome::Ok {
         return last(&arrived);

@@ -4,7 +4,7 @@
 //! one total order, and remembers which client's doing each packet is; [`Probe`] is one client's try and
 //! [`ProbeResult`] what came of it, why, and where. Knows no Kubernetes and no files.
 //! Invariant: same world, seed and calls: same frames, times and results; watching changes nothing.
-//! Tests: tests/lab.rs (what Linux was measured to do), tests/lab_determinism.rs.
+//! Tests: tests/lab (what Linux was measured to do, determinism, whose frames are whose).
 
 mod client;
 mod hop;

@@ -159,9 +159,9 @@ impl Lab {
         if self.stuck() {
             return false;
         }
-        self.moment.1 += 1;
         let delivered = self.world.take_deliveries();
         if !delivered.is_empty() {
+            self.moment.1 += 1;
             delivered.into_iter().for_each(|d| self.deliver(d, obs));
             return true;
         }
@@ -178,6 +178,7 @@ impl Lab {
             }
             _ => return false,
         }
+        self.moment.1 += 1;
         if self.world.now() != self.moment.0 {
             self.moment = (self.world.now(), 0);
         }
