@@ -147,7 +147,7 @@ fn the_task_table_names_every_module() {
             p.strip_prefix(&module)
                 .is_some_and(|r| r.is_empty() || r.starts_with(['/', '.']))
         };
-        if !named.iter().any(|p| begins(&p)) {
+        if !named.iter().any(begins) {
             missing.push(module);
         }
     }

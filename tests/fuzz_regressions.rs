@@ -19,8 +19,11 @@ mod yaml;
 
 use std::path::{Path, PathBuf};
 
-/// Every target of `fuzz/Cargo.toml`, with an input of its kind.
-const TARGETS: &[(&str, fn(&[u8]), &[u8])] = &[
+/// A target's name, its function, and an input of its kind.
+type Target = (&'static str, fn(&[u8]), &'static [u8]);
+
+/// Every target of `fuzz/Cargo.toml`.
+const TARGETS: &[Target] = &[
     ("conflist", conflist::run, CONFLIST),
     ("frame", frame::run, FRAMES),
     (

@@ -1,8 +1,8 @@
 //! A capture replayed through a world: which frame enters where, at its recorded time, and how it ended.
 //!
 //! Sockets are not played: every conversation of the capture has its recorded packets, so both ends are held
-//! open and only kernels act. What a kernel answers by itself (echo, ARP, ICMP errors) is emulated; a recorded
-//! packet that the emulation has already produced is compared, not sent twice.
+//! open and only kernels act. What a kernel answers by itself (echo, ARP, ICMP errors) is emulated; a
+//! recorded packet that the emulation has already produced is compared, not sent twice.
 //! Invariant: same capture, world and seed: same events.
 
 use crate::base::{FrameId, Instant, NsId};

@@ -1,7 +1,7 @@
 //! L6: what people and programs read: state in native syntax, traces as text and JSON.
 //!
-//! Pure: values in, text out. Knows neither terminals (colours are ANSI styles in the text, stripped at the edge)
-//! nor files. Invariant: same input, same bytes.
+//! Pure: values in, text out. Knows neither terminals (colours are ANSI styles in the text, stripped at
+//! the edge) nor files. Invariant: same input, same bytes.
 
 pub mod show;
 pub mod trace;

@@ -16,6 +16,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("sim", 4),
     ("endpoint", 4),
     ("kube", 4),
+    ("lab", 5),
     ("cluster", 5),
     ("import", 5),
     ("replay", 5),
@@ -137,6 +138,11 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
         "src/net/fib.rs",
         680,
         "rules, tables and lookup share private state; the tests are to move out",
+    ),
+    (
+        "tests/lab.rs",
+        640,
+        "what Linux was measured to do, one case each; to be split by protocol",
     ),
 ];
 

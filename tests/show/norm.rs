@@ -1,8 +1,9 @@
 //! What of a dump is compared.
 //!
-//! Left out: what only a kernel with bridge VLAN filtering says of a bridge that does not filter, ifindexes and the `@ifN` of other ends (`tunl0` and its like shift them), queueing disciplines, queue
-//! and segmentation limits, the garbage timer, neighbours and bridge entries that traffic made, and the order of
-//! what the kernel keeps in hash tables.
+//! Left out: what only a kernel with bridge VLAN filtering says of a bridge that does not filter, ifindexes and
+//! the `@ifN` of other ends (`tunl0` and its like shift them), queueing disciplines, queue and segmentation
+//! limits, the garbage timer, neighbours and bridge entries that traffic made, and the order of what the kernel
+//! keeps in hash tables.
 
 use podpath::report::show::{RouteTables, ShowWhat};
 

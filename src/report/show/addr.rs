@@ -43,7 +43,8 @@ fn ordered(d: &Device) -> Vec<&IfAddr> {
     v4
 }
 
-/// `__inet_insert_ifa`: a primary goes behind the last primary that reaches no farther, secondaries to the end.
+/// `__inet_insert_ifa`: a primary goes behind the last primary that reaches no farther, secondaries to
+/// the end.
 fn insert4<'a>(list: &mut Vec<&'a IfAddr>, a: &'a IfAddr) {
     let behind = |b: &&IfAddr| !b.secondary && a.scope <= b.scope;
     let at = match a.secondary {

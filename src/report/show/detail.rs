@@ -1,8 +1,8 @@
 //! What `ip -d link` adds: limits, the device kind's settings, a bridge port's settings, queues.
 //!
-//! Settings podpath models are the device's; the rest are what the kernel reports for a bridge without spanning
-//! tree, forward delay and multicast snooping, which is how podpath's bridge behaves (iproute2: ip/iplink_bridge.c,
-//! ip/iplink_bridge_slave.c, ip/iplink_vxlan.c, ip/link_iptnl.c).
+//! Settings podpath models are the device's; the rest are what the kernel reports for a bridge without
+//! spanning tree, forward delay and multicast snooping, which is how podpath's bridge behaves (iproute2:
+//! ip/iplink_bridge.c, ip/iplink_bridge_slave.c, ip/iplink_vxlan.c, ip/link_iptnl.c).
 
 use super::out::Obj;
 use crate::net::{Bridge, BridgePort, Device, DeviceKind, Ipip, NetNs, Vxlan};
@@ -60,7 +60,8 @@ fn bridge_id(mac: MacAddr) -> String {
     format!("8000.{}", bytes.join(":"))
 }
 
-/// Plain `word value` pairs whose JSON key is the word, `count` and `interval` cut short as iproute2 has them.
+/// Plain `word value` pairs whose JSON key is the word, `count` and `interval` cut short as iproute2 has
+/// them.
 fn plain(o: &mut Obj, pairs: &[(&str, u64)]) {
     for (word, value) in pairs {
         let key = word

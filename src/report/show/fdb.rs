@@ -1,9 +1,10 @@
 //! `bridge fdb`: per device the bridge's entries behind it, then what the device itself takes
 //! (iproute2: bridge/fdb.c `print_fdb`; kernel: `rtnl_fdb_dump`, `br_fdb_dump`, `ndo_dflt_fdb_dump`).
 //!
-//! Within a device the kernel's order is that of arrival, newest first, or a hash's; here what was learned comes
-//! before what is fixed, each by address. A device's own groups are derived from its addresses, as podpath keeps no
-//! list of them. The per-VLAN copies of local entries show only where the bridge filters VLANs.
+//! Within a device the kernel's order is that of arrival, newest first, or a hash's; here what was
+//! learned comes before what is fixed, each by address. A device's own groups are derived from its
+//! addresses, as podpath keeps no list of them. The per-VLAN copies of local entries show only where the
+//! bridge filters VLANs.
 
 use super::Ctx;
 use super::out::Obj;
@@ -115,8 +116,9 @@ fn tunnel<'a>(d: &'a Device, v: &'a Vxlan, cx: &Ctx<'_>, out: &mut Vec<Line<'a>>
     }
 }
 
-/// The groups a device listens to: all nodes, all hosts, and, with IPv6, the solicited-node group of each address,
-/// all routers when it routes, and the subnets' anycast addresses (kernel: `ipv6_add_dev`, `ip_mc_up`,
+/// The groups a device listens to: all nodes, all hosts, and, with IPv6, the solicited-node group of
+/// each address, all routers when it routes, and the subnets' anycast addresses (kernel: `ipv6_add_dev`,
+/// `ip_mc_up`,
 /// `addrconf_join_solict`, `dev_forward_change`).
 fn groups<'a>(ns: &NetNs, d: &'a Device, out: &mut Vec<Line<'a>>) {
     if !matches!(

@@ -113,8 +113,8 @@ impl Link {
         }
     }
 
-    /// The link as the bridge's dump has it: it leaves the namespace out, so the index is looked up in this one
-    /// (kernel: `br_fill_ifinfo` puts IFLA_LINK without IFLA_LINK_NETNSID).
+    /// The link as the bridge's dump has it: it leaves the namespace out, so the index is looked up in
+    /// this one (kernel: `br_fill_ifinfo` puts IFLA_LINK without IFLA_LINK_NETNSID).
     pub(super) fn of_port(ns: &NetNs, d: &Device) -> Self {
         match lower_end(ns, d) {
             Link::Far(i) => Link::Here(DevId(i)).named(ns),

@@ -1,9 +1,10 @@
 //! A namespace's state as `ip` and `bridge` of iproute2 print it, and as their `-j` prints it.
 //!
-//! Each object is written once and gives both forms, as iproute2's own `print_*(PRINT_ANY, ...)` do. Order is the
-//! kernel's where it follows from the state (device index, FIB trie walk, address lists); where the kernel lists a
-//! hash table (neighbours, FDB) it is by device and address. Numbers podpath does not model (queues, GSO limits,
-//! bridge timers) are a fresh kernel's. Judge: the dumps of tests/recordings, in tests/show.rs.
+//! Each object is written once and gives both forms, as iproute2's own `print_*(PRINT_ANY, ...)` do.
+//! Order is the kernel's where it follows from the state (device index, FIB trie walk, address lists);
+//! where the kernel lists a hash table (neighbours, FDB) it is by device and address. Numbers podpath
+//! does not model (queues, GSO limits, bridge timers) are a fresh kernel's. Judge: the dumps of
+//! tests/recordings, in tests/show.rs.
 
 mod addr;
 mod bridge_link;

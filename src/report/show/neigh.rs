@@ -1,5 +1,6 @@
 //! `ip neigh`: IPv4's neighbours, then IPv6's, each by device and address; the kernel's order is a hash's
-//! (iproute2: ip/ipneigh.c `print_neigh`). Entries that need no resolution are left out, as without `nud all`.
+//! (iproute2: ip/ipneigh.c `print_neigh`). Entries that need no resolution are left out, as without `nud
+//! all`.
 
 use super::Ctx;
 use super::out::Obj;

@@ -46,8 +46,8 @@ pub fn route_line(ns: &NetNs, table: u32, r: &Route) -> String {
     one(ns, r, name.as_deref()).into_text()
 }
 
-/// IPv4: `fib_table_dump`, by address and then the longest prefix first. IPv6: `fib6_walk` visits a node behind its
-/// children, so what covers others comes after them, the default route last.
+/// IPv4: `fib_table_dump`, by address and then the longest prefix first. IPv6: `fib6_walk` visits a node
+/// behind its children, so what covers others comes after them, the default route last.
 fn ordered(t: &RouteTable, v4: bool) -> Vec<&Arc<Route>> {
     let mut v = t.routes(v4);
     v.sort_by_key(|r| match r.dst {

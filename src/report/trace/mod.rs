@@ -1,8 +1,9 @@
 //! A walk's trace for people and for programs.
 //!
-//! [`text`] groups events by namespace hop, folds ARP and neighbour discovery to a line each and sets the reply
-//! apart; colours are ANSI styles inside the text, which the edge strips where they are not wanted. [`json`] is the
-//! versioned document of docs/json.md. Neither asks the world anything: events are all they see.
+//! [`text`] groups events by namespace hop, folds ARP and neighbour discovery to a line each and sets
+//! the reply apart; colours are ANSI styles inside the text, which the edge strips where they are not
+//! wanted. [`json`] is the versioned document of docs/json.md. Neither asks the world anything: events
+//! are all they see.
 
 mod fold;
 mod json;
@@ -58,8 +59,8 @@ pub fn text(events: &[Event], style: Style) -> String {
     w.page.finish()
 }
 
-/// Indexes of the events as they are told: how a rejected frame ended stands with the error it caused, not behind
-/// the error's own way.
+/// Indexes of the events as they are told: how a rejected frame ended stands with the error it caused,
+/// not behind the error's own way.
 fn told_in_order(events: &[Event]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..events.len()).collect();
     for (i, e) in events.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! The bridge plugin: a bridge on the node, a veth pair into the container
 //! (containernetworking/plugins plugins/main/bridge/bridge.go).
 //!
-//! [`conf`] reads the configuration, [`add`] makes the attachment step by step, [`check`] compares. A step
+//! `conf` reads the configuration, `add` makes the attachment step by step, `check` compares. A step
 //! that fails leaves the earlier ones: the address is given back, the veth pair stays until DEL.
 
 mod add;
