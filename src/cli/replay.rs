@@ -94,7 +94,7 @@ pub fn run(g: &Global, a: &ReplayArgs) -> anyhow::Result<Exit> {
     }
     let bad = all
         .iter()
-        .any(|p| matches!(&p.end, Some((_, d)) if is_bad(d)));
+        .any(|p| p.fate == Fate::Missing || matches!(&p.end, Some((_, d)) if is_bad(d)));
     Ok(if damaged || bad {
         Exit::Findings
     } else {
@@ -311,6 +311,12 @@ fn verdict(p: &Replayed) -> (&'static str, anstyle::Style, String, String) {
     };
     match (&p.fate, &p.end) {
         (Fate::Skipped(why), _) => ("·", out::DIM, format!("not sent: {why}"), "not sent".into()),
+        (Fate::Missing, _) => (
+            "≠",
+            out::YELLOW,
+            "recorded, but no emulated kernel gave this answer".into(),
+            "not as recorded".into(),
+        ),
         (Fate::Produced(_), Some((ns, _))) => (
             "=",
             out::GREEN,
@@ -369,6 +375,7 @@ fn packet_json(capture: &Capture, p: &Replayed, w: &Watch) -> Value {
     let (fate, id) = match p.fate {
         Fate::Injected(id) => ("injected", Some(id)),
         Fate::Produced(id) => ("produced", Some(id)),
+        Fate::Missing => ("missing", None),
         Fate::Skipped(_) => ("skipped", None),
     };
     let mut v = json!({ "number": p.number, "at_us": p.at.as_micros() as u64, "packet": text, "fate": fate });

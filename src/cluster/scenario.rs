@@ -369,15 +369,15 @@ impl Scenario {
         if let Some(o) = e.outcome.filter(|o| !same_outcome(*o, &r.outcome)) {
             miss("outcome", wanted_name(o).into(), r.outcome.to_string());
         }
-        if let Some(d) = &e.delay {
-            if d.at_least.is_some_and(|x| r.delay < x) || d.at_most.is_some_and(|x| r.delay > x) {
-                let bounds = |x: Option<Duration>| x.map_or("-".into(), |x| format!("{x:?}"));
-                miss(
-                    "delay",
-                    format!("{} to {}", bounds(d.at_least), bounds(d.at_most)),
-                    format!("{:?}", r.delay),
-                );
-            }
+        if let Some(d) = &e.delay
+            && (d.at_least.is_some_and(|x| r.delay < x) || d.at_most.is_some_and(|x| r.delay > x))
+        {
+            let bounds = |x: Option<Duration>| x.map_or("-".into(), |x| format!("{x:?}"));
+            miss(
+                "delay",
+                format!("{} to {}", bounds(d.at_least), bounds(d.at_most)),
+                format!("{:?}", r.delay),
+            );
         }
         let hop = r.hop.as_ref();
         if let Some(h) = &e.hop {

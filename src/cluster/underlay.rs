@@ -125,6 +125,7 @@ fn link(name: &str, kind: DeviceKind, mac: MacAddr, mtu: u32, origin: &Origin) -
 }
 
 /// A device of `ns` on a segment, with its addresses, up.
+#[allow(clippy::too_many_arguments)] // the device's own particulars
 fn plug(
     b: &mut Builder,
     ns: NsId,

@@ -33,8 +33,10 @@ pub enum Attach {
 pub enum Fate {
     /// It entered as this frame.
     Injected(FrameId),
-    /// An emulated kernel had produced it before: this frame.
+    /// It is an answer that an emulated kernel has to give, and gave: this frame.
     Produced(FrameId),
+    /// It is an answer that an emulated kernel should have given to a packet of the capture, and did not.
+    Missing,
     /// It was not sent, because of this.
     Skipped(&'static str),
 }
@@ -54,9 +56,11 @@ pub struct Replayed {
     pub end: Option<(String, Disposition)>,
 }
 
-/// How frames ended, by id, and what arrived where.
+/// How frames ended, by id, and what arrived where; what was asked and which answers are awaited.
 #[derive(Debug, Default)]
 struct Watch {
+    asked: BTreeSet<Signature>,
+    awaited: BTreeMap<usize, (NsId, Signature)>,
     ends: BTreeMap<FrameId, (String, Disposition)>,
     arrived: BTreeMap<(NsId, Signature), FrameId>,
 }
@@ -119,7 +123,7 @@ pub fn replay<O: Observer>(
         let at = Duration::from_nanos(r.time_ns.unwrap_or(first).saturating_sub(first));
         let mut both = crate::path::Tee(&mut watch, &mut *obs);
         world.run_until(start + at, &mut both);
-        let (fate, padded) = enter(world, capture, r, attach, &owners, &mut both);
+        let (fate, padded) = enter(world, capture, i, attach, &owners, &mut both);
         world.settle(start + at, &mut both);
         out.push(Replayed {
             number: i as u64 + 1,
@@ -132,6 +136,11 @@ pub fn replay<O: Observer>(
     // What waits for an answer that never comes is told after three seconds.
     let last = world.now() + Duration::from_secs(4);
     world.run_until(last, &mut crate::path::Tee(&mut watch, obs));
+    for (i, place) in &watch.awaited {
+        if let (Some(p), Some(id)) = (out.get_mut(*i), watch.arrived.get(place)) {
+            p.fate = Fate::Produced(*id);
+        }
+    }
     for p in &mut out {
         if let Fate::Injected(id) | Fate::Produced(id) = p.fate {
             p.end = watch.ends.get(&id).cloned();
@@ -232,6 +241,13 @@ fn right_checksum(packet: &mut [u8]) {
     if h.is_fragment() || at + 2 > end {
         return;
     }
+    // A tunnel's inner packet was cut too.
+    let vxlan = h
+        .ports(packet)
+        .is_some_and(|p| h.proto == proto::UDP && matches!(p.1, 8472 | 4789));
+    if let (true, Some(inner)) = (vxlan, packet.get_mut(h.header_len + 16 + ETH_HLEN..end)) {
+        right_checksum(inner);
+    }
     packet[at..at + 2].fill(0);
     let body = &packet[h.header_len..end];
     let c = if h.proto == proto::ICMP {
@@ -245,11 +261,14 @@ fn right_checksum(packet: &mut [u8]) {
 fn enter<O: Observer>(
     world: &mut World,
     capture: &Capture,
-    r: &OwnedRecord,
+    number: usize,
     attach: &Attach,
     owners: &BTreeMap<IpAddr, NsId>,
     obs: &mut crate::path::Tee<&mut Watch, &mut O>,
 ) -> (Fate, bool) {
+    let Some(r) = capture.records.get(number) else {
+        return (Fate::Skipped("not in the capture"), false);
+    };
     let Some((frame, padded)) = ethernet(capture, r) else {
         return (
             Fate::Skipped("not a frame that Ethernet or IP could carry"),
@@ -257,7 +276,7 @@ fn enter<O: Observer>(
         );
     };
     let fate = match attach {
-        Attach::ByAddress => by_address(world, &frame, owners, obs),
+        Attach::ByAddress => by_address(world, &frame, owners, number, obs),
         Attach::At(at) => at_device(world, *at, &frame, r.direction, obs),
         Attach::Interfaces(map) => match map.get(&r.interface) {
             Some(at) => at_device(world, *at, &frame, r.direction, obs),
@@ -271,6 +290,7 @@ fn by_address<O: Observer>(
     world: &mut World,
     frame: &[u8],
     owners: &BTreeMap<IpAddr, NsId>,
+    number: usize,
     obs: &mut crate::path::Tee<&mut Watch, &mut O>,
 ) -> Fate {
     let f = Frame::ethernet(frame);
@@ -288,14 +308,42 @@ fn by_address<O: Observer>(
     let Some(ns) = owners.get(&h.src).copied() else {
         return Fate::Skipped("nobody in the cluster has its source address");
     };
-    let target = owners.get(&h.dst).copied();
-    if let (Some(s), Some(t)) = (signature(f.l3()), target)
-        && let Some(id) = obs.0.arrived.get(&(t, s))
+    let (target, own) = (owners.get(&h.dst).copied(), signature(f.l3()));
+    if let (Some(t), Some(own), Some(question)) = (target, own, question_of(&h, f.l3()))
+        && obs.0.asked.contains(&question)
     {
-        return Fate::Produced(*id);
+        obs.0.awaited.insert(number, (t, own));
+        return Fate::Missing;
     }
+    obs.0.asked.extend(own.map(loose));
     let n = h.total_len.min(f.l3().len());
     Fate::Injected(world.send(ns, &f.l3()[..n], None, obs).0)
+}
+
+/// A signature without what the way changes or a quote cuts off.
+fn loose(s: Signature) -> Signature {
+    match s.0.proto {
+        proto::ICMP | proto::ICMPV6 => s,
+        _ => Signature(s.0, 0),
+    }
+}
+
+/// The packet that a kernel's answer answers: an echo request, or what an ICMP error quotes.
+fn question_of(h: &IpHeader, packet: &[u8]) -> Option<Signature> {
+    let (typ, _) = h.icmp(packet)?;
+    if h.is_icmp_error(packet) {
+        return signature(h.payload(packet).get(8..)?).map(loose);
+    }
+    let request = match (h.is_v4(), typ) {
+        (true, 0) => 8u8,
+        (false, 129) => 128,
+        _ => return None,
+    };
+    let Signature(t, extra) = signature(packet)?;
+    Some(Signature(
+        t.reply(),
+        u64::from(request) << 32 | (extra & 0xffff_ffff),
+    ))
 }
 
 /// At an endpoint's device what it sent is sent again; at a node's device what it received is received again.
