@@ -89,12 +89,18 @@ impl Ends {
     /// The end that explains how a client ended.
     pub(super) fn decisive(&self, lab: &Lab, r: super::ClientRef, c: &ClientState) -> Option<Hop> {
         let end = c.end?;
+        // The kernel's echo reply descends from the request's frame: what ends after the request is its.
+        let mut echoed = BTreeSet::new();
         let own: Vec<(&Hop, Way)> = self
             .kept
             .iter()
             .filter_map(|h| {
                 let l = lab.lineage(h.root).filter(|l| l.client == Some(r))?;
-                Some((h, way(l, c)))
+                let reply = echoed.contains(&h.root);
+                if matches!(h.how, Disposition::Consumed("echo request")) {
+                    echoed.insert(h.root);
+                }
+                Some((h, if reply { Way::Reply } else { way(l, c) }))
             })
             .collect();
         let (hop, way) = choose(&own, &end)?;
