@@ -261,6 +261,9 @@ fn calico_agent(b: &mut Builder) {
     b.c.cni = format!("Calico, {}", backend_name(&b.spec));
     let mut ipam = Ipam::new(pools);
     let mut all: Vec<CalicoNode> = b.c.nodes.values().map(|n| calico_node(b, n)).collect();
+    for n in &mut all {
+        believe_tunnel(b, &mut ipam, n);
+    }
     if let Err(e) = calico::node::assign_tunnel_addresses(&mut ipam, &mut all) {
         b.findings.push(Finding::error(
             b.cluster_span("spec.cni"),
@@ -374,6 +377,34 @@ fn calico_node(b: &Builder, n: &ClusterNode) -> CalicoNode {
         vtep_mac: random_mac(&mut rng),
         vtep_mac_v6: random_mac(&mut rng),
     }
+}
+
+/// calico-node writes the address of `tunl0` on its Node (libcalico-go lib/backend/k8s/resources/node.go);
+/// it was taken before any pod's, so it also claims its block.
+fn believe_tunnel(b: &mut Builder, ipam: &mut Ipam, n: &mut CalicoNode) {
+    const NOTE: &str = "projectcalico.org/IPv4IPIPTunnelAddr";
+    let Some(o) = b.c.store.node(&n.name) else {
+        return;
+    };
+    let text = o.metadata.annotations.as_ref().and_then(|a| a.get(NOTE));
+    let Some(text) = text else { return };
+    let handle = format!("ipip-tunnel-addr-{}", n.name);
+    let done = match text.parse::<std::net::Ipv4Addr>() {
+        Ok(a) => match ipam.assign_ip(a.into(), &n.name, &handle) {
+            Ok(()) => {
+                n.ipip_tunnel = Some(a);
+                return;
+            }
+            Err(e) => e.to_string(),
+        },
+        Err(e) => e.to_string(),
+    };
+    b.findings.push(Finding::warning(
+        o.source
+            .span_of(&format!("metadata.annotations[\"{NOTE}\"]")),
+        format!("node {}: tunnel address {text}: {done}", n.name),
+        "another address was allocated",
+    ));
 }
 
 fn kindnet_node(n: &ClusterNode) -> KindnetNode {

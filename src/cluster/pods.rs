@@ -11,6 +11,7 @@ use crate::kube::cni::{CniState, Host, Namespaces, NetworkList, Registry};
 use crate::kube::store::{Name, is_finished, is_host_network, pod_ips};
 use crate::net::{NetNs, Scope};
 use crate::sim::World;
+use crate::wire::MacAddr;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -166,6 +167,18 @@ fn attach(b: &mut Builder, c: Candidate, list: &NetworkList, plugins: &Registry)
             "the pod would stay in ContainerCreating; it has no network here",
         ));
     }
+    let notes =
+        b.c.store
+            .pods
+            .get(&c.name)
+            .and_then(|p| p.metadata.annotations.as_ref());
+    if let Some(mac) = notes.and_then(stated_mac) {
+        // A pod whose attachment failed has no eth0; that was said above.
+        let _ = b.c.lab.world.edit(ns, |e| {
+            let dev = e.find("eth0")?;
+            e.set_mac(dev, mac)
+        });
+    }
     let ips = b.c.lab.world.ns(ns).map(addresses).unwrap_or_default();
     let pod = ClusterPod {
         name: c.name.clone(),
@@ -175,6 +188,19 @@ fn attach(b: &mut Builder, c: Candidate, list: &NetworkList, plugins: &Registry)
         host_network: false,
     };
     b.c.pods.insert(c.name, pod);
+}
+
+/// The MAC of `eth0` that the network-status annotation names (Kubernetes Network Plumbing Working Group,
+/// Multi-Network spec section 3.4): the only place in the API where a pod's link address stands.
+fn stated_mac(notes: &BTreeMap<String, String>) -> Option<MacAddr> {
+    let text = notes.get("k8s.v1.cni.cncf.io/network-status")?;
+    let all: serde_json::Value = serde_json::from_str(text).ok()?;
+    let of = |v: &serde_json::Value, k: &str| v.get(k).and_then(|s| s.as_str()).map(str::to_owned);
+    let eth0 = all
+        .as_array()?
+        .iter()
+        .find(|n| of(n, "interface").as_deref() == Some("eth0"))?;
+    of(eth0, "mac")?.parse().ok()
 }
 
 fn list_ips(ips: &[IpAddr]) -> String {

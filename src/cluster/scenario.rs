@@ -169,13 +169,9 @@ impl Scenario {
         let Some(u) = &spec.underlay else { return };
         let blocks: Vec<_> = u.blocked.iter().map(|b| block(&self.cluster, b)).collect();
         let mut before = Vec::new();
+        let only = spec.link.as_deref().map(|l| self.uplink_ns(l));
         for up in uplinks(&self.cluster) {
-            let only = spec
-                .node
-                .as_ref()
-                .and_then(|n| self.cluster.nodes.get(n))
-                .map(|n| n.uplink);
-            if only.is_some_and(|o| o != up) {
+            if only.is_some_and(|o| o != Some(up.ns)) {
                 continue;
             }
             let link = self.cluster.lab.world.link_mut(up);
@@ -192,6 +188,14 @@ impl Scenario {
                 at: Instant::ZERO + until,
                 links: before,
             });
+        }
+    }
+
+    /// The namespace at the near end of an uplink, by the names that `spec.link` has.
+    fn uplink_ns(&self, link: &str) -> Option<NsId> {
+        match link.strip_prefix("host/") {
+            Some(host) => self.cluster.hosts.get(host).copied(),
+            None => self.cluster.nodes.get(link).map(|n| n.ns),
         }
     }
 

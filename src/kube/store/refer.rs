@@ -11,6 +11,9 @@ use crate::kube::podpath_v1alpha1::{Blocked, Peer, Side};
 
 use super::{Name, Source, Store};
 
+/// The machine that joins the underlay's segments: in no manifest, yet packets may end there.
+const UNDERLAY_GATEWAY: &str = "gateway";
+
 pub(super) fn check(store: &Store, findings: &mut Vec<Finding>) {
     let names = Names::new(store);
     let mut report = Report {
@@ -45,8 +48,11 @@ pub(super) fn check(store: &Store, findings: &mut Vec<Finding>) {
         else {
             continue;
         };
-        if let Some(node) = &hop.node {
-            report.node(node, || probe.source.span_of("spec.expect.hop.node"));
+        let span = || probe.source.span_of("spec.expect.hop.node");
+        match hop.node.as_deref().map(|n| (n, n.strip_prefix("host/"))) {
+            Some((_, Some(host))) => report.host(host, span),
+            Some((UNDERLAY_GATEWAY, None)) | None => {}
+            Some((node, None)) => report.node(node, span),
         }
         if let Some(pod) = &hop.pod {
             report.pod(pod, || probe.source.span_of("spec.expect.hop.pod"));
