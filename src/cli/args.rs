@@ -16,7 +16,8 @@ Exit codes: 0 clean, 1 findings or unmet expectations, 2 could not run.";
 
 /// podpath: follow a packet through a Kubernetes cluster's network, without the cluster.
 #[derive(Parser, Debug)]
-#[command(version, about, after_help = EXAMPLES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(version, about, after_help = EXAMPLES)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,

@@ -7,7 +7,16 @@ use crate::replay::pcap::read_all;
 use crate::replay::{Attach, replay as play};
 use std::io::Write;
 
-const MANIFESTS: &[(&str, &str)] = &include!("demo_manifests.in");
+const MANIFESTS: [(&str, &str); 2] = [
+    (
+        "topologies/two-node-vxlan/manifests.yaml",
+        include_str!("../../topologies/two-node-vxlan/manifests.yaml"),
+    ),
+    (
+        "topologies/two-node-vxlan/podpath.yaml",
+        include_str!("../../topologies/two-node-vxlan/podpath.yaml"),
+    ),
+];
 const CAPTURE: &[u8] = include_bytes!("../../pcaps/ping-paths.pcap");
 
 /// Runs it.

@@ -225,7 +225,7 @@ pub fn print(
             )
             .lines()
             {
-                writeln!(o, "      {l}")?;
+                writeln!(o, "{}", format!("      {l}").trim_end())?;
             }
         }
         let padded = if p.padded {
