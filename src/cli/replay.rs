@@ -401,46 +401,85 @@ fn packet_json(capture: &Capture, p: &Replayed, w: &Watch) -> Value {
     v
 }
 
-/// One pcapng per device that saw a frame; each frame's end is its comment.
+/// Files waiting for a writer.
+const WRITE_QUEUE: usize = 64;
+/// Threads that write captures.
+const WRITERS: usize = 2;
+
+/// One pcapng per device that saw a frame; each frame's end is its comment. Files are written side by side:
+/// what is in each does not depend on which thread took it.
 fn write(c: &Cluster, w: &Watch, dir: &Path) -> anyhow::Result<usize> {
     std::fs::create_dir_all(dir).with_context(|| format!("{}", dir.display()))?;
     let mut by_dev: BTreeMap<(NsId, DevId), Vec<usize>> = BTreeMap::new();
     for (i, f) in w.frames.frames().iter().enumerate() {
         by_dev.entry((f.ns, f.dev)).or_default().push(i);
     }
-    for ((ns, dev), frames) in &by_dev {
-        let Some((n, d)) = c
-            .lab
-            .world
-            .ns(*ns)
-            .and_then(|n| n.dev(*dev).map(|d| (n, d)))
-        else {
-            continue;
-        };
-        let name = format!("{}.{}", n.name.replace('/', "_"), d.name);
-        let path = dir.join(format!("{name}.pcapng"));
-        let file = File::create(&path).with_context(|| format!("{}", path.display()))?;
-        let mut out = PcapngWriter::new(BufWriter::new(file), "podpath")?;
-        let link = if d.is_layer3() {
-            LinkType::Raw
-        } else {
-            LinkType::Ethernet
-        };
-        let i = out.add_interface(&Interface::new(name, link))?;
-        for f in frames.iter().filter_map(|k| w.frames.frames().get(*k)) {
-            let comment = comment(w, f.frame, f.root);
-            let mut r = Record::new(i, f.time.as_nanos(), &f.data);
-            r.direction = Some(if f.dir == Direction::In {
-                pcap::Direction::In
-            } else {
-                pcap::Direction::Out
-            });
-            r.comment = Some(comment.into());
-            out.write(&r)?;
+    let (jobs, todo) = crossbeam::channel::bounded::<(NsId, DevId, &[usize])>(WRITE_QUEUE);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|_| {
+                let todo = todo.clone();
+                scope.spawn(move || {
+                    todo.iter()
+                        .try_for_each(|(ns, dev, f)| write_one(c, w, dir, (ns, dev), f))
+                })
+            })
+            .collect();
+        // A writer that failed stops taking; the receivers' end then refuses what is left.
+        drop(todo);
+        for ((ns, dev), frames) in &by_dev {
+            if jobs.send((*ns, *dev, frames)).is_err() {
+                break;
+            }
         }
-        out.finish()?.flush()?;
-    }
+        drop(jobs);
+        writers.into_iter().try_for_each(|t| {
+            t.join()
+                .unwrap_or_else(|_| bail!("a writer thread stopped"))
+        })
+    })?;
     Ok(by_dev.len())
+}
+
+fn write_one(
+    c: &Cluster,
+    w: &Watch,
+    dir: &Path,
+    at: (NsId, DevId),
+    frames: &[usize],
+) -> anyhow::Result<()> {
+    let Some((n, d)) = c
+        .lab
+        .world
+        .ns(at.0)
+        .and_then(|n| n.dev(at.1).map(|d| (n, d)))
+    else {
+        return Ok(());
+    };
+    let name = format!("{}.{}", n.name.replace('/', "_"), d.name);
+    let path = dir.join(format!("{name}.pcapng"));
+    let file = File::create(&path).with_context(|| format!("{}", path.display()))?;
+    let mut out = PcapngWriter::new(BufWriter::new(file), "podpath")?;
+    let link = if d.is_layer3() {
+        LinkType::Raw
+    } else {
+        LinkType::Ethernet
+    };
+    let i = out.add_interface(&Interface::new(name, link))?;
+    for f in frames.iter().filter_map(|k| w.frames.frames().get(*k)) {
+        let comment = comment(w, f.frame, f.root);
+        let mut r = Record::new(i, f.time.as_nanos(), &f.data);
+        let inward = f.dir == Direction::In;
+        r.direction = Some(if inward {
+            pcap::Direction::In
+        } else {
+            pcap::Direction::Out
+        });
+        r.comment = Some(comment.into());
+        out.write(&r)?;
+    }
+    out.finish()?.flush()?;
+    Ok(())
 }
 
 fn comment(w: &Watch, frame: FrameId, root: FrameId) -> String {
