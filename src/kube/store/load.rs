@@ -88,7 +88,7 @@ fn fold_repeated(findings: &mut Vec<Finding>) {
     *findings = kept;
 }
 
-/// Kinds that no type stands for and that a controller reads from the text all the same (`kube::cni::calico`).
+/// Kinds without a type that a controller reads from their text all the same (`kube::cni::calico`).
 const READ_AS_TEXT: [(&str, &str); 2] = [
     ("crd.projectcalico.org/v1", "IPPool"),
     ("projectcalico.org/v3", "IPPool"),

@@ -139,70 +139,35 @@ fn bridge(o: &mut Obj, d: &Device, b: &Bridge) {
         "01:80:c2:00:00:00",
         "group_address 01:80:c2:00:00:00 ",
     );
-    plain(
-        o,
-        &[
-            ("mcast_snooping", 0),
-            ("no_linklocal_learn", 0),
-            ("mcast_vlan_snooping", 0),
-            ("mcast_router", 1),
-        ],
-    );
-    plain(
-        o,
-        &[
-            ("mcast_query_use_ifaddr", 0),
-            ("mcast_querier", 0),
-            ("mcast_hash_elasticity", 16),
-        ],
-    );
-    plain(
-        o,
-        &[
-            ("mcast_hash_max", 4096),
-            ("mcast_last_member_count", 2),
-            ("mcast_startup_query_count", 2),
-        ],
-    );
-    plain(
-        o,
-        &[
-            ("mcast_last_member_interval", 100),
-            ("mcast_membership_interval", 26_000),
-        ],
-    );
-    plain(
-        o,
-        &[
-            ("mcast_querier_interval", 25_500),
-            ("mcast_query_interval", 12_500),
-        ],
-    );
-    plain(
-        o,
-        &[
-            ("mcast_query_response_interval", 1000),
-            ("mcast_startup_query_interval", 3124),
-        ],
-    );
-    plain(
-        o,
-        &[
-            ("mcast_stats_enabled", 0),
-            ("mcast_igmp_version", 2),
-            ("mcast_mld_version", 1),
-        ],
-    );
-    // A bridge's own nf_call flags; the namespace's sysctls are another switch.
-    plain(
-        o,
-        &[
-            ("nf_call_iptables", 0),
-            ("nf_call_ip6tables", 0),
-            ("nf_call_arptables", 0),
-        ],
-    );
+    plain(o, &BRIDGE_DEFAULTS);
 }
+
+/// What podpath does not model of a bridge, at the kernel's defaults and in iproute2's order. The last three are
+/// the bridge's own nf_call flags; the namespace's sysctls are another switch.
+const BRIDGE_DEFAULTS: [(&str, u64); 22] = [
+    ("mcast_snooping", 0),
+    ("no_linklocal_learn", 0),
+    ("mcast_vlan_snooping", 0),
+    ("mcast_router", 1),
+    ("mcast_query_use_ifaddr", 0),
+    ("mcast_querier", 0),
+    ("mcast_hash_elasticity", 16),
+    ("mcast_hash_max", 4096),
+    ("mcast_last_member_count", 2),
+    ("mcast_startup_query_count", 2),
+    ("mcast_last_member_interval", 100),
+    ("mcast_membership_interval", 26_000),
+    ("mcast_querier_interval", 25_500),
+    ("mcast_query_interval", 12_500),
+    ("mcast_query_response_interval", 1000),
+    ("mcast_startup_query_interval", 3124),
+    ("mcast_stats_enabled", 0),
+    ("mcast_igmp_version", 2),
+    ("mcast_mld_version", 1),
+    ("nf_call_iptables", 0),
+    ("nf_call_ip6tables", 0),
+    ("nf_call_arptables", 0),
+];
 
 /// `%#x`, which writes zero without its prefix.
 fn hex(v: u16) -> String {
