@@ -12,7 +12,7 @@ mod out;
 mod replay;
 mod run;
 mod show;
-// topo comes with report::topo
+mod topo;
 mod trace;
 
 use clap::Parser;
@@ -74,7 +74,7 @@ fn dispatch(cli: args::Cli) -> anyhow::Result<Exit> {
         Some(args::Command::Trace(a)) => trace::run(g, &a),
         Some(args::Command::Show(a)) => show::run(g, &a),
         Some(args::Command::Replay(a)) => replay::run(g, &a),
-        Some(args::Command::Topo(_)) => anyhow::bail!("not yet"),
+        Some(args::Command::Topo(a)) => topo::run(g, &a),
         Some(args::Command::Completions { shell }) => misc::completions(shell),
         Some(args::Command::Man { dir }) => misc::man(dir.as_deref()),
     }

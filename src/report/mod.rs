@@ -4,4 +4,5 @@
 //! the edge) nor files. Invariant: same input, same bytes.
 
 pub mod show;
+pub mod topo;
 pub mod trace;

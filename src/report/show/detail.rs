@@ -142,8 +142,8 @@ fn bridge(o: &mut Obj, d: &Device, b: &Bridge) {
     plain(o, &BRIDGE_DEFAULTS);
 }
 
-/// What podpath does not model of a bridge, at the kernel's defaults and in iproute2's order. The last three are
-/// the bridge's own nf_call flags; the namespace's sysctls are another switch.
+/// What podpath does not model of a bridge, at the kernel's defaults and in iproute2's order. The last three
+/// are the bridge's own nf_call flags; the namespace's sysctls are another switch.
 const BRIDGE_DEFAULTS: [(&str, u64); 22] = [
     ("mcast_snooping", 0),
     ("no_linklocal_learn", 0),
