@@ -330,7 +330,10 @@ fn draw_way(p: &mut Page, c: &Cluster, events: &[Event], height: i32) -> i32 {
         });
         points.extend(at);
     }
-    let line: Vec<String> = points.iter().map(|(x, y)| format!("{x},{y}")).collect();
+    let line: Vec<String> = corners(&points, p.bar_y + 14)
+        .iter()
+        .map(|(x, y)| format!("{x},{y}"))
+        .collect();
     let _ = write!(
         p.body,
         r#"<polyline class="w go" points="{}"/>"#,
@@ -375,6 +378,23 @@ fn draw_way(p: &mut Page, c: &Cluster, events: &[Event], height: i32) -> i32 {
         esc(&text)
     );
     height + 24
+}
+
+/// The way in straight lines: between a box and the bar it runs in the gap beside the box.
+fn corners(points: &[(i32, i32)], bar: i32) -> Vec<(i32, i32)> {
+    let beside = |x: i32| x + 26 + GAP / 3;
+    let mut out: Vec<(i32, i32)> = Vec::new();
+    for (i, at) in points.iter().enumerate() {
+        let before = i.checked_sub(1).and_then(|k| points.get(k));
+        if at.1 != bar && before.is_some_and(|b| b.1 == bar) {
+            out.extend([(beside(at.0), bar), (beside(at.0), at.1)]);
+        }
+        out.push(*at);
+        if at.1 != bar && points.get(i + 1).is_some_and(|n| n.1 == bar) {
+            out.extend([(beside(at.0), at.1), (beside(at.0), bar)]);
+        }
+    }
+    out
 }
 
 fn cut(text: &str, n: usize) -> String {
