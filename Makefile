@@ -22,7 +22,8 @@ lint: ## format, clippy and documentation without a warning
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 
 conformance: ## every kernel recording, frame by frame: make conformance NAMES="arp-answer vxlan"
-	$(CARGO) test --release --test conformance -- --all $(NAMES)
+	@$(CARGO) test --release --quiet --test conformance --no-run
+	@$$(ls -t target/release/deps/conformance-* | grep -v '\.d$$' | head -n 1) --all $(NAMES)
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (needs `cargo install cargo-fuzz`)
 	@set -e; targets=$$($(CARGO) fuzz list); for target in $$targets; do \
