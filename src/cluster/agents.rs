@@ -30,11 +30,11 @@ pub(super) fn guess(store: &Store, findings: &mut Vec<Finding>) -> ClusterSpec {
             .config_map("kube-system", "kube-flannel-cfg")
             .is_some()
     {
-        "flannel"
+        CniPluginName::Flannel
     } else if !store.raw("crd.projectcalico.org/v1", "IPPool").is_empty()
         || !store.raw("projectcalico.org/v3", "IPPool").is_empty()
     {
-        "calico"
+        CniPluginName::Calico
     } else {
         if !store.nodes.is_empty() || !store.pods.is_empty() {
             findings.push(Finding::note(
@@ -42,28 +42,14 @@ pub(super) fn guess(store: &Store, findings: &mut Vec<Finding>) -> ClusterSpec {
                 "no Cluster document and no CNI configuration: plain routes between nodes, as kindnet lays them, are assumed",
             ));
         }
-        "kindnet"
+        CniPluginName::Kindnet
     };
     let given = store
         .nodes
         .values()
         .any(|n| n.spec.as_ref().is_some_and(|s| s.pod_cidr.is_some()));
-    let cidrs = if given {
-        json!([])
-    } else {
-        json!(["10.244.0.0/16"])
-    };
-    let spec = json!({ "cni": { "plugin": plugin }, "podCIDRs": cidrs });
-    serde_json::from_value(spec).unwrap_or_else(|_| unreachable_spec())
-}
-
-/// The literal above always reads; this keeps the types honest without a panic.
-fn unreachable_spec() -> ClusterSpec {
-    let minimal = r#"{"cni":{"plugin":"kindnet"}}"#;
-    match serde_json::from_str(minimal) {
-        Ok(s) => s,
-        Err(_) => unreachable_spec(),
-    }
+    let pods = "10.244.0.0/16".parse().ok().filter(|_| !given);
+    ClusterSpec::of_plugin(plugin, pods.into_iter().collect())
 }
 
 /// Lays the node agent's part and attaches every pod.

@@ -62,6 +62,34 @@ pub struct ClusterSpec {
     pub upstream_dns: Vec<IpAddr>,
 }
 
+impl ClusterSpec {
+    /// A plugin with its usual settings, as when no Cluster document says otherwise.
+    pub fn of_plugin(plugin: CniPluginName, pod_cidrs: Vec<IpNetwork>) -> Self {
+        ClusterSpec {
+            cni: Cni {
+                plugin,
+                backend_written: None,
+                conflist: None,
+                mtu: None,
+                vxlan: Vxlan::default(),
+                hairpin_mode: None,
+                ip_pools: Vec::new(),
+            },
+            pod_cidrs,
+            service_cidrs: Vec::new(),
+            node_cidr_mask_size: None,
+            node_cidr_mask_size_ipv6: None,
+            proxy: Proxy::default(),
+            kube_proxy_configuration: None,
+            node: NodeDefaults::default(),
+            underlay: Underlay::default(),
+            nodes: BTreeMap::new(),
+            external_hosts: Vec::new(),
+            upstream_dns: Vec::new(),
+        }
+    }
+}
+
 /// `spec.cni`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
