@@ -66,7 +66,6 @@ pub enum DropReason {
     DummyDevice,
     LinkLoss,
     LinkBlocked,
-    Loop,
     QueueFull,
 }
 
@@ -188,7 +187,6 @@ impl DropReason {
             FragmentDuplicate => "DUP_FRAG",
             Ipv6Disabled => "IPV6DISABLED",
             LinkLoss | LinkBlocked => "not the kernel: lost between machines",
-            Loop => "RECURSION_LIMIT",
             QueueFull => "FULL_RING",
         }
     }
@@ -256,7 +254,6 @@ impl DropReason {
             DummyDevice => "a dummy device swallows what is sent to it",
             LinkLoss => "lost on the link",
             LinkBlocked => "blocked between the machines (security group, firewall)",
-            Loop => "a loop: it passed too many devices",
             QueueFull => "too many events at once",
         }
     }

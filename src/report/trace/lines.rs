@@ -114,7 +114,7 @@ pub(super) fn end(how: &Disposition, dev: &str) -> End {
         Disposition::Delivered(s) => ended(Mood::Good, "delivered", format!("to socket {}", s.0)),
         Disposition::LeftTheCluster => ended(Mood::Good, "left", format!("the cluster by {dev}")),
         Disposition::Consumed(what) => ended(Mood::Good, "consumed", *what),
-        Disposition::Loop => ended(Mood::Bad, "loop", DropReason::Loop.text()),
+        Disposition::Loop => ended(Mood::Bad, "loop", "it passed too many devices"),
         Disposition::Unknown { origin } => ended(
             Mood::Open,
             "depends",
