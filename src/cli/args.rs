@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use crate::base::limits;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -144,16 +145,16 @@ pub struct TraceArgs {
     #[arg(short = 'p', long, value_enum)]
     pub protocol: Option<Protocol>,
     /// Payload bytes
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(..=65_507))]
     pub size: Option<u32>,
     /// Set (or, with =false, clear) don't-fragment
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     pub df: Option<bool>,
     /// TTL or hop limit
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
     pub ttl: Option<u8>,
     /// Tries
-    #[arg(short = 'c', long)]
+    #[arg(short = 'c', long, value_parser = clap::value_parser!(u32).range(1..=limits::LAB_ATTEMPTS_MAX as i64))]
     pub count: Option<u32>,
     /// How long the client waits: 5s, 500ms
     #[arg(long, value_parser = duration)]
@@ -215,7 +216,7 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "NODE/DEV")]
     pub at: Option<String>,
     /// Map an interface of the capture to a device: NAME=NODE/DEV; may be repeated
-    #[arg(long, value_name = "NAME=NODE/DEV")]
+    #[arg(long, value_name = "NAME=NODE/DEV", conflicts_with = "at")]
     pub map: Vec<String>,
     /// Write one pcapng per interface here, dispositions as packet comments
     #[arg(short = 'w', long, value_name = "DIR")]
@@ -271,5 +272,8 @@ fn duration(text: &str) -> Result<core::time::Duration, String> {
             ));
         }
     };
-    core::time::Duration::try_from_secs_f64(n * factor).map_err(|e| e.to_string())
+    match core::time::Duration::try_from_secs_f64(n * factor) {
+        Ok(d) if d.is_zero() => Err("expected more than nothing".into()),
+        other => other.map_err(|e| e.to_string()),
+    }
 }

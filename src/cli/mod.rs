@@ -15,8 +15,11 @@ mod show;
 mod topo;
 mod trace;
 
-use clap::Parser;
+use crate::base::{Finding, Span};
+use crate::kube::manifest::closest;
+use clap::{CommandFactory, Parser};
 use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// How a command ended.
@@ -46,7 +49,17 @@ pub fn main() -> ExitCode {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(e) if broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            anstream::eprintln!("{}error:{} {e:#}", out::RED, out::RESET);
+            match e.downcast_ref::<out::Stop>() {
+                Some(out::Stop(f)) => {
+                    out::findings(std::slice::from_ref(f), false);
+                }
+                None => {
+                    out::findings(
+                        &[Finding::error(Span::default(), format!("{e:#}"), "")],
+                        false,
+                    );
+                }
+            }
             ExitCode::from(2)
         }
     }
@@ -63,6 +76,9 @@ fn dispatch(cli: args::Cli) -> anyhow::Result<Exit> {
     let g = &cli.global;
     match cli.command {
         None if cli.topology.is_none() && g.files.is_empty() => demo::run(g),
+        None if cli.topology.as_deref().is_some_and(mistyped) => {
+            Err(no_command(cli.topology.as_deref()))
+        }
         None => run::run(
             g,
             &args::RunArgs {
@@ -78,6 +94,26 @@ fn dispatch(cli: args::Cli) -> anyhow::Result<Exit> {
         Some(args::Command::Completions { shell }) => misc::completions(shell),
         Some(args::Command::Man { dir }) => misc::man(dir.as_deref()),
     }
+}
+
+/// A lone word that is no file is a command with a slip in it rather than a folder.
+fn mistyped(word: &Path) -> bool {
+    !word.exists() && word.components().count() == 1 && !word.to_string_lossy().contains('.')
+}
+
+fn no_command(word: Option<&Path>) -> anyhow::Error {
+    let word = word.unwrap_or(Path::new("")).to_string_lossy();
+    let command = args::Cli::command();
+    let names: Vec<&str> = command.get_subcommands().map(|c| c.get_name()).collect();
+    let help = match closest(&word, names.iter().copied()) {
+        Some(name) => format!("did you mean `podpath {name}`?"),
+        None => format!("the commands are {}", names.join(", ")),
+    };
+    out::stop(
+        &word,
+        "expected a command or a topology folder; there is neither by this name",
+        help,
+    )
 }
 
 /// Whether progress may be drawn: a person looks at standard error.

@@ -11,7 +11,7 @@ use crate::replay::{Attach, Fate, Replayed, replay as play};
 use crate::report::trace::{self, Style};
 use crate::sim::Captures;
 use crate::wire::{Frame, print as line};
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -64,7 +64,11 @@ impl Observer for Watch {
 
 /// Replays.
 pub fn run(g: &Global, a: &ReplayArgs) -> anyhow::Result<Exit> {
-    let file = File::open(&a.capture).with_context(|| format!("{}", a.capture.display()))?;
+    let file = open(&a.capture)?;
+    let inputs = load::inputs(g, None)?;
+    if let Some(dir) = &a.write {
+        folder(dir)?;
+    }
     let name = a.capture.display().to_string();
     let (mut capture, findings) = read_all(&name, BufReader::new(file));
     let damaged = out::findings(&findings, g.quiet);
@@ -74,7 +78,6 @@ pub fn run(g: &Global, a: &ReplayArgs) -> anyhow::Result<Exit> {
     if let Some(n) = a.count {
         capture.records.truncate(n);
     }
-    let inputs = load::inputs(g, None)?;
     let Some(mut s) = load::scenario(g, &inputs) else {
         return Ok(Exit::Failed);
     };
@@ -95,10 +98,34 @@ pub fn run(g: &Global, a: &ReplayArgs) -> anyhow::Result<Exit> {
     let bad = all
         .iter()
         .any(|p| p.fate == Fate::Missing || matches!(&p.end, Some((_, d)) if is_bad(d)));
-    Ok(if damaged || bad {
-        Exit::Findings
-    } else {
-        Exit::Clean
+    // Part of the input could not be read: whatever became of the rest, this is not the whole answer.
+    Ok(match (damaged, bad) {
+        (true, _) => Exit::Failed,
+        (_, true) => Exit::Findings,
+        _ => Exit::Clean,
+    })
+}
+
+fn open(capture: &Path) -> anyhow::Result<File> {
+    const EXPECTED: &str = "a capture (pcap or pcapng)";
+    if capture.is_dir() {
+        return Err(out::stop(
+            &capture.display().to_string(),
+            format!("this is a folder; expected {EXPECTED}"),
+            "a folder of manifests is named with -t",
+        ));
+    }
+    File::open(capture).map_err(|e| load::unreadable(capture, &e, EXPECTED))
+}
+
+/// Makes the folder for what is written.
+fn folder(dir: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir).map_err(|e| {
+        out::stop(
+            &dir.display().to_string(),
+            format!("the folder cannot be made: {e}"),
+            "name one that can be written with -w",
+        )
     })
 }
 
@@ -113,17 +140,19 @@ fn attach(g: &Global, s: &Scenario, a: &ReplayArgs, capture: &Capture) -> anyhow
     if !a.map.is_empty() {
         let mut map = BTreeMap::new();
         for m in &a.map {
+            let typed = format!("--map {m}");
             let (name, place) = m
                 .split_once('=')
-                .ok_or_else(|| anyhow!("--map {m}: expected NAME=NODE/DEV"))?;
+                .ok_or_else(|| out::stop(&typed, "expected NAME=NODE/DEV", ""))?;
             let i = capture
                 .interfaces
                 .iter()
                 .position(|i| i.name.as_deref() == Some(name));
             let i = i.ok_or_else(|| {
-                anyhow!(
-                    "--map {m}: the capture has no interface {name:?}; it has {}",
-                    interface_names(capture)
+                out::stop(
+                    &typed,
+                    format!("the capture has no interface {name:?}"),
+                    interface_names(capture),
                 )
             })?;
             map.insert(i as u32, device(g, s, place)?);
@@ -137,19 +166,18 @@ fn attach(g: &Global, s: &Scenario, a: &ReplayArgs, capture: &Capture) -> anyhow
 }
 
 fn interface_names(c: &Capture) -> String {
-    let names: Vec<String> = c
-        .interfaces
-        .iter()
-        .map(|i| i.name.clone().unwrap_or_else(|| "(unnamed)".into()))
-        .collect();
-    names.join(", ")
+    let names: Vec<String> = c.interfaces.iter().filter_map(|i| i.name.clone()).collect();
+    if names.is_empty() {
+        return "its interfaces have no names (pcap keeps none): use --at NODE/DEV".into();
+    }
+    format!("it has {}", names.join(", "))
 }
 
 /// `NODE/DEV`, `NAMESPACE/POD/DEV` or `host/NAME/DEV`.
 fn device(g: &Global, s: &Scenario, place: &str) -> anyhow::Result<PortAt> {
     let (who, dev) = place
         .rsplit_once('/')
-        .ok_or_else(|| anyhow!("{place}: expected NODE/DEV"))?;
+        .ok_or_else(|| out::stop(place, "expected NODE/DEV or NAMESPACE/POD/DEV", ""))?;
     let ns = show::find(g, s, who)?;
     match ns.dev_by_name(dev) {
         Some(d) => Ok(PortAt {
@@ -158,10 +186,11 @@ fn device(g: &Global, s: &Scenario, place: &str) -> anyhow::Result<PortAt> {
         }),
         None => {
             let names: Vec<&str> = ns.devices().map(|d| d.name.as_str()).collect();
-            bail!(
-                "{place}: {who} has no device {dev:?}; it has {}",
-                names.join(", ")
-            )
+            Err(out::stop(
+                place,
+                format!("{who} has no device {dev:?}"),
+                format!("it has {}", names.join(", ")),
+            ))
         }
     }
 }
@@ -409,7 +438,6 @@ const WRITERS: usize = 2;
 /// One pcapng per device that saw a frame; each frame's end is its comment. Files are written side by side:
 /// what is in each does not depend on which thread took it.
 fn write(c: &Cluster, w: &Watch, dir: &Path) -> anyhow::Result<usize> {
-    std::fs::create_dir_all(dir).with_context(|| format!("{}", dir.display()))?;
     let mut by_dev: BTreeMap<(NsId, DevId), Vec<usize>> = BTreeMap::new();
     for (i, f) in w.frames.frames().iter().enumerate() {
         by_dev.entry((f.ns, f.dev)).or_default().push(i);

@@ -15,10 +15,7 @@ pub fn run(g: &Global, a: &RunArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Failed);
     };
     if let Some(text) = &a.probe {
-        s.cluster
-            .store
-            .probes
-            .retain(|n, _| n.name.contains(text.as_str()));
+        select(&mut s, text)?;
     }
     let total = s.cluster.store.probes.len() as u64;
     let bar = if super::interactive() && total > 3 {
@@ -48,6 +45,29 @@ pub fn run(g: &Global, a: &RunArgs) -> anyhow::Result<Exit> {
         .any(|c| !c.mismatches.is_empty() || (c.result.is_err() && !c.expected));
     Ok(if bad { Exit::Findings } else { Exit::Clean })
 }
+
+/// Keeps the probes whose name contains `text`; none is a mistake, or a typing error would pass for success.
+fn select(s: &mut Scenario, text: &str) -> anyhow::Result<()> {
+    let probes = &mut s.cluster.store.probes;
+    let mut names: Vec<String> = probes.iter().map(|(n, _)| n.name.clone()).collect();
+    probes.retain(|n, _| n.name.contains(text));
+    if !probes.is_empty() {
+        return Ok(());
+    }
+    names.truncate(NAMES);
+    let help = match &names[..] {
+        [] => "there are no probes here".to_owned(),
+        names => format!("there are {}", names.join(", ")),
+    };
+    Err(out::stop(
+        &format!("--probe {text}"),
+        "no probe's name contains this",
+        help,
+    ))
+}
+
+/// Names listed in a help line.
+const NAMES: usize = 12;
 
 fn text(s: &Scenario, all: &[Checked], verbose: bool) -> anyhow::Result<()> {
     let mut o = anstream::stdout();

@@ -1,11 +1,11 @@
 //! `podpath show WHO WHAT`: state as ip and bridge print it.
 
 use crate::cli::args::{Global, ShowArgs, What};
-use crate::cli::{Exit, load, trace};
+use crate::cli::{Exit, load, out, trace};
 use crate::cluster::Scenario;
+use crate::kube::manifest::closest;
 use crate::net::NetNs;
 use crate::report::show::{self, Ctx, Family, RouteTables, ShowWhat};
-use anyhow::{anyhow, bail};
 use std::io::Write;
 
 /// Shows.
@@ -45,18 +45,20 @@ fn what(a: &ShowArgs) -> anyhow::Result<ShowWhat> {
         What::Neigh => ShowWhat::Neigh,
         What::Fdb => ShowWhat::Fdb,
         What::Bridge => ShowWhat::BridgeLink,
-        What::Route => {
-            ShowWhat::Route {
-                table: match a.table.as_deref() {
-                    None | Some("main") => RouteTables::Main,
-                    Some("all") => RouteTables::All,
-                    Some("local") => RouteTables::One(crate::net::table::LOCAL),
-                    Some(n) => RouteTables::One(n.parse().map_err(|_| {
-                        anyhow!("--table {n}: expected a number, main, local or all")
-                    })?),
-                },
-            }
-        }
+        What::Route => ShowWhat::Route {
+            table: match a.table.as_deref() {
+                None | Some("main") => RouteTables::Main,
+                Some("all") => RouteTables::All,
+                Some("local") => RouteTables::One(crate::net::table::LOCAL),
+                Some(n) => RouteTables::One(n.parse().map_err(|_| {
+                    out::stop(
+                        &format!("--table {n}"),
+                        "expected a table's number, main, local or all",
+                        "",
+                    )
+                })?),
+            },
+        },
     })
 }
 
@@ -68,15 +70,32 @@ pub fn find<'a>(g: &Global, s: &'a Scenario, who: &str) -> anyhow::Result<&'a Ne
         return Ok(n);
     }
     let target = trace::target(g, who)?;
-    match s.namespace(&target).ok().and_then(|id| world.ns(id)) {
-        Some(n) => Ok(n),
+    let found = s.namespace(&target).ok().and_then(|id| world.ns(id));
+    found.ok_or_else(|| nobody(s, who))
+}
+
+/// There is nobody by this name: who is there.
+pub fn nobody(s: &Scenario, who: &str) -> anyhow::Error {
+    const NAMES: usize = 12;
+    let mut names: Vec<&str> = s
+        .cluster
+        .lab
+        .world
+        .spaces()
+        .iter()
+        .map(|n| n.name.as_str())
+        .collect();
+    let help = match closest(who, names.iter().copied()) {
+        Some(name) => format!("did you mean {name}?"),
         None => {
-            let mut names: Vec<&str> = world.spaces().iter().map(|n| n.name.as_str()).collect();
-            names.truncate(12);
-            bail!(
-                "{who}: no such node, pod or host; there are {}",
-                names.join(", ")
-            )
+            let more = if names.len() > NAMES { ", ..." } else { "" };
+            names.truncate(NAMES);
+            format!("there are {}{more}", names.join(", "))
         }
-    }
+    };
+    out::stop(
+        who,
+        "there is no such node, pod or host with a network here",
+        help,
+    )
 }

@@ -1,9 +1,9 @@
 //! `podpath trace FROM TO`: one exchange, step by step, there and back.
 
 use crate::cli::args::{Format, Global, Protocol, TraceArgs};
-use crate::cli::{Exit, load, out, run};
+use crate::cli::{Exit, load, out, run, show};
 use crate::endpoint::Outcome;
-use crate::kube::podpath_v1alpha1::{Family, ProbeProtocol, ProbeSpec, Target};
+use crate::kube::podpath_v1alpha1::{Family, Peer, ProbeProtocol, ProbeSpec, Target};
 use crate::report::trace::{self, Style};
 use crate::wire::print as line;
 use anyhow::anyhow;
@@ -17,6 +17,13 @@ pub fn run(g: &Global, a: &TraceArgs) -> anyhow::Result<Exit> {
     let Some(mut s) = load::scenario(g, &inputs) else {
         return Ok(Exit::Failed);
     };
+    for t in [&spec.from, &spec.to] {
+        // Anybody may be asked for by address; who has none is told by the packet's way.
+        let anybody = matches!(t.peer, Peer::Ip(_)) && std::ptr::eq(t, &spec.to);
+        if !anybody && s.namespace(t).is_err() {
+            return Err(show::nobody(&s, &t.peer.to_string()));
+        }
+    }
     let c = s.run_probe("trace", &spec);
     let r = match &c.result {
         Ok(r) => r,
@@ -82,7 +89,18 @@ pub fn target(g: &Global, text: &str) -> anyhow::Result<Target> {
     } else {
         text.to_owned()
     };
-    full.parse().map_err(|e| anyhow!("{text}: {e}"))
+    let port = text.rsplit_once(':').map(|(_, p)| p);
+    let digits = port.is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
+    full.parse().map_err(|_: String| match port {
+        Some(p) if digits && p.parse::<u16>().is_err() => {
+            out::stop(text, format!("expected a port up to 65535, found {p}"), "")
+        }
+        _ => out::stop(
+            text,
+            "expected NAMESPACE/POD, node/NAME, host/NAME or an address, with or without :PORT",
+            "",
+        ),
+    })
 }
 
 fn spec(g: &Global, a: &TraceArgs) -> anyhow::Result<ProbeSpec> {
@@ -94,6 +112,13 @@ fn spec(g: &Global, a: &TraceArgs) -> anyhow::Result<ProbeSpec> {
         None if to.port.is_some() => ProbeProtocol::Tcp,
         None => ProbeProtocol::Icmp,
     };
+    if protocol == ProbeProtocol::Icmp && to.port.is_some() {
+        return Err(out::stop(
+            &a.to,
+            "ICMP has no ports",
+            "leave out the port, or -p icmp",
+        ));
+    }
     let family = match (a.ipv4, a.ipv6) {
         (true, _) => Some(Family::Ipv4),
         (_, true) => Some(Family::Ipv6),
