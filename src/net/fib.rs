@@ -96,6 +96,8 @@ pub struct Route {
     pub prefsrc: Option<IpAddr>,
     /// MTU metric.
     pub mtu: Option<u32>,
+    /// No path MTU is learned in its place (`mtu lock`).
+    pub mtu_lock: bool,
     /// Next hops; exactly one unless multipath; empty for blackhole and its kin.
     pub nexthops: Vec<NextHop>,
     /// Where it came from.
@@ -132,6 +134,7 @@ impl Route {
             protocol: PROTO_BOOT,
             prefsrc: None,
             mtu: None,
+            mtu_lock: false,
             nexthops: vec![NextHop {
                 dev,
                 via,
@@ -140,6 +143,14 @@ impl Route {
             }],
             origin,
         }
+    }
+
+    /// The same route but for who made it: a second one of its kind is refused even where several of one metric
+    /// may stand (kernel: `fa_type` and `fib_info` are the same; `rt6_duplicate_nexthop`).
+    fn is_twin(&self, other: &Route) -> bool {
+        let same = self.kind == other.kind && self.nexthops == other.nexthops;
+        let info = |r: &Route| (r.protocol, r.scope, r.prefsrc, r.mtu, r.mtu_lock);
+        same && (self.dst.is_ipv6() || info(self) == info(other))
     }
 
     /// Whether the route has no next hop to offer.
@@ -470,6 +481,9 @@ pub enum FibEditError {
     /// The device does not exist.
     #[error("Cannot find device")]
     NoDevice,
+    /// A blackhole or its kin with a next hop.
+    #[error("Gateway, device and multipath can not be specified for this route type")]
+    DeadEndHop,
 }
 
 impl Fib {
@@ -508,29 +522,39 @@ impl Fib {
         self.tables.get(&id)
     }
 
-    /// Adds a route; `replace` drops one with the same prefix, TOS and metric first, `append` permits it.
+    /// Adds a route among those of its prefix, or refuses (kernel: `fib_table_insert`, `fib6_add_rt2node`).
     pub(crate) fn add(&mut self, id: u32, route: Route, mode: AddMode) -> Result<(), FibEditError> {
+        let v4 = route.dst.is_ipv4();
         let leaf = self.tables.entry(id).or_default().leaf_mut(route.dst);
-        let same = |r: &Arc<Route>| r.tos == route.tos && r.metric == route.metric;
-        match mode {
-            AddMode::New if leaf.iter().any(same) && route.dst.is_ipv4() => {
-                return Err(FibEditError::Exists);
-            }
-            AddMode::New if leaf.iter().any(|r| same(r) && r.nexthops == route.nexthops) => {
-                return Err(FibEditError::Exists);
-            }
-            AddMode::Replace => {
-                if let Some(i) = leaf.iter().position(same) {
-                    leaf.remove(i);
+        let key = |r: &Route| (u8::MAX - r.tos, r.metric);
+        let first = leaf.partition_point(|r| key(r) < key(&route));
+        let end = leaf.partition_point(|r| key(r) <= key(&route));
+        let equals = &leaf[first..end];
+        let twin = equals.iter().position(|r| r.is_twin(&route));
+        let at = match mode {
+            AddMode::New if !equals.is_empty() => return Err(FibEditError::Exists),
+            AddMode::Replace if !equals.is_empty() => match twin {
+                Some(0) => return Ok(()),
+                Some(_) if v4 => return Err(FibEditError::Exists),
+                _ => {
+                    leaf.remove(first);
+                    first
                 }
-            }
-            _ => {}
-        }
-        let at = leaf.partition_point(|r| {
-            (u8::MAX - r.tos, r.metric) <= (u8::MAX - route.tos, route.metric)
-        });
+            },
+            _ if twin.is_some() => return Err(FibEditError::Exists),
+            AddMode::Prepend if v4 => first,
+            _ => end,
+        };
         leaf.insert(at, Arc::new(route));
         Ok(())
+    }
+
+    /// Takes a source address out of the IPv6 routes that prefer it.
+    pub(crate) fn forget_source(&mut self, ip: IpAddr) {
+        let leaves = self.tables.values_mut().flat_map(|t| t.v6.values_mut());
+        for r in leaves.flatten().filter(|r| r.prefsrc == Some(ip)) {
+            Arc::make_mut(r).prefsrc = None;
+        }
     }
 
     /// Removes the first route of the prefix for which `which` holds.
@@ -625,10 +649,13 @@ impl Fib {
 /// How `Fib::add` treats a route that is there already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AddMode {
-    /// `ip route add`
+    /// `ip route add` (`NLM_F_CREATE|NLM_F_EXCL`): refused.
     New,
-    /// `ip route replace`
+    /// `ip route replace` (`NLM_F_CREATE|NLM_F_REPLACE`): takes the place of the first equal one.
     Replace,
-    /// `ip route append`
+    /// `ip route append` (`NLM_F_CREATE|NLM_F_APPEND`): behind its equals.
     Append,
+    /// `ip route prepend`, `RouteAddEcmp` of CNI plugins (`NLM_F_CREATE` alone): before its equals, of IPv6
+    /// behind them.
+    Prepend,
 }

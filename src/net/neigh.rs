@@ -280,11 +280,27 @@ impl NeighTable {
         Some(n)
     }
 
-    /// Forgets what was learned on a device (it went down); everything if it is gone for good.
-    pub(crate) fn flush(&mut self, dev: DevId, permanent_too: bool) {
-        let keep = |n: &Neigh| n.state == NudState::Permanent && !permanent_too;
-        self.entries.retain(|(d, _), n| *d != dev || keep(n));
-        self.timers.retain(|(_, d, _)| *d != dev);
+    /// Forgets what was learned on a device; permanent entries stay (kernel: `neigh_carrier_down`).
+    pub(crate) fn flush(&mut self, dev: DevId) {
+        self.drop_entries(&|d, _, n| d == dev && n.state != NudState::Permanent);
+    }
+
+    /// Forgets everything of a device, proxied addresses too, of one family or both (kernel: `neigh_ifdown`).
+    pub(crate) fn forget(&mut self, dev: DevId, v4: Option<bool>) {
+        let its = |d: DevId, a: IpAddr| d == dev && v4.is_none_or(|v4| a.is_ipv4() == v4);
+        self.drop_entries(&|d, a, _| its(d, a));
+        self.proxies.retain(|(d, a), _| !its(*d, *a));
+    }
+
+    fn drop_entries(&mut self, gone: &dyn Fn(DevId, IpAddr, &Neigh) -> bool) {
+        let timers = &mut self.timers;
+        self.entries.retain(|(d, a), n| {
+            let drop = gone(*d, *a, n);
+            if let Some(t) = n.timer.filter(|_| drop) {
+                timers.remove(&(t, *d, *a));
+            }
+            !drop
+        });
     }
 
     /// Sets when an entry's state ends.

@@ -467,9 +467,6 @@ impl<O: Observer> Walker<'_, O> {
             }
         }
         let forwards = self.ns.sysctl.all6.forwarding != 0;
-        if self.is_anycast(dst) {
-            return Ok(Input::Local { group: true });
-        }
         // RT6_LOOKUP_F_IFACE: a link-local destination is on the link it was heard on.
         let found = if is_link_local(dst) {
             self.ns
@@ -479,6 +476,7 @@ impl<O: Observer> Walker<'_, O> {
         };
         match found {
             Ok(found) if found.route.kind == RouteKind::Local => Ok(Input::Local { group: false }),
+            Ok(found) if found.route.kind == RouteKind::Anycast => Ok(Input::Local { group: true }),
             Ok(_) if !forwards => Err(NoInput::Silent(
                 DropReason::ForwardingOff,
                 Origin::Kernel,
@@ -490,16 +488,6 @@ impl<O: Observer> Walker<'_, O> {
             }),
             Err(e) => Err(NoInput::Told(e)),
         }
-    }
-
-    /// The subnet-router anycast address of a subnet of ours, while we forward (RFC 4291 section 2.6.1;
-    /// kernel: `addrconf_join_anycast`).
-    fn is_anycast(&self, dst: std::net::Ipv6Addr) -> bool {
-        self.ns.devices().any(|d| {
-            d.conf6.forwarding != 0
-                && d.addrs6()
-                    .any(|(a, _)| a.net.prefix() < 127 && a.net.network() == IpAddr::V6(dst))
-        })
     }
 
     /// Ends a packet that has no way on, telling its sender where the kernel does (kernel: `ip_error`,

@@ -69,7 +69,8 @@ impl<O: Observer> Walker<'_, O> {
 
     /// Sends along a route (kernel: `ip_output`, `ip_finish_output`).
     pub(crate) fn ip_output(&mut self, found: &Found, dst: IpAddr, f: Frame) {
-        let local = found.route.kind == RouteKind::Local;
+        // IPv6 anycast addresses of our own are reached through `lo` too (`ip6_rt_get_dev_rcu`).
+        let local = matches!(found.route.kind, RouteKind::Local | RouteKind::Anycast);
         let out = if local { self.loopback() } else { found.dev() };
         let Some(dev) = out else {
             return self.drop_with(

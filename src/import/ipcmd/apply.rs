@@ -57,7 +57,14 @@ pub fn apply(
                 e.addr_del(id, net)?;
             }
         }
-        Command::Route { op, route } => self::route(e, *op, route, origin)?,
+        Command::Route { op, route } => {
+            self::route(e, *op, route, origin)?;
+            match route.pref {
+                RoutePref::Medium => {}
+                RoutePref::Low => kept.push("pref low".to_owned()),
+                RoutePref::High => kept.push("pref high".to_owned()),
+            }
+        }
         Command::RouteFlush { route } => {
             let which = matcher(e, route)?;
             let id = table_of(route);
@@ -147,6 +154,10 @@ fn link_add(
     origin: &Origin,
     kept: &mut Vec<String>,
 ) -> Result<(), ApplyError> {
+    let mtu = |c: &LinkChange| match c {
+        LinkChange::Mtu(n) => Some(*n),
+        _ => None,
+    };
     let kind = match kind {
         NewLink::Dummy => DeviceKind::Dummy,
         NewLink::Bridge => DeviceKind::Bridge(Box::<Bridge>::default()),
@@ -189,10 +200,12 @@ fn link_add(
         name: dev.to_owned(),
         kind,
         mac,
-        mtu: None,
+        mtu: changes.iter().rev().find_map(mtu),
         origin: origin.clone(),
     })?;
-    changes.iter().try_for_each(|c| link_change(e, id, c, kept))
+    // The MTU is part of the creation; a later change of it would be one by hand.
+    let mut rest = changes.iter().filter(|c| mtu(c).is_none());
+    rest.try_for_each(|c| link_change(e, id, c, kept))
 }
 
 /// A locally administered address for a device whose command names none. The kernel draws one
@@ -245,6 +258,7 @@ fn route(e: &mut Edit<'_>, op: Op, r: &RouteSpec, origin: &Origin) -> Result<(),
         }
         Op::Add => AddMode::New,
         Op::Append => AddMode::Append,
+        Op::Prepend => AddMode::Prepend,
         Op::Replace | Op::Change => AddMode::Replace,
     };
     let kind = r.kind.unwrap_or(RouteKind::Unicast);
@@ -271,7 +285,7 @@ fn route(e: &mut Edit<'_>, op: Op, r: &RouteSpec, origin: &Origin) -> Result<(),
     route.metric = r.metric.unwrap_or(route.metric);
     (route.kind, route.scope, route.nexthops) = (kind, scope, nexthops);
     route.protocol = r.protocol.unwrap_or(fib::PROTO_BOOT);
-    (route.prefsrc, route.mtu) = (r.src, r.mtu);
+    (route.prefsrc, route.mtu, route.mtu_lock) = (r.src, r.mtu, r.mtu_lock);
     Ok(e.route_add(table_of(r), route, mode)?)
 }
 
@@ -313,6 +327,9 @@ fn rule(
                 && (wanted.iif.is_none() || r.iif == wanted.iif)
                 && (wanted.oif.is_none() || r.oif == wanted.oif)
                 && (wanted.fwmark.is_none() || r.fwmark == wanted.fwmark)
+                && (wanted.ipproto.is_none() || r.ipproto == wanted.ipproto)
+                && (wanted.sport.is_none() || r.sport == wanted.sport)
+                && (wanted.dport.is_none() || r.dport == wanted.dport)
                 && (priority.is_some() || r.action == wanted.action)
         })?);
     }

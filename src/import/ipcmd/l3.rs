@@ -7,6 +7,7 @@ use super::words::{Words, number, prefix};
 use crate::base::{Finding, Origin};
 use crate::net::addr::Scope;
 use crate::net::fib::{self, PolicyRule, RouteKind, RuleAction, table};
+use crate::wire::proto;
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 
@@ -21,10 +22,11 @@ fn op(w: &mut Words<'_>) -> Result<Op, Finding> {
     match w.next("add, replace or del")? {
         c if is(c, "add") => Ok(Op::Add),
         c if is(c, "append") => Ok(Op::Append),
+        c if is(c, "prepend") => Ok(Op::Prepend),
         c if is(c, "change") || c == "chg" => Ok(Op::Change),
         c if is(c, "replace") => Ok(Op::Replace),
         c if is(c, "delete") => Ok(Op::Del),
-        c => Err(w.bad(c, "add, append, replace, change or del")),
+        c => Err(w.bad(c, "add, append, prepend, replace, change or del")),
     }
 }
 
@@ -172,6 +174,8 @@ fn route_spec(w: &mut Words<'_>, mut v6: Option<bool>) -> Result<RouteSpec, Find
         scope: None,
         src: None,
         mtu: None,
+        mtu_lock: false,
+        pref: RoutePref::Medium,
         hops: Vec::new(),
     };
     let mut first = HopSpec {
@@ -198,9 +202,10 @@ fn route_spec(w: &mut Words<'_>, mut v6: Option<bool>) -> Result<RouteSpec, Find
             "scope" => r.scope = Some(scope(w)?),
             "src" => r.src = Some(w.address()?),
             "mtu" => {
-                w.take("lock");
+                r.mtu_lock = w.take("lock");
                 r.mtu = Some(w.number("an MTU")?);
             }
+            "pref" => r.pref = preference(w)?,
             other => hop_word(w, &mut first, other)?,
         }
     }
@@ -213,6 +218,15 @@ fn route_spec(w: &mut Words<'_>, mut v6: Option<bool>) -> Result<RouteSpec, Find
         dst = crate::net::addr::default_net(false);
     }
     Ok(RouteSpec { dst, ..r })
+}
+
+fn preference(w: &mut Words<'_>) -> Result<RoutePref, Finding> {
+    match w.next("low, medium or high")? {
+        "low" => Ok(RoutePref::Low),
+        "medium" => Ok(RoutePref::Medium),
+        "high" => Ok(RoutePref::High),
+        other => Err(w.bad(other, "low, medium or high")),
+    }
 }
 
 fn nexthop(w: &mut Words<'_>) -> Result<HopSpec, Finding> {
@@ -241,7 +255,7 @@ fn hop_word(w: &mut Words<'_>, hop: &mut HopSpec, word: &str) -> Result<(), Find
         other => {
             return Err(w.bad(
                 other,
-                "via, dev, onlink, table, metric, proto, scope, src, mtu or nexthop",
+                "via, dev, onlink, table, metric, proto, scope, src, mtu, pref or nexthop",
             ));
         }
     }
@@ -272,6 +286,9 @@ pub(super) fn rule(w: &mut Words<'_>, v6: Option<bool>) -> Result<Command, Findi
                     .try_into()
                     .map_err(|_| w.bad("", "a TOS"))?
             }
+            "ipproto" => r.ipproto = Some(ip_protocol(w)?),
+            "sport" => r.sport = Some(ports(w)?),
+            "dport" => r.dport = Some(ports(w)?),
             "priority" | "pref" | "order" => priority = Some(w.number("a priority")?),
             "lookup" | "table" => r.action = RuleAction::Table(table_id(w)?),
             "goto" => r.action = RuleAction::Goto(w.number("a priority")?),
@@ -286,7 +303,7 @@ pub(super) fn rule(w: &mut Words<'_>, v6: Option<bool>) -> Result<Command, Findi
             other => {
                 return Err(w.bad(
                     other,
-                    "from, to, iif, oif, fwmark, tos, pref, lookup or an action",
+                    "from, to, iif, oif, fwmark, tos, ipproto, sport, dport, pref, lookup or an action",
                 ));
             }
         }
@@ -297,6 +314,41 @@ pub(super) fn rule(w: &mut Words<'_>, v6: Option<bool>) -> Result<Command, Findi
         priority,
         rule: Box::new(r),
     })
+}
+
+/// A name of `/etc/protocols` that an operator writes, or a number (iproute2: `inet_proto_a2n`).
+fn ip_protocol(w: &mut Words<'_>) -> Result<u8, Finding> {
+    match w.next("an IP protocol")? {
+        "icmp" => Ok(proto::ICMP),
+        "tcp" => Ok(proto::TCP),
+        "udp" => Ok(proto::UDP),
+        "ipv6-icmp" | "icmpv6" => Ok(proto::ICMPV6),
+        "igmp" => Ok(2),
+        "gre" => Ok(47),
+        "esp" => Ok(50),
+        "ah" => Ok(51),
+        "sctp" => Ok(132),
+        word => {
+            let number = word.strip_prefix("ipproto-").unwrap_or(word).parse().ok();
+            let number = number.filter(|n| *n != 0);
+            number.ok_or_else(|| {
+                w.bad(
+                    word,
+                    "tcp, udp, icmp, another protocol's name or its number",
+                )
+            })
+        }
+    }
+}
+
+/// `PORT` or `FIRST-LAST`; neither port 0 nor a range that ends before it begins (kernel:
+/// `fib_rule_port_range_valid`).
+fn ports(w: &mut Words<'_>) -> Result<(u16, u16), Finding> {
+    let word = w.next("a port or a range of ports")?;
+    let (first, last) = word.split_once('-').unwrap_or((word, word));
+    let both = first.parse().ok().zip(last.parse().ok());
+    both.filter(|(a, b): &(u16, u16)| *a != 0 && a <= b && *b < u16::MAX)
+        .ok_or_else(|| w.bad(word, "a port or a range of ports, PORT or FIRST-LAST"))
 }
 
 /// `all` matches everything and is no match at all.

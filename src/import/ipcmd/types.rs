@@ -43,7 +43,7 @@ pub enum Command {
         /// The device.
         dev: String,
     },
-    /// `ip route add|append|replace|change|del`
+    /// `ip route add|append|prepend|replace|change|del`
     Route {
         /// What to do.
         op: Op,
@@ -112,6 +112,8 @@ pub enum Op {
     Add,
     /// Beside what exists.
     Append,
+    /// Before what exists (routes).
+    Prepend,
     /// Instead of what exists, if anything.
     Replace,
     /// Must exist.
@@ -259,8 +261,24 @@ pub struct RouteSpec {
     pub src: Option<IpAddr>,
     /// `mtu`
     pub mtu: Option<u32>,
+    /// `mtu lock`
+    pub mtu_lock: bool,
+    /// `pref`: a default router's preference (RFC 4191), kept and not weighed.
+    pub pref: RoutePref,
     /// Next hops in order.
     pub hops: Vec<HopSpec>,
+}
+
+/// `pref` of an IPv6 route.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum RoutePref {
+    /// `low`
+    Low,
+    /// `medium`
+    #[default]
+    Medium,
+    /// `high`
+    High,
 }
 
 /// A next hop in words.

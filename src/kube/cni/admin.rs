@@ -12,8 +12,6 @@ use crate::net::{
     PortAt, Route, Vxlan, table,
 };
 use crate::wire::MacAddr;
-use ipnetwork::IpNetwork;
-use std::net::IpAddr;
 
 /// The kernel's word for why a change was refused, as Go prints an errno.
 pub fn errno(e: &EditError) -> &'static str {
@@ -23,7 +21,9 @@ pub fn errno(e: &EditError) -> &'static str {
         | EditError::Fib(FibEditError::Exists) => "file exists",
         EditError::NoDevice(_) | EditError::Fib(FibEditError::NoDevice) => "no such device",
         EditError::BadName(_) => "numerical result out of range",
-        EditError::BadMtu(_) | EditError::WrongKind(..) => "invalid argument",
+        EditError::BadMtu(_)
+        | EditError::WrongKind(..)
+        | EditError::Fib(FibEditError::DeadEndHop) => "invalid argument",
         EditError::NoAddr(_) => "cannot assign requested address",
         EditError::Fib(FibEditError::Missing) => "no such process",
         EditError::Fib(FibEditError::BadGateway) => "network is unreachable",
@@ -135,11 +135,7 @@ fn add_link(ns: &mut NetNs, op: &LinkOp, origin: &Origin) -> Result<(), EditErro
                 vlan_filtering: *vlan_filtering,
                 ..Bridge::default()
             };
-            let id = e.link_add(spec(name, DeviceKind::Bridge(Box::new(b)), *mac, *mtu))?;
-            // An MTU given at creation is no later `br_change_mtu`: it still follows the ports.
-            e.bridge(id)?.mtu_set = false;
-            // Carrier is on until the first port decides (`br_port_state_selection`).
-            e.set_carrier(id, true)?;
+            e.link_add(spec(name, DeviceKind::Bridge(Box::new(b)), *mac, *mtu))?;
         }
         LinkOp::AddVxlan {
             name,
@@ -240,33 +236,7 @@ fn del_link(nss: &mut dyn Namespaces, ns: NsId, name: &str) -> Result<(), EditEr
         let Some(n) = nss.get_mut(at.ns) else {
             continue;
         };
-        let master = n.dev(at.dev).and_then(|d| d.master.as_ref()).map(|m| m.0);
         n.edit().link_del(at.dev)?;
-        if let Some(b) = master {
-            left_without_ports(n, b)?;
-        }
-    }
-    Ok(())
-}
-
-/// A bridge that lost its last port has no address of its own and the default MTU, unless set by hand
-/// (kernel: `br_stp_recalculate_bridge_id`, `br_mtu_auto_adjust`).
-fn left_without_ports(ns: &mut NetNs, bridge: DevId) -> Result<(), EditError> {
-    let Some((b, mtu)) = ns.dev(bridge).and_then(|d| d.bridge().map(|b| (b, d.mtu))) else {
-        return Ok(());
-    };
-    if !b.ports.is_empty() {
-        return Ok(());
-    }
-    let (mac_set, mtu_set) = (b.mac_set, b.mtu_set);
-    let mut e = ns.edit();
-    if !mac_set {
-        e.set_mac(bridge, MacAddr::ZERO)?;
-        e.bridge(bridge)?.mac_set = false;
-    }
-    if !mtu_set && mtu != 1500 {
-        e.set_mtu(bridge, 1500)?;
-        e.bridge(bridge)?.mtu_set = false;
     }
     Ok(())
 }
@@ -279,26 +249,7 @@ fn set_up(nss: &mut dyn Namespaces, ns: NsId, name: &str, up: bool) -> Result<()
     if let Some((p, n)) = peer.and_then(|p| Some((p, nss.get_mut(p.ns)?))) {
         n.edit().set_carrier(p.dev, up)?;
     }
-    for at in [Some(PortAt { ns, dev }), peer].into_iter().flatten() {
-        if let Some(n) = nss.get_mut(at.ns) {
-            port_link_local(n, at.dev)?;
-        }
-    }
     Ok(())
-}
-
-/// A bridge port has a link-local address like any other device (kernel: `addrconf_dev_config` excludes
-/// only `IFF_SLAVE`, which bridge ports do not carry).
-fn port_link_local(ns: &mut NetNs, dev: DevId) -> Result<(), EditError> {
-    let Some(d) = ns.dev(dev) else { return Ok(()) };
-    let off = d.conf6.disable_ipv6 != 0
-        || ns.sysctl().all6.disable_ipv6 != 0
-        || d.conf6.addr_gen_mode != 0;
-    if off || !d.is_running() || d.master.is_none() || d.link_local().is_some() {
-        return Ok(());
-    }
-    let net = IpNetwork::new(IpAddr::V6(d.mac.link_local()), 64).map_err(|_| EditError::Missing)?;
-    ns.edit().addr_add(dev, IfAddr::new(net, Origin::Kernel))
 }
 
 fn set_link(ns: &mut NetNs, op: &LinkOp) -> Result<(), EditError> {
@@ -358,7 +309,7 @@ fn set_ip(ns: &mut NetNs, op: &LinkOp, origin: &Origin) -> Result<(), EditError>
             let mode = match mode {
                 Mode::Add => AddMode::New,
                 Mode::Replace => AddMode::Replace,
-                Mode::Beside => AddMode::Append,
+                Mode::Beside => AddMode::Prepend,
             };
             e.route_add(table::MAIN, route(spec, dev, origin), mode)
         }
