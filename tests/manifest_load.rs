@@ -256,7 +256,7 @@ items:
     podIPs:
     - ip: 10.244.1.2
 - apiVersion: crd.projectcalico.org/v1
-  kind: IPPool
+  kind: BGPPeer
   metadata:
     name: pool
   spec:
@@ -265,7 +265,7 @@ items:
       two
       lines
 - apiVersion: crd.projectcalico.org/v1
-  kind: IPPool
+  kind: BGPPeer
   metadata:
     name: other
 kind: List
@@ -315,9 +315,9 @@ fn raw_kinds_are_kept_counted_and_can_be_typed_later() {
             .iter()
             .map(|f| f.message.as_str())
             .collect::<Vec<_>>(),
-        ["2 IPPool (crd.projectcalico.org/v1) kept, not used"]
+        ["2 BGPPeer (crd.projectcalico.org/v1) kept, not used"]
     );
-    let pools = store.raw("crd.projectcalico.org/v1", "IPPool");
+    let pools = store.raw("crd.projectcalico.org/v1", "BGPPeer");
     assert_eq!(pools[0].name, Some(Name::global("pool")));
     let (value, findings) = pools[0].parse::<serde_json::Value>();
     assert_eq!(findings, []);
