@@ -305,11 +305,12 @@ impl<'a> Edit<'a> {
 
     /// `ip link set DEV address MAC`.
     pub fn set_mac(&mut self, dev: DevId, mac: MacAddr) -> Result<(), EditError> {
-        self.known(dev)?;
+        let other = self.known(dev)?.mac != mac;
         self.apply_mac(dev, mac);
         let d = self.known_mut(dev)?;
         if let Some(b) = d.bridge_mut() {
             b.mac_set = true;
+            self.refresh_bridge(dev, other);
         }
         if let Some((master, _)) = self.known(dev)?.master.clone() {
             self.port_fdb_entry(master, dev, mac);

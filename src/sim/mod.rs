@@ -9,4 +9,4 @@ pub mod world;
 
 pub use capture::{Captured, Captures};
 pub use link::{Block, Link};
-pub use world::{Delivery, World};
+pub use world::{Delivery, SendOptions, World};

@@ -39,6 +39,15 @@ pub struct Delivery {
     pub packet: Frame,
 }
 
+/// What a socket was told about the packets it sends. DF is the packet's own bit, which its builder sets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SendOptions {
+    /// Leave by this device (`SO_BINDTODEVICE`, `IP_PKTINFO`).
+    pub oif: Option<DevId>,
+    /// Firewall mark (`SO_MARK`).
+    pub mark: u32,
+}
+
 /// All namespaces and what joins them.
 #[derive(Debug)]
 pub struct World {
@@ -207,7 +216,23 @@ impl World {
         oif: Option<DevId>,
         obs: &mut O,
     ) -> (FrameId, Result<(), Errno>) {
+        let options = SendOptions {
+            oif,
+            ..SendOptions::default()
+        };
+        self.send_with(ns, packet, options, obs)
+    }
+
+    /// The same for a socket with options.
+    pub fn send_with<O: Observer>(
+        &mut self,
+        ns: NsId,
+        packet: &[u8],
+        SendOptions { oif, mark }: SendOptions,
+        obs: &mut O,
+    ) -> (FrameId, Result<(), Errno>) {
         let mut f = Frame::ip(packet);
+        f.mark = mark;
         self.shared.adopt(&mut f);
         let (id, mut r) = (f.id, Err(Errno::NetUnreach));
         self.walk(ns, obs, |w| r = w.send_local(f, oif));

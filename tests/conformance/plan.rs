@@ -341,11 +341,7 @@ fn command(e: &Exec, line: &str, setup: bool) -> Does {
             Does::Note(format!("{}: {line}: what it warmed is inferred", e.ns))
         }
         "ping" => match ping::parse(line) {
-            Ok(p) if p.mark == 0 => Does::Ping(p),
-            Ok(_) => Does::Lack(format!(
-                "needs a process that marks its packets: {line} in {}",
-                e.ns
-            )),
+            Ok(p) => Does::Ping(p),
             Err(err) => Does::Lack(format!(
                 "needs a process on the node: {line} in {}: {err}",
                 e.ns

@@ -19,7 +19,7 @@ use podpath::base::{DevId, FrameId, Instant, NsId, Origin, Span};
 use podpath::import::ipcmd::{Command, apply, derived_mac, parse};
 use podpath::net::{DeviceKind, LinkSpec, NudState, PortAt};
 use podpath::path::{Direction, Tee, TraceBuilder};
-use podpath::sim::{Captures, World};
+use podpath::sim::{Captures, SendOptions, World};
 use podpath::wire::{Frame, MacAddr, build as build_packet, proto};
 
 /// Virtual time of the first recorded frame: late enough that nothing of the bring-up is still going on.
@@ -263,7 +263,13 @@ impl Player<'_, '_> {
         let message = build_packet::icmp_message(src, dst, typ, 0, p.id_seq, &p.payload);
         let ttl = p.ttl.unwrap_or(default);
         let packet = build_packet::ip_packet(src, dst, protocol, ttl, 0, 1, p.df, &message);
-        let (root, _) = self.world.send(id, &packet, None, &mut self.obs);
+        let options = SendOptions {
+            mark: p.mark,
+            ..SendOptions::default()
+        };
+        let (root, _) = self
+            .world
+            .send_with(id, &packet, options, &mut self.obs);
         self.out.inputs.push((s.t_ns, root));
     }
 

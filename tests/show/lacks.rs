@@ -24,4 +24,8 @@ pub const PINNED: &[Pin] = &[
         what: "a bridge port keeps its number when another leaves",
         is: |d| d.starts_with("own/bridge-ports n1 ip-link.txt: ") && d.contains("bridge_slave"),
     },
+    Pin {
+        what: "links become ready in batches of up to a second, in no set order (`linkwatch`): eth0 last",
+        is: |d| d.starts_with("captures/v6-clusterip n1 ip-route.txt: ") && d.contains(" dev eth0 "),
+    },
 ];

@@ -65,17 +65,18 @@ impl Edit<'_> {
 
     /// Carrier: of any port that runs; without one it is lost with a port, not before, so that a bridge which
     /// never had a live port has it (kernel: `br_port_state_selection`, called when ports are enabled and
-    /// disabled). MAC and MTU: the smallest of the ports', none and 1500 without ports, unless set by hand
+    /// disabled and when the bridge's MAC changes). MAC and MTU: the smallest of the ports', none and 1500 without ports, unless set by hand
     /// (`br_stp_recalculate_bridge_id`, `br_mtu_auto_adjust`).
     pub(super) fn refresh_bridge(&mut self, bridge: DevId, lost: bool) {
         let Some(d) = self.ns.dev(bridge) else { return };
         let Some(b) = d.bridge() else { return };
         let ports: Vec<&Device> = b.ports.iter().filter_map(|p| self.ns.dev(*p)).collect();
         let live = ports.iter().any(|p| p.is_running());
-        let carrier = live || d.carrier && !lost;
         let mtu = ports.iter().map(|p| p.mtu).min().unwrap_or(1500);
         let mac = ports.iter().map(|p| p.mac).min().unwrap_or(MacAddr::ZERO);
         let (mtu, mac) = ((!b.mtu_set).then_some(mtu), (!b.mac_set).then_some(mac));
+        let mac = mac.filter(|m| *m != d.mac);
+        let carrier = live || d.carrier && !lost && mac.is_none();
         if let Some(d) = self.ns.dev_mut(bridge) {
             d.mtu = mtu.unwrap_or(d.mtu);
         }

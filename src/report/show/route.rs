@@ -151,7 +151,12 @@ fn one(ns: &NetNs, r: &Route, table: Option<&str>) -> Obj {
     };
     put_flags(&mut o, flags);
     if let Some(m) = r.mtu {
-        o.both("metrics", json!([{ "mtu": m }]), format_args!("mtu {m} "));
+        let lock = if r.mtu_lock { "lock " } else { "" };
+        o.both(
+            "metrics",
+            json!([{ "mtu": m }]),
+            format_args!("mtu {lock}{m} "),
+        );
     }
     if !v4 {
         o.both("pref", "medium", "pref medium");
