@@ -17,6 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::kube::service::{Endpoint, Family, PortName, ServicePort, endpoints, service_ports};
 use crate::kube::store::{Name, Store};
 
+use crate::base::Finding;
+use crate::kube::store::Object;
+use k8s_openapi::api::core::v1::Node;
+
 pub use config::KubeProxyConfiguration;
 pub use settings::{Features, LocalDetector, Machine, Settings, of_store};
 
@@ -64,4 +68,28 @@ impl View {
         }
         out
     }
+}
+
+/// What the kube-proxy of `node` writes in iptables mode when it starts on a clean machine, for one family:
+/// settings from the input ([`of_store`]), the node's own addresses and a current kernel.
+pub fn render(
+    store: &Store,
+    node: &Object<Node>,
+    family: Family,
+) -> (iptables::Desired, Vec<Finding>) {
+    let (config, mut findings) = of_store(store);
+    // One configuration serves all nodes of a cluster; the name that it may hold is not this node's.
+    let config = KubeProxyConfiguration {
+        hostname_override: node.name.name.clone(),
+        ..config
+    };
+    let (settings, wrong) = Settings::new(&config, node, &Machine::of_node(node), family);
+    for (field, message) in wrong {
+        let message = format!("KubeProxyConfiguration {field}: {message}");
+        findings.push(Finding::error(settings::span(store, node), message, ""));
+    }
+    let view = View::of(store, family);
+    let none = BTreeSet::new();
+    let desired = iptables::sync(&view, &settings, iptables::Scope::Full, &none);
+    (desired, findings)
 }

@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use super::config::KubeProxyConfiguration;
 use super::topology::Place;
-use crate::base::Finding;
+use crate::base::{Finding, Span};
 use crate::kube::service::{Family, lenient};
-use crate::kube::store::{Name, Store};
+use crate::kube::store::{Name, Object, Store};
 
 /// `apiVersion` of the configuration.
 const CONFIG_API: &str = "kubeproxy.config.k8s.io/v1alpha1";
@@ -31,6 +31,23 @@ pub struct Machine {
     pub addresses: Vec<IpAddr>,
     /// What kernel and tools can do.
     pub features: Features,
+}
+
+impl Machine {
+    /// A machine with a current kernel that has the addresses of the node's status and loopback.
+    pub fn of_node(node: &Node) -> Machine {
+        let status = node.status.as_ref();
+        let listed = status.and_then(|status| status.addresses.as_deref());
+        let texts = listed.unwrap_or_default().iter().map(|a| &a.address);
+        let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        Machine {
+            addresses: loopback
+                .into_iter()
+                .chain(texts.filter_map(|text| lenient::ip(text)))
+                .collect(),
+            features: Features::default(),
+        }
+    }
 }
 
 /// What kernel and tools can do.
@@ -146,7 +163,28 @@ impl Settings {
 /// The configuration that the input has, with the finding if it is wrong: the Cluster's
 /// `kubeProxyConfiguration`, else an object of that kind, else kubeadm's ConfigMap `kube-system/kube-proxy`.
 pub fn of_store(store: &Store) -> (KubeProxyConfiguration, Vec<Finding>) {
-    let written = store.cluster().and_then(|cluster| {
+    let Some((value, mut findings, span)) = written(store) else {
+        return (KubeProxyConfiguration::default(), Vec::new());
+    };
+    let config = value.map_or(Ok(KubeProxyConfiguration::default()), |value| {
+        KubeProxyConfiguration::of(&value)
+    });
+    let config = config.unwrap_or_else(|message| {
+        let message = format!("KubeProxyConfiguration: {message}");
+        findings.push(Finding::error(span, message, ""));
+        KubeProxyConfiguration::default()
+    });
+    (config, findings)
+}
+
+/// The place of the configuration; the node's where there is none.
+pub(super) fn span(store: &Store, node: &Object<Node>) -> Span {
+    written(store).map_or_else(|| node.source.span(), |(_, _, span)| span)
+}
+
+/// The configuration as it was written, with what is wrong with its text, and its place.
+fn written(store: &Store) -> Option<(Option<Value>, Vec<Finding>, Span)> {
+    let cluster = store.cluster().and_then(|cluster| {
         let value = cluster.spec.kube_proxy_configuration.clone()?;
         let span = cluster.source.span_of("spec.kubeProxyConfiguration");
         Some((Some(value), Vec::new(), span))
@@ -169,18 +207,7 @@ pub fn of_store(store: &Store) -> (KubeProxyConfiguration, Vec<Finding>) {
         let (value, findings) = crate::kube::manifest::parse::<Value>(&input);
         Some((value, findings, span))
     };
-    let Some((value, mut findings, span)) = written.or_else(object).or_else(config_map) else {
-        return (KubeProxyConfiguration::default(), Vec::new());
-    };
-    let config = value.map_or(Ok(KubeProxyConfiguration::default()), |value| {
-        KubeProxyConfiguration::of(&value)
-    });
-    let config = config.unwrap_or_else(|message| {
-        let message = format!("KubeProxyConfiguration: {message}");
-        findings.push(Finding::error(span, message, ""));
-        KubeProxyConfiguration::default()
-    });
-    (config, findings)
+    cluster.or_else(object).or_else(config_map)
 }
 
 fn node_name(config: &KubeProxyConfiguration, node: &Node) -> String {
@@ -297,7 +324,8 @@ impl NodePortAddresses {
 
     /// ContainsIPv4Loopback.
     fn loopback(&self) -> bool {
-        let contains = |n: &IpNetwork| n.ip().is_loopback() || n.contains(Ipv4Addr::LOCALHOST.into());
+        let contains =
+            |n: &IpNetwork| n.ip().is_loopback() || n.contains(Ipv4Addr::LOCALHOST.into());
         self.all || self.cidrs.iter().any(contains)
     }
 

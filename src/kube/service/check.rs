@@ -66,7 +66,12 @@ fn words(spec: &ServiceSpec, check: &mut Check<'_>) {
     let internal = spec.internal_traffic_policy.as_deref();
     word("spec.internalTrafficPolicy", internal, &policies, check);
     let affinity = spec.session_affinity.as_deref();
-    word("spec.sessionAffinity", affinity, &["None", "ClientIP"], check);
+    word(
+        "spec.sessionAffinity",
+        affinity,
+        &["None", "ClientIP"],
+        check,
+    );
     for (i, family) in spec.ip_families.iter().flatten().enumerate() {
         let path = format!("spec.ipFamilies[{i}]");
         word(&path, Some(family), &["IPv4", "IPv6"], check);
@@ -85,7 +90,10 @@ fn addresses(spec: &ServiceSpec, check: &mut Check<'_>) {
         let Some(address) = ip(&path, text, check) else {
             continue;
         };
-        let family = spec.ip_families.as_ref().and_then(|families| families.get(i));
+        let family = spec
+            .ip_families
+            .as_ref()
+            .and_then(|families| families.get(i));
         if let Some(family) = family.filter(|family| *family != Family::of(address).name()) {
             check.error(
                 &path,
@@ -170,7 +178,12 @@ pub(crate) fn endpoint_slice(slice: &EndpointSlice, check: &mut Check<'_>) {
             }
             let family = ip(&path, text, check).map(|ip| Family::of(ip).name());
             if family.is_some_and(|family| family != slice.address_type) {
-                wrong(&path, &format!("an {} address", slice.address_type), text, check);
+                wrong(
+                    &path,
+                    &format!("an {} address", slice.address_type),
+                    text,
+                    check,
+                );
             }
         }
     }

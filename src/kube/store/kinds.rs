@@ -1,9 +1,9 @@
 //! The table of kinds. Adding one is a row here and a field in [`super::Store`].
 
 use super::check;
-use crate::kube::service::check as service;
 use super::load::{Item, Loader};
 use super::name::NameRule::{self, Label, Subdomain};
+use crate::kube::service::check as service;
 
 /// A kind that the store types.
 #[derive(Clone, Copy, Debug)]

@@ -82,7 +82,13 @@ fn mark(settings: &Settings) -> String {
 /// What stands before the Services.
 pub(super) fn begin(settings: &Settings, out: &mut Desired) {
     let (filter, nat) = (&mut out.filter, &mut out.nat);
-    for chain in [SERVICES, EXTERNAL_SERVICES, FORWARD, NODE_PORTS, PROXY_FIREWALL] {
+    for chain in [
+        SERVICES,
+        EXTERNAL_SERVICES,
+        FORWARD,
+        NODE_PORTS,
+        PROXY_FIREWALL,
+    ] {
         filter.chain(chain);
     }
     for chain in [SERVICES, NODE_PORTS, POSTROUTING, MARK_MASQ] {

@@ -10,7 +10,7 @@ mod fixed;
 mod service;
 
 use core::fmt::Write;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::names::is_service_chain;
 use super::{Settings, View};
@@ -111,7 +111,10 @@ pub fn sync(
 
 /// Whether comments are left out to keep the restore input small.
 fn is_large(view: &View) -> bool {
-    let counts = view.services.iter().map(|p| view.endpoints_of(&p.name).len());
+    let counts = view
+        .services
+        .iter()
+        .map(|p| view.endpoints_of(&p.name).len());
     counts.sum::<usize>() > LARGE_CLUSTER_ENDPOINTS
 }
 
@@ -151,31 +154,3 @@ impl Proxier {
         self.last = None;
     }
 }
-
-/// The chains of a table with their rules: what is there after restoring `text` with `--noflush` over
-/// `before`. For comparing syncs; it understands what kube-proxy writes and no more.
-pub fn restore(
-    before: &BTreeMap<(String, String), Vec<String>>,
-    text: &str,
-) -> BTreeMap<(String, String), Vec<String>> {
-    let mut out = before.clone();
-    let mut table = String::new();
-    for line in text.lines() {
-        if let Some(name) = line.strip_prefix('*') {
-            name.clone_into(&mut table);
-        } else if let Some(chain) = line.strip_prefix(':') {
-            let chain = chain.split(' ').next().unwrap_or_default();
-            out.insert((table.clone(), chain.to_owned()), Vec::new());
-        } else if let Some(chain) = line.strip_prefix("-X ") {
-            out.remove(&(table.clone(), chain.to_owned()));
-        } else if let Some(rule) = line.strip_prefix("-A ") {
-            let chain = rule.split(' ').next().unwrap_or_default();
-            let key = (table.clone(), chain.to_owned());
-            out.entry(key).or_default().push(line.to_owned());
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests;

@@ -148,7 +148,8 @@ impl<'r> Rules<'r> {
             None => {
                 let comment = self.comment("cluster IP");
                 let chain = self.internal_chain();
-                out.nat.rule(format!("-A {SERVICES} {comment} {to} -j {chain}"));
+                out.nat
+                    .rule(format!("-A {SERVICES} {comment} {to} -j {chain}"));
             }
             Some(why) => self.refuse(SERVICES, why, &to, out),
         }
@@ -182,7 +183,8 @@ impl<'r> Rules<'r> {
             if self.endpoints.any {
                 let comment = self.comment("loadbalancer IP");
                 let chain = if firewall { &self.fw } else { &self.ext };
-                out.nat.rule(format!("-A {SERVICES} {comment} {to} -j {chain}"));
+                out.nat
+                    .rule(format!("-A {SERVICES} {comment} {to} -j {chain}"));
             }
             if firewall {
                 let comment = self.comment(&format!("traffic not accepted by {}", self.fw));
@@ -279,7 +281,11 @@ impl<'r> Rules<'r> {
             own.rule(format!("{} -j {MARK_MASQ}", head(&"masquerade traffic")));
         }
         if self.external.is_none() {
-            let policy = if self.port.external_local { &self.svl } else { svc };
+            let policy = if self.port.external_local {
+                &self.svl
+            } else {
+                svc
+            };
             own.rule(format!("-A {ext} -j {policy}"));
         }
     }
@@ -295,7 +301,12 @@ impl<'r> Rules<'r> {
             own.rule(format!("{head} -s {range} -j {ext}"));
         }
         let node = self.settings.node_ip;
-        if self.port.source_ranges.iter().any(|range| range.contains(node)) {
+        if self
+            .port
+            .source_ranges
+            .iter()
+            .any(|range| range.contains(node))
+        {
             // From the node itself, with the load balancer's address as source.
             for vip in &self.port.vips {
                 own.rule(format!("{head} -s {vip} -j {ext}"));
