@@ -5,7 +5,7 @@ FUZZ_SECONDS ?= 60
 # Recordings to run, by name; all when empty.
 NAMES ?=
 
-.PHONY: build demo test lint conformance fuzz docs
+.PHONY: build demo test lint conformance vectors fuzz docs
 
 build: ## the release binary
 	$(CARGO) build --release
@@ -24,6 +24,9 @@ lint: ## format, clippy and documentation without a warning
 conformance: ## every kernel recording, frame by frame: make conformance NAMES="arp-answer vxlan"
 	@$(CARGO) test --release --quiet --test conformance --no-run
 	@$$(ls -t target/release/deps/conformance-* | grep -v '\.d$$' | head -n 1) --all $(NAMES)
+
+vectors: ## every case of PODPATH_VECTORS (default ../shared/vectors): make vectors NAMES=kube-proxy/iptables
+	$(CARGO) test --release --test vectors -- --all $(NAMES)
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (needs `cargo install cargo-fuzz`)
 	@set -e; targets=$$($(CARGO) fuzz list); for target in $$targets; do \

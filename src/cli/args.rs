@@ -98,6 +98,8 @@ pub enum Command {
     Show(ShowArgs),
     /// Replay a capture through the cluster
     Replay(ReplayArgs),
+    /// What kube-proxy does on a node
+    Proxy(ProxyArgs),
     /// Draw the cluster
     Topo(TopoArgs),
     /// Print a shell's completion script
@@ -230,6 +232,43 @@ pub struct ReplayArgs {
     /// Output
     #[arg(short, value_enum, default_value_t = Format::Text)]
     pub output: Format,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ProxyArgs {
+    #[command(subcommand)]
+    pub command: ProxyCommand,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum ProxyCommand {
+    /// Print the rules that a node's kube-proxy writes, as it hands them to iptables-restore
+    Render(RenderArgs),
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum RenderMode {
+    #[default]
+    Iptables,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RenderFamily {
+    Ipv4,
+    Ipv6,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct RenderArgs {
+    /// The node
+    #[arg(long, value_name = "NAME")]
+    pub node: String,
+    /// kube-proxy's mode
+    #[arg(long, value_enum, default_value_t = RenderMode::Iptables)]
+    pub mode: RenderMode,
+    /// Only this family's rules
+    #[arg(long, value_enum)]
+    pub family: Option<RenderFamily>,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]

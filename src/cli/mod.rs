@@ -9,6 +9,7 @@ mod demo;
 mod load;
 mod misc;
 mod out;
+mod proxy;
 mod replay;
 mod run;
 mod show;
@@ -90,6 +91,7 @@ fn dispatch(cli: args::Cli) -> anyhow::Result<Exit> {
         Some(args::Command::Trace(a)) => trace::run(g, &a),
         Some(args::Command::Show(a)) => show::run(g, &a),
         Some(args::Command::Replay(a)) => replay::run(g, &a),
+        Some(args::Command::Proxy(a)) => proxy::run(g, &a),
         Some(args::Command::Topo(a)) => topo::run(g, &a),
         Some(args::Command::Completions { shell }) => misc::completions(shell),
         Some(args::Command::Man { dir }) => misc::man(dir.as_deref()),

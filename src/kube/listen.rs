@@ -19,7 +19,7 @@ const LISTEN_PATH: &str = "metadata.annotations[\"podpath.dev/listen\"]";
 const LISTEN_ADDRESS_PATH: &str = "metadata.annotations[\"podpath.dev/listen-address\"]";
 
 /// A transport protocol of a port.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Protocol {
     /// TCP.
     #[default]

@@ -267,9 +267,7 @@ impl Player<'_, '_> {
             mark: p.mark,
             ..SendOptions::default()
         };
-        let (root, _) = self
-            .world
-            .send_with(id, &packet, options, &mut self.obs);
+        let (root, _) = self.world.send_with(id, &packet, options, &mut self.obs);
         self.out.inputs.push((s.t_ns, root));
     }
 

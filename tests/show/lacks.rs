@@ -26,6 +26,8 @@ pub const PINNED: &[Pin] = &[
     },
     Pin {
         what: "links become ready in batches of up to a second, in no set order (`linkwatch`): eth0 last",
-        is: |d| d.starts_with("captures/v6-clusterip n1 ip-route.txt: ") && d.contains(" dev eth0 "),
+        is: |d| {
+            d.starts_with("captures/v6-clusterip n1 ip-route.txt: ") && d.contains(" dev eth0 ")
+        },
     },
 ];

@@ -3,6 +3,7 @@
 use super::check;
 use super::load::{Item, Loader};
 use super::name::NameRule::{self, Label, Subdomain};
+use crate::kube::service::check as service;
 
 /// A kind that the store types.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,7 @@ pub struct Kind {
 }
 
 const CORE: &str = "v1";
+const DISCOVERY: &str = "discovery.k8s.io/v1";
 const PODPATH: &str = "podpath.dev/v1alpha1";
 const NODE: &[&str] = &["spec.podCIDR", "spec.podCIDRs", "status.addresses"];
 const POD: &[&str] = &[
@@ -31,6 +33,7 @@ const POD: &[&str] = &[
     "status.podIPs",
     "status.hostIP",
 ];
+const SERVICE: &[&str] = &["spec.clusterIP", "spec.ports", "spec.externalIPs"];
 const CLUSTER: &[&str] = &[
     "spec.cni",
     "spec.podCIDRs",
@@ -38,7 +41,7 @@ const CLUSTER: &[&str] = &[
     "spec.underlay",
 ];
 
-/// All typed kinds, sorted by apiVersion and kind.
+/// All typed kinds, by apiVersion and kind.
 #[rustfmt::skip]
 pub const KINDS: &[Kind] = &[
     row(PODPATH, "Cluster", false, Subdomain, CLUSTER, |l, i| l.put(i, |s| &mut s.clusters, check::cluster)),
@@ -48,6 +51,8 @@ pub const KINDS: &[Kind] = &[
     row(CORE, "Namespace", false, Label, &[], |l, i| l.put(i, |s| &mut s.namespaces, check::nothing)),
     row(CORE, "Node", false, Subdomain, NODE, |l, i| l.put(i, |s| &mut s.nodes, check::node)),
     row(CORE, "Pod", true, Subdomain, POD, |l, i| l.put(i, |s| &mut s.pods, check::pod)),
+    row(CORE, "Service", true, Label, SERVICE, |l, i| l.put(i, |s| &mut s.services, service::service)),
+    row(DISCOVERY, "EndpointSlice", true, Subdomain, &[], |l, i| l.put(i, |s| &mut s.endpoint_slices, service::endpoint_slice)),
 ];
 
 const fn row(

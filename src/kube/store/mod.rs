@@ -17,7 +17,8 @@ use core::ops::Deref;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::de::DeserializeOwned;
 
 use crate::base::Finding;
@@ -79,6 +80,10 @@ pub struct Store {
     pub pods: Table<Pod>,
     /// `v1` ConfigMaps.
     pub config_maps: Table<ConfigMap>,
+    /// `v1` Services.
+    pub services: Table<Service>,
+    /// `discovery.k8s.io/v1` EndpointSlices.
+    pub endpoint_slices: Table<EndpointSlice>,
     /// `podpath.dev/v1alpha1` Clusters: at most one, see [`Store::cluster`].
     pub clusters: Table<Cluster>,
     /// `podpath.dev/v1alpha1` Probes.

@@ -1,0 +1,95 @@
+//! kube-proxy: the rules that it writes for Services, as text.
+//!
+//! [`config`] reads a KubeProxyConfiguration, [`topology`] chooses endpoints, [`names`] makes chain names,
+//! [`iptables`] renders the restore input of that mode, [`conntrack`] says which UDP flows a sync deletes.
+//! Pure functions: objects and settings in, text and findings out; nothing is applied to a namespace here.
+//! Invariant: the same objects give the same bytes.
+
+pub mod config;
+pub mod conntrack;
+pub mod iptables;
+pub mod names;
+pub mod settings;
+pub mod topology;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::kube::service::{Endpoint, Family, PortName, ServicePort, endpoints, service_ports};
+use crate::kube::store::{Name, Store};
+
+use crate::base::Finding;
+use crate::kube::store::Object;
+use k8s_openapi::api::core::v1::Node;
+
+pub use config::KubeProxyConfiguration;
+pub use settings::{Features, LocalDetector, Machine, Settings, of_store};
+
+/// What one family's proxier knows of the cluster (its svcPortMap and endpointsMap).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct View {
+    /// Service ports in the order in which rules are written.
+    pub services: Vec<ServicePort>,
+    /// Endpoints by service port, those of Services that are gone too.
+    pub endpoints: BTreeMap<PortName, Vec<Endpoint>>,
+}
+
+impl View {
+    /// What the objects say.
+    pub fn of(store: &Store, family: Family) -> View {
+        View {
+            services: service_ports(&store.services, family),
+            endpoints: endpoints(&store.endpoint_slices, family),
+        }
+    }
+
+    /// The endpoints of a service port.
+    pub fn endpoints_of(&self, name: &PortName) -> &[Endpoint] {
+        self.endpoints.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The Services whose ports or endpoints differ (UpdateServiceMapResult and UpdateEndpointsMapResult,
+    /// UpdatedServices).
+    pub fn changed_since(&self, before: &View) -> BTreeSet<Name> {
+        let (old, new) = (before.by_service(), self.by_service());
+        let names = old.keys().chain(new.keys());
+        names
+            .filter(|name| old.get(*name) != new.get(*name))
+            .map(|name| (*name).clone())
+            .collect()
+    }
+
+    fn by_service(&self) -> BTreeMap<&Name, (Vec<&ServicePort>, Vec<&[Endpoint]>)> {
+        let mut out: BTreeMap<&Name, (Vec<&ServicePort>, Vec<&[Endpoint]>)> = BTreeMap::new();
+        for port in &self.services {
+            out.entry(&port.name.service).or_default().0.push(port);
+        }
+        for (name, list) in &self.endpoints {
+            out.entry(&name.service).or_default().1.push(list);
+        }
+        out
+    }
+}
+
+/// What the kube-proxy of `node` writes in iptables mode when it starts on a clean machine, for one family:
+/// settings from the input ([`of_store`]), the node's own addresses and a current kernel.
+pub fn render(
+    store: &Store,
+    node: &Object<Node>,
+    family: Family,
+) -> (iptables::Desired, Vec<Finding>) {
+    let (config, mut findings) = of_store(store);
+    // One configuration serves all nodes of a cluster; the name that it may hold is not this node's.
+    let config = KubeProxyConfiguration {
+        hostname_override: node.name.name.clone(),
+        ..config
+    };
+    let (settings, wrong) = Settings::new(&config, node, &Machine::of_node(node), family);
+    for (field, message) in wrong {
+        let message = format!("KubeProxyConfiguration {field}: {message}");
+        findings.push(Finding::error(settings::span(store, node), message, ""));
+    }
+    let view = View::of(store, family);
+    let none = BTreeSet::new();
+    let desired = iptables::sync(&view, &settings, iptables::Scope::Full, &none);
+    (desired, findings)
+}
