@@ -28,13 +28,18 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
+/// Most tries of one exchange.
+const ATTEMPTS: i64 = limits::LAB_ATTEMPTS_MAX as i64;
+/// Heading of what every command takes, below the command's own options.
+const COMMON: &str = "Common options";
+
 #[derive(Args, Clone, Debug, Default)]
 pub struct Global {
     /// Manifests: a file, a folder or - for standard input; may be repeated
     #[arg(
         short = 'f',
         long = "filename",
-        global = true,
+        global = true, help_heading = COMMON,
         value_name = "FILE|DIR|-"
     )]
     pub files: Vec<PathBuf>,
@@ -42,22 +47,22 @@ pub struct Global {
     #[arg(
         short = 't',
         long = "topology",
-        global = true,
+        global = true, help_heading = COMMON,
         value_name = "DIR",
         id = "topology_dir"
     )]
     pub dir: Option<PathBuf>,
     /// Namespace of pods named without one
-    #[arg(short = 'n', long, global = true, default_value = "default")]
+    #[arg(short = 'n', long, global = true, help_heading = COMMON, default_value = "default")]
     pub namespace: String,
     /// Seed of every random choice
-    #[arg(long, global = true, default_value_t = 1)]
+    #[arg(long, global = true, help_heading = COMMON, default_value_t = 1)]
     pub seed: u64,
     /// Colours: auto looks at the terminal and NO_COLOR
-    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    #[arg(long, global = true, help_heading = COMMON, value_enum, default_value_t = Color::Auto)]
     pub color: Color,
     /// Do not print warnings about the manifests
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = COMMON)]
     pub quiet: bool,
 }
 
@@ -156,15 +161,15 @@ pub struct TraceArgs {
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
     pub ttl: Option<u8>,
     /// Tries
-    #[arg(short = 'c', long, value_parser = clap::value_parser!(u32).range(1..=limits::LAB_ATTEMPTS_MAX as i64))]
+    #[arg(short = 'c', long, value_parser = clap::value_parser!(u32).range(1..=ATTEMPTS))]
     pub count: Option<u32>,
     /// How long the client waits: 5s, 500ms
     #[arg(long, value_parser = duration)]
     pub timeout: Option<core::time::Duration>,
-    /// IPv4 or IPv6 where both are there
+    /// IPv4, where the other end has both
     #[arg(short = '4', conflicts_with = "ipv6")]
     pub ipv4: bool,
-    /// IPv6
+    /// IPv6, where the other end has both
     #[arg(short = '6', long = "ipv6")]
     pub ipv6: bool,
     /// Show address resolution frame by frame too
@@ -205,7 +210,7 @@ pub struct ShowArgs {
     /// Details, as ip -d
     #[arg(short = 'd', long)]
     pub details: bool,
-    /// Routing table: a number or all
+    /// Routing table: a number, main, local or all
     #[arg(long, value_name = "N|all")]
     pub table: Option<String>,
 }

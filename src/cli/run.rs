@@ -49,15 +49,16 @@ pub fn run(g: &Global, a: &RunArgs) -> anyhow::Result<Exit> {
 /// Keeps the probes whose name contains `text`; none is a mistake, or a typing error would pass for success.
 fn select(s: &mut Scenario, text: &str) -> anyhow::Result<()> {
     let probes = &mut s.cluster.store.probes;
-    let mut names: Vec<String> = probes.iter().map(|(n, _)| n.name.clone()).collect();
+    let mut names: Vec<String> = probes.keys().map(|n| n.name.clone()).collect();
     probes.retain(|n, _| n.name.contains(text));
     if !probes.is_empty() {
         return Ok(());
     }
+    let more = if names.len() > NAMES { ", ..." } else { "" };
     names.truncate(NAMES);
     let help = match &names[..] {
         [] => "there are no probes here".to_owned(),
-        names => format!("there are {}", names.join(", ")),
+        names => format!("there are {}{more}", names.join(", ")),
     };
     Err(out::stop(
         &format!("--probe {text}"),

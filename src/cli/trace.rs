@@ -6,7 +6,6 @@ use crate::endpoint::Outcome;
 use crate::kube::podpath_v1alpha1::{Family, Peer, ProbeProtocol, ProbeSpec, Target};
 use crate::report::trace::{self, Style};
 use crate::wire::print as line;
-use anyhow::anyhow;
 use serde_json::json;
 use std::io::Write;
 
@@ -27,7 +26,14 @@ pub fn run(g: &Global, a: &TraceArgs) -> anyhow::Result<Exit> {
     let c = s.run_probe("trace", &spec);
     let r = match &c.result {
         Ok(r) => r,
-        Err(e) => return Err(anyhow!("{e}")),
+        Err(e) => {
+            let help = if a.ipv4 || a.ipv6 {
+                "leave out -4 and -6"
+            } else {
+                ""
+            };
+            return Err(out::stop("", e, help));
+        }
     };
     let mut o = anstream::stdout();
     match a.output {

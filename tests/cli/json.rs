@@ -1,0 +1,215 @@
+//! What programs read: version 1, and exactly the keys that docs/json.md names.
+
+use crate::start::{Folder, capture, podpath, root, vxlan};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+type Keys = BTreeSet<String>;
+
+/// What stands between backquotes.
+fn quoted(text: &str) -> Keys {
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The rows of the tables under a heading of docs/json.md: first cell, second cell.
+fn rows(heading: &str) -> Vec<(Keys, Keys)> {
+    let doc = std::fs::read_to_string(root().join("docs/json.md")).expect("docs/json.md");
+    let (_, rest) = doc
+        .split_once(&format!("\n{heading}\n"))
+        .unwrap_or_else(|| panic!("{heading:?} in docs/json.md"));
+    let section = rest.split("\n## ").next().unwrap_or_default();
+    let section = section.split("\n### ").next().unwrap_or_default();
+    let table = section.lines().filter(|l| l.starts_with("| `"));
+    table
+        .map(|l| {
+            let mut cells = l.split('|').skip(1);
+            let mut cell = || quoted(cells.next().unwrap_or_default());
+            (cell(), cell())
+        })
+        .collect()
+}
+
+fn documented(heading: &str) -> Keys {
+    rows(heading).into_iter().flat_map(|r| r.0).collect()
+}
+
+fn keys(v: &Value) -> Keys {
+    v.as_object()
+        .map(|o| o.keys().cloned().collect())
+        .unwrap_or_default()
+}
+
+fn keys_of_all<'a>(all: impl IntoIterator<Item = &'a Value>) -> Keys {
+    all.into_iter().flat_map(keys).collect()
+}
+
+fn array(v: &Value) -> &[Value] {
+    v.as_array().map_or(&[], |a| a)
+}
+
+/// A run with a met, an unmet, an unasked and an impossible probe.
+fn probes() -> Value {
+    let folder = Folder::new();
+    let manifests =
+        std::fs::read_to_string(format!("{}/manifests.yaml", vxlan())).expect("manifests");
+    let probe = |name: &str, spec: &str| {
+        format!(
+            "---\napiVersion: podpath.dev/v1alpha1\nkind: Probe\nmetadata: {{name: {name}}}\nspec:\n  \
+             from: default/a1\n  to: default/b1\n  protocol: icmp\n{spec}"
+        )
+    };
+    folder.file("all/manifests.yaml", manifests).file(
+        "all/probes.yaml",
+        [
+            probe("met", "  expect: {outcome: ok}\n"),
+            probe("unmet", "  ttl: 1\n  expect: {outcome: ok}\n"),
+            probe("unasked", ""),
+            probe("impossible", "  family: ipv6\n"),
+        ]
+        .concat(),
+    );
+    folder
+        .podpath(&["run", "all", "-o", "json"])
+        .exits(1)
+        .json()
+}
+
+#[test]
+fn run() {
+    let doc = probes();
+    assert_eq!(doc["version"], 1);
+    assert_eq!(keys(&doc), documented("## `run -o json`, version 1"));
+    let all = array(&doc["probes"]);
+    let by: BTreeMap<&str, &Value> = all
+        .iter()
+        .map(|p| (p["name"].as_str().unwrap_or_default(), p))
+        .collect();
+    assert_eq!(by.len(), 4, "{doc:#}");
+    let flags = |n: &str| (by[n]["met"] == true, by[n]["expected"] == true);
+    assert_eq!(flags("met"), (true, true));
+    assert_eq!(flags("unmet"), (false, true));
+    assert_eq!(flags("unasked"), (true, false));
+    assert!(
+        by["impossible"]["error"].is_string(),
+        "{:#}",
+        by["impossible"]
+    );
+    assert_eq!(by["unmet"]["outcome"], "no-route");
+    assert_eq!(by["unmet"]["hop"]["reason"], "ttl-expired");
+    assert_eq!(by["met"]["hop"]["reason"], Value::Null);
+    assert_eq!(keys_of_all(all), documented("### A probe's result"));
+    let hops = all.iter().map(|p| &p["hop"]);
+    assert_eq!(keys_of_all(hops), documented("### A probe's `hop`"));
+    let misses = all.iter().flat_map(|p| array(&p["mismatches"]));
+    assert_eq!(
+        keys_of_all(misses),
+        documented("### A probe's `mismatches`")
+    );
+}
+
+/// Every event has the common keys, its kind's own, and no others.
+fn check_events(events: &[Value], seen: &mut Keys) {
+    let common = documented("## Traces, version 1");
+    let (steps, ends) = (rows("### Steps"), rows("### Ends"));
+    let further = |table: &[(Keys, Keys)], what: &Value, e: &Value| -> Keys {
+        let what = what.as_str().unwrap_or_default();
+        let row = table.iter().find(|r| r.0.contains(what));
+        row.unwrap_or_else(|| panic!("{what:?} is not in docs/json.md: {e}"))
+            .1
+            .clone()
+    };
+    for e in events {
+        let own: Keys = match e["kind"].as_str() {
+            Some("tap") => ["direction".to_owned()].into(),
+            Some("step") => further(&steps, &e["step"], e),
+            Some("end") => further(&ends, &e["disposition"], e),
+            _ => panic!("{e}"),
+        };
+        let kind = ["step", "disposition"].map(str::to_owned);
+        let allowed: Keys = common.iter().chain(&own).chain(&kind).cloned().collect();
+        let unknown: Vec<_> = keys(e).difference(&allowed).cloned().collect();
+        assert!(unknown.is_empty(), "{unknown:?} are not documented: {e}");
+        let needed = common.iter().filter(|k| *k != "summary");
+        let missing: Vec<_> = needed.filter(|k| e.get(*k).is_none()).collect();
+        assert!(missing.is_empty(), "{missing:?} are missing: {e}");
+        seen.extend(
+            [&e["step"], &e["disposition"]]
+                .into_iter()
+                .filter_map(|v| v.as_str())
+                .map(str::to_owned),
+        );
+    }
+}
+
+#[test]
+fn trace() {
+    let mut seen = Keys::new();
+    let asked: &[&[&str]] = &[
+        &["b1:8080"],
+        &["b1:81"],
+        &["b1", "--ttl", "2"],
+        &["b2:7", "-p", "udp", "--size", "3000"],
+        &["10.244.2.77", "--timeout", "4s"],
+    ];
+    for more in asked {
+        let t = vxlan();
+        let args = [&["trace", "a1"], *more, &["-t", &t, "-o", "json"]].concat();
+        let doc = podpath(&args).json();
+        assert_eq!(doc["version"], 1);
+        assert_eq!(doc["trace"]["version"], 1);
+        assert_eq!(keys(&doc), documented("## `trace -o json`, version 1"));
+        let result = documented("### A probe's result");
+        assert!(keys(&doc["probe"]).is_subset(&result), "{}", doc["probe"]);
+        check_events(array(&doc["trace"]["events"]), &mut seen);
+    }
+    for step in [
+        "route",
+        "encap",
+        "decap",
+        "fragment",
+        "reassembled",
+        "rejected",
+        "delivered",
+    ] {
+        assert!(seen.contains(step), "{step} was not seen: {seen:?}");
+    }
+}
+
+#[test]
+fn replay() {
+    let (mut packets, mut seen) = (Keys::new(), Keys::new());
+    let (mut fates, known) = (Keys::new(), documented("### A packet's `fate`"));
+    for name in [
+        "ping-paths.pcap",
+        "vxlan-outer.pcapng",
+        "vxlan-snaplen-96.pcapng",
+    ] {
+        let doc = podpath(&["replay", &capture(name), "-t", &vxlan(), "-o", "json"]).json();
+        assert_eq!(doc["version"], 1);
+        assert_eq!(keys(&doc), documented("## `replay -o json`, version 1"));
+        for p in array(&doc["packets"]) {
+            packets.extend(keys(p));
+            fates.extend(p["fate"].as_str().map(str::to_owned));
+            check_events(array(&p["trace"]["events"]), &mut seen);
+        }
+    }
+    assert_eq!(packets, documented("### A packet"));
+    assert_eq!(fates, known);
+}
+
+#[test]
+fn show() {
+    for what in ["addr", "link", "route", "rule", "neigh", "fdb", "bridge"] {
+        let doc = podpath(&["show", "n1", what, "-j", "-t", &vxlan()])
+            .exits(0)
+            .json();
+        assert!(
+            doc.as_array().is_some_and(|a| !a.is_empty()),
+            "{what}: {doc}"
+        );
+    }
+}
