@@ -205,13 +205,16 @@ fn what_the_api_server_refuses_is_said_with_its_field() {
     }
 }
 
-/// A small cluster's state: for each of four Services whether it is there, its policy and its endpoints.
-fn state() -> impl Strategy<Value = Vec<(bool, bool, Vec<(u8, bool)>)>> {
+/// One Service: whether it is there, whether its policy is Local, its endpoints with whether they are here.
+type ServiceState = (bool, bool, Vec<(u8, bool)>);
+
+/// A small cluster's state: four Services.
+fn state() -> impl Strategy<Value = Vec<ServiceState>> {
     let endpoints = prop::collection::vec((1..6_u8, any::<bool>()), 0..4);
     prop::collection::vec((any::<bool>(), any::<bool>(), endpoints), 4)
 }
 
-fn objects(state: &[(bool, bool, Vec<(u8, bool)>)]) -> Vec<Value> {
+fn objects(state: &[ServiceState]) -> Vec<Value> {
     let mut out = vec![node()];
     for (i, (there, local, endpoints)) in state.iter().enumerate() {
         let name = format!("s{i}");

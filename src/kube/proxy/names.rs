@@ -82,7 +82,8 @@ pub fn nft_base(port: &PortName, endpoint: Option<&str>) -> String {
     base
 }
 
-/// The probability with which rule `n` from the last takes the packet: 1/n, ten decimals (computeProbability).
+/// The probability with which rule `n` from the last takes the packet: 1/n with ten decimals
+/// (computeProbability).
 pub fn probability(n: usize) -> String {
     // Endpoint counts are far below 2^52: the conversion is exact.
     #[allow(clippy::cast_precision_loss, reason = "see above")]

@@ -1,7 +1,8 @@
 //! Addresses as kube-proxy reads them from old objects: blanks around them and leading zeros are forgiven.
 //!
-//! kubernetes `vendor/k8s.io/utils/net/parse.go` (ParseIPSloppy, ParseCIDRSloppy: the parser of Go before 1.17)
-//! and `pkg/proxy/util/utils.go` (MapIPsByIPFamily, MapCIDRsByIPFamily). What comes out prints as Go prints it.
+//! kubernetes `vendor/k8s.io/utils/net/parse.go` (ParseIPSloppy, ParseCIDRSloppy: the parser of Go before
+//! 1.17) and `pkg/proxy/util/utils.go` (MapIPsByIPFamily, MapCIDRsByIPFamily). What comes out prints as Go
+//! prints it.
 
 use std::net::{IpAddr, Ipv4Addr};
 
