@@ -226,7 +226,7 @@ fn kinds_and_names() {
 fn duplicates() {
     let namespace = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: demo\n";
     let other = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: demo\n  labels: {a: b}\n";
-    let service = "apiVersion: v1\nkind: Service\nmetadata:\n  name: web\n";
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: web\n";
     let cluster = |name| {
         format!(
             "apiVersion: podpath.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec: {{cni: {{plugin: ptp}}}}\n"
@@ -237,7 +237,7 @@ fn duplicates() {
         ("different", &format!("{namespace}---\n{other}")),
         (
             "of a raw kind",
-            &format!("{service}---\n{service}---\n{service}spec: {{}}\n")
+            &format!("{secret}---\n{secret}---\n{secret}spec: {{}}\n")
         ),
         (
             "two Clusters",
