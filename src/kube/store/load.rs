@@ -88,8 +88,10 @@ fn fold_repeated(findings: &mut Vec<Finding>) {
     *findings = kept;
 }
 
-/// Kinds without a type that a controller reads from their text all the same (`kube::cni::calico`).
-const READ_AS_TEXT: [(&str, &str); 2] = [
+/// Kinds without a type that a controller reads from their text all the same (`kube::cni::calico`,
+/// `kube::proxy`).
+const READ_AS_TEXT: [(&str, &str); 3] = [
+    ("kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration"),
     ("crd.projectcalico.org/v1", "IPPool"),
     ("projectcalico.org/v3", "IPPool"),
 ];
