@@ -7,7 +7,7 @@
 #[path = "nf_text/props.rs"]
 mod props;
 
-use podpath::nf::{Family, RuleSet, TableName};
+use podpath::nf::{Family, Match, RuleSet, TableName};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -264,11 +264,12 @@ fn restore_form_and_save_form_are_one() {
                     );
                     continue;
                 };
-                assert_eq!(
-                    real.rules, chain.rules,
-                    "{id}: {} {}",
-                    table.name, chain.name
-                );
+                // The recording kernel has no nfacct; those rules were left out of what was loaded.
+                let loaded = |r: &&podpath::nf::Rule| {
+                    !r.matches().iter().any(|m| matches!(m, Match::Nfacct(_)))
+                };
+                let input: Vec<_> = chain.rules.iter().filter(loaded).cloned().collect();
+                assert_eq!(real.rules, input, "{id}: {} {}", table.name, chain.name);
                 rules += real.rules.len();
             }
         }

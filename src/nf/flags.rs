@@ -80,7 +80,7 @@ flags! {
     TcpFlagSet { FIN = "FIN", SYN = "SYN", RST = "RST", PSH = "PSH", ACK = "ACK", URG = "URG" }
         also { "NONE" => 0, "ALL" => 0x3f }
     /// What a hashlimit bucket is keyed by.
-    HashMode { DSTIP = "dstip", DSTPORT = "dstport", SRCIP = "srcip", SRCPORT = "srcport" } also {}
+    HashMode { SRCIP = "srcip", SRCPORT = "srcport", DSTIP = "dstip", DSTPORT = "dstport" } also {}
     /// Days, bit 0 is Monday.
     Weekdays { MON = "Mon", TUE = "Tue", WED = "Wed", THU = "Thu", FRI = "Fri", SAT = "Sat", SUN = "Sun" }
         also { "1" => 1, "2" => 2, "3" => 4, "4" => 8, "5" => 16, "6" => 32, "7" => 64,

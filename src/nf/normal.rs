@@ -10,7 +10,7 @@ use super::flags::Weekdays;
 use super::matches::*;
 use super::rate::{Burst, Rate};
 use super::table::Family;
-use super::target::{FullMark, RejectWith};
+use super::target::{FullMark, LogLevel, RejectWith};
 use super::value::{Hex, MarkMask, Name, PortRange, prefix_mask};
 use super::{Match, Target};
 
@@ -199,11 +199,7 @@ pub(super) fn finish_target(t: &mut Target, family: Family) -> Result<(), String
             need(fits, "an answer of this family for --reject-with")?;
             r.with = Some(with);
         }
-        Target::Log(l) => {
-            if l.level.is_some_and(|l| l.0 == 4) {
-                l.level = None;
-            }
-        }
+        Target::Log(l) => drop_default(&mut l.level, LogLevel(4)),
         Target::Nflog(n) => drop_default(&mut n.group, 0),
         Target::Connmark(c) => {
             let ops = u8::from(c.xmark.is_some()) + u8::from(c.copy.is_some());

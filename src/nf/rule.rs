@@ -242,14 +242,12 @@ impl<'a> Reader<'a> {
             .iter()
             .rev()
             .find_map(|o| Some((*o, takes(self, o)?)));
-        if found.is_none() {
-            if let Some(m) = self
-                .implicit()
-                .filter(|m| m.module().is_some_and(|m| m.words(name).is_some()))
-            {
-                self.push(word.at, m);
-                found = self.owners.last().and_then(|o| Some((*o, takes(self, o)?)));
-            }
+        let own = |m: &Match| m.module().is_some_and(|m| m.words(name).is_some());
+        if found.is_none()
+            && let Some(m) = self.implicit().filter(own)
+        {
+            self.push(word.at, m);
+            found = self.owners.last().and_then(|o| Some((*o, takes(self, o)?)));
         }
         let Some((owner, count)) = found else {
             return self.unknown(not, word);

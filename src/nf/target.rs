@@ -490,7 +490,7 @@ impl Value for TcClass {
         }
     }
     fn text(&self, out: &mut String) {
-        out.push_str(&format!("{:x}:{:x}", self.major, self.minor));
+        out.push_str(&format!("{:04x}:{:04x}", self.major, self.minor));
     }
 }
 
