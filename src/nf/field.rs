@@ -1,8 +1,8 @@
 //! One declaration per extension: its fields, the options that set them, the order they are printed in.
 //!
-//! The [`options!`] macro makes the struct, the list of option words, the reader and the printer from it, so that
-//! the three cannot disagree. Does not know what an extension means. Invariant: printing a module and reading it
-//! back gives an equal module.
+//! The [`options!`] macro makes the struct, the list of option words, the reader and the printer from
+//! it, so that the three cannot disagree. Does not know what an extension means. Invariant: printing a
+//! module and reading it back gives an equal module.
 
 use super::table::Family;
 
@@ -142,7 +142,9 @@ pub trait Module {
 
 /// Declares an extension: `field: Type = "--option" "--other-spelling"`.
 macro_rules! options {
-    ($($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident: $ty:ty = $($opt:literal)+,)* })+) => { $(
+    ($($(#[$meta:meta])* $name:ident {
+        $($(#[$fmeta:meta])* $field:ident: $ty:ty = $($opt:literal)+,)*
+    })+) => { $(
         $(#[$meta])*
         #[derive(Clone, PartialEq, Eq, Debug, Default)]
         pub struct $name { $($(#[$fmeta])* pub $field: $ty,)* }

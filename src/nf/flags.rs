@@ -6,7 +6,8 @@ use super::field::Value;
 use super::table::Family;
 
 macro_rules! flags {
-    ($($(#[$meta:meta])* $name:ident { $($flag:ident = $text:literal),+ } also { $($alias:literal => $set:expr),* })+) => { $(
+    ($($(#[$meta:meta])* $name:ident { $($flag:ident = $text:literal),+ }
+        also { $($alias:literal => $set:expr),* })+) => { $(
         $(#[$meta])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
         pub struct $name(pub u32);
@@ -42,7 +43,8 @@ macro_rules! flags {
             pub fn list(self, out: &mut String) {
                 let names = Self::NAMES.iter().filter(|(_, b)| *b != 0 && self.0 & b == *b);
                 let names: Vec<&str> = names.map(|n| n.0).collect();
-                out.push_str(&match (names.is_empty(), Self::NAMES.iter().chain(Self::ALIASES).find(|n| n.1 == 0)) {
+                let zero = Self::NAMES.iter().chain(Self::ALIASES).find(|n| n.1 == 0);
+                out.push_str(&match (names.is_empty(), zero) {
                     (true, Some((none, _))) => (*none).to_owned(),
                     _ => names.join(","),
                 });
@@ -70,7 +72,8 @@ flags! {
     CtStates { INVALID = "INVALID", NEW = "NEW", RELATED = "RELATED", ESTABLISHED = "ESTABLISHED",
         UNTRACKED = "UNTRACKED", SNAT = "SNAT", DNAT = "DNAT" } also {}
     /// `--ctstatus` (uapi nf_conntrack_common.h, ip_conntrack_status).
-    CtStatus { EXPECTED = "EXPECTED", SEEN_REPLY = "SEEN_REPLY", ASSURED = "ASSURED", CONFIRMED = "CONFIRMED" }
+    CtStatus { EXPECTED = "EXPECTED", SEEN_REPLY = "SEEN_REPLY", ASSURED = "ASSURED",
+        CONFIRMED = "CONFIRMED" }
         also { "NONE" => 0 }
     /// Address types of `-m addrtype` (uapi xt_addrtype.h).
     AddrTypes { UNSPEC = "UNSPEC", UNICAST = "UNICAST", LOCAL = "LOCAL", BROADCAST = "BROADCAST",

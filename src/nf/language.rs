@@ -1,6 +1,7 @@
 //! Values of `-m u32`, `-m string` and `-m time`.
 //!
-//! Small languages of their own (libxt_u32.c, libxt_string.c, libxt_time.c). Invariant: as in [`super::value`].
+//! Small languages of their own (libxt_u32.c, libxt_string.c, libxt_time.c). Invariant: as in
+//! [`super::value`].
 
 use super::field::Value;
 use super::table::Family;

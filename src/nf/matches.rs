@@ -1,8 +1,8 @@
 //! Every match: what a rule asks of a packet.
 //!
 //! Option names and printing order are those of the iptables 1.8.9 extensions (`extensions/libxt_*.c`,
-//! `libipt_*.c`, `libip6t_*.c`), checked against that tool. Invariant: defaults are filled in when a rule is read,
-//! so that two spellings of one match are equal.
+//! `libipt_*.c`, `libip6t_*.c`), checked against that tool. Invariant: defaults are filled in when a
+//! rule is read, so that two spellings of one match are equal.
 
 use core::net::IpAddr;
 

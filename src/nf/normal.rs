@@ -1,7 +1,7 @@
 //! What is filled in or refused once all options of an extension are read.
 //!
-//! The defaults are those iptables-save 1.8.9 prints or leaves out (the extensions' `x6_fcheck`, `init`, `save`).
-//! Invariant: afterwards two spellings of one match or target are equal values.
+//! The defaults are those iptables-save 1.8.9 prints or leaves out (the extensions' `x6_fcheck`,
+//! `init`, `save`). Invariant: afterwards two spellings of one match or target are equal values.
 
 use core::net::IpAddr;
 

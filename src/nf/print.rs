@@ -30,8 +30,8 @@ fn with_counters(rule: &Rule, text: &str) -> String {
 }
 
 impl RuleSet {
-    /// The rule set as it was written: every line in its place and in its words. Rules that no file had follow
-    /// the rule before them.
+    /// The rule set as it was written: every line in its place and in its words. Rules that no file had
+    /// follow the rule before them.
     pub fn to_text(&self) -> String {
         let mut lines: Vec<(u32, String)> = Vec::new();
         let raw = self.raw.iter().map(|r| (r.line, r.text.to_string()));
@@ -77,8 +77,9 @@ impl RuleSet {
 
     /// The form for comparing: what was written and what the kernel prints for it have one canonical form.
     ///
-    /// Counters, origins, spellings and raw lines are gone; chains are sorted; protocol matches without an option
-    /// are left out. The order of rules and of the matches in a rule stays, as the kernel keeps it.
+    /// Counters, origins, spellings and raw lines are gone; chains are sorted; protocol matches without
+    /// an option are left out. The order of rules and of the matches in a rule stays, as the kernel
+    /// keeps it.
     pub fn canonical(&self) -> RuleSet {
         let mut set = RuleSet::new(self.family);
         for table in &self.tables {

@@ -1,8 +1,9 @@
 //! One rule line: words to matches and a target, and back.
 //!
-//! Options belong to the extension that was named last and has them; without one, the protocol's own extension is
-//! loaded, as iptables does (xshared.c `do_parse`, `command_default`). Invariant: an extension or option that is
-//! not known makes [`Match::Unknown`] or [`Target::Unknown`] with its words; only wrong values are errors.
+//! Options belong to the extension that was named last and has them; without one, the protocol's own
+//! extension is loaded, as iptables does (xshared.c `do_parse`, `command_default`). Invariant: an
+//! extension or option that is not known makes [`Match::Unknown`] or [`Target::Unknown`] with its
+//! words; only wrong values are errors.
 
 use super::field::{Flag, Is, Value};
 use super::normal::{finish_match, finish_target};

@@ -1,7 +1,8 @@
 //! A rule set: tables, chains and rules with their counters, where each came from and how it was written.
 //!
-//! State only: reading is [`RuleSet::parse`], evaluation is not here. Invariant: a rule keeps its own text only
-//! where the kernel's form of it differs, and its matches and target cannot change without dropping that text.
+//! State only: reading is [`RuleSet::parse`], evaluation is not here. Invariant: a rule keeps its own
+//! text only where the kernel's form of it differs, and its matches and target cannot change without
+//! dropping that text.
 
 use core::fmt;
 use core::net::IpAddr;
@@ -246,7 +247,8 @@ impl Table {
     }
 }
 
-/// A line that is no chain, rule or table: a comment, a blank line, a command, or one that was not understood.
+/// A line that is no chain, rule or table: a comment, a blank line, a command, or one that was not
+/// understood.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RawLine {
     /// 1-based line.

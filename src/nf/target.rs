@@ -1,7 +1,7 @@
 //! Every target: what a rule does with a packet that matches.
 //!
-//! Option names and printing order are those of the iptables 1.8.9 extensions. Invariant: the spellings of one
-//! effect are one value: `--or-mark 4` and `--set-xmark 0x4/0x4` read alike.
+//! Option names and printing order are those of the iptables 1.8.9 extensions. Invariant: the spellings
+//! of one effect are one value: `--or-mark 4` and `--set-xmark 0x4/0x4` read alike.
 
 use core::net::IpAddr;
 

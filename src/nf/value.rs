@@ -1,7 +1,7 @@
 //! The values of options: addresses with masks, interface patterns, port ranges, marks, protocols.
 //!
-//! Each reads the words iptables accepts and prints what iptables-save prints. Invariant: a value that was read is
-//! in range; printing and reading it gives it back.
+//! Each reads the words iptables accepts and prints what iptables-save prints. Invariant: a value that
+//! was read is in range; printing and reading it gives it back.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::str::FromStr;
@@ -59,7 +59,9 @@ impl Value for Hex {
 
 /// Words of a fixed list, by Rust name and by the text that stands for it.
 macro_rules! choices {
-    ($($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $v:ident = $text:literal $(| $alias:literal)*,)+ })+) => { $(
+    ($($(#[$meta:meta])* $name:ident {
+        $($(#[$vmeta:meta])* $v:ident = $text:literal $(| $alias:literal)*,)+
+    })+) => { $(
         $(#[$meta])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
         pub enum $name { $($(#[$vmeta])* #[doc = concat!("`", $text, "`")] $v,)+ }

@@ -1,7 +1,8 @@
 //! A line cut into words as iptables-restore cuts it, and a word quoted as iptables-save quotes it.
 //!
-//! Only double quotes quote, a backslash escapes only inside them, and a closing quote ends the word (iptables:
-//! xshared.c `add_param_to_argv`, xtables.c `xtables_save_string`). Invariant: `split(quote(s)) == [s]`.
+//! Only double quotes quote, a backslash escapes only inside them, and a closing quote ends the word
+//! (iptables: xshared.c `add_param_to_argv`, xtables.c `xtables_save_string`). Invariant:
+//! `split(quote(s)) == [s]`.
 
 /// One word and where it began.
 #[derive(Clone, PartialEq, Eq, Debug)]
