@@ -247,7 +247,9 @@ impl Value for SetRef {
             });
         match each.collect::<Option<Vec<_>>>() {
             Some(src)
-                if src.len() <= 6 && !first(w).contains([' ', '"']) && !first(w).is_empty() =>
+                if src.len() <= 6
+                    && !first(w).contains([' ', '\t', '"'])
+                    && !first(w).is_empty() =>
             {
                 Ok(SetRef {
                     name: first(w).to_owned(),
