@@ -5,6 +5,7 @@
 //! - L0 [`base`]: ids, virtual time, seeded randomness, origins, caps. Reads nothing of the outside.
 //! - L1 [`wire`]: frames, headers, checksums, one-line printing. Knows no device.
 //! - L2 [`net`]: one network namespace: devices, FDB, neighbours, FIB, sysctls, sockets.
+//! - L2 [`nf`]: netfilter rules as typed values, iptables-save text in and out.
 //! - L3 [`path`]: the walk of a frame, its observers and traces: the one definition of behaviour.
 //! - L4 [`sim`]: the world in virtual time: cables, events, captures.
 //! - L4 [`endpoint`]: pods' own sockets, servers and clients, on smoltcp. Knows no device.
@@ -23,6 +24,7 @@ pub mod import;
 pub mod kube;
 pub mod lab;
 pub mod net;
+pub mod nf;
 pub mod path;
 pub mod replay;
 pub mod report;

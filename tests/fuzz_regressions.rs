@@ -12,6 +12,8 @@ mod conflist;
 mod frame;
 #[path = "fuzz_regressions/ipcmd.rs"]
 mod ipcmd;
+#[path = "fuzz_regressions/iptables.rs"]
+mod iptables;
 #[path = "fuzz_regressions/pcap.rs"]
 mod pcap;
 #[path = "fuzz_regressions/yaml.rs"]
@@ -30,6 +32,11 @@ const TARGETS: &[Target] = &[
         "ipcmd",
         ipcmd::run,
         b"ip addr add 10.0.0.1/24 dev d0; ip link set d0 up; ip route add default via 10.0.0.2",
+    ),
+    (
+        "iptables",
+        iptables::run,
+        include_bytes!("../fuzz/seeds/iptables/every-extension"),
     ),
     (
         "pcap",

@@ -80,3 +80,5 @@ pub const LAB_PORT_TRIES: usize = 64;
 pub const CNI_PLUGINS_MAX: usize = 64;
 /// CNI plugins that delegate to one another; a plugin that names itself as its IPAM would never end.
 pub const CNI_DELEGATE_DEPTH_MAX: u32 = 8;
+/// Lines of one netfilter dump that are reported one by one; further ones are counted.
+pub const NF_FINDINGS_MAX: usize = 1_000;

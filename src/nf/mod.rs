@@ -1,0 +1,28 @@
+//! L2: netfilter rules: the typed model of a rule set, and `iptables-save` text in and out.
+//!
+//! [`RuleSet::parse`] reads what iptables-save prints and what iptables-restore accepts;
+//! [`RuleSet::to_text`] gives it back byte for byte, [`RuleSet::to_save`] prints it as the kernel's
+//! tools would. Rules are read and printed here, not executed. Invariant: nothing is lost: what is not
+//! understood is [`Match::Unknown`], [`Target::Unknown`] or a raw line with a finding, and stays where
+//! it stood.
+
+mod compound;
+mod field;
+mod flags;
+mod language;
+mod normal;
+mod parse;
+mod print;
+mod rate;
+mod rule;
+mod words;
+
+pub mod matches;
+pub mod table;
+pub mod target;
+pub mod value;
+
+pub use field::{Is, Module};
+pub use matches::Match;
+pub use table::{Chain, Command, Counters, Family, Policy, Rule, RuleSet, Table, TableName};
+pub use target::Target;
