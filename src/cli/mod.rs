@@ -1,7 +1,8 @@
 //! L6: the command line: arguments, files, standard streams, exit codes. The only place for files, threads,
 //! clocks and the environment.
 //!
-//! Exit codes: 0 clean, 1 findings or unmet expectations, 2 could not run. A closed pipe is no failure.
+//! Exit codes: 0 clean, 1 findings or unmet expectations, 2 could not run, or not on the whole
+//! input (a capture that is cut short). A closed pipe is no failure.
 //! Everything it prints is made elsewhere (`report`); here it is written.
 
 mod args;

@@ -3,11 +3,12 @@
 use crate::start::{Folder, command, podpath, vxlan};
 use std::process::{Command, Stdio};
 
-const COMMANDS: [&str; 7] = [
+const COMMANDS: [&str; 8] = [
     "run",
     "trace",
     "show",
     "replay",
+    "proxy",
     "topo",
     "completions",
     "man",
