@@ -130,11 +130,6 @@ const TEST_LINE_CHARS: usize = 120;
 /// Files that may be longer, up to this many lines, and why.
 const LONG_FILES: &[(&str, usize, &str)] = &[
     (
-        "src/net/edit.rs",
-        1_100,
-        "one method for each change `ip`, `bridge` and `sysctl` make; to be split by object",
-    ),
-    (
         "src/net/fib.rs",
         680,
         "rules, tables and lookup share private state; the tests are to move out",
