@@ -1,7 +1,7 @@
 //! A route in the words of `ip route` (iproute2: ip/iproute.c `print_route`): what is said of it and in which
 //! order.
 //!
-//! The one place that decides so; traces join the words, `show` adds JSON keys. Lists no tables, knows no JSON.
+//! The one place that decides so; traces join the words, `show` adds JSON keys. Lists no tables.
 //! Flags follow the devices' present state, as the kernel reports them.
 
 use crate::net::addr::{Scope, default_net};
