@@ -120,7 +120,9 @@ impl Lab {
                 how: Disposition::Dropped {
                     reason,
                     detail: match route {
-                        Some(r) => format!("{} matches {}", p.to, path::route_text(ns, r)),
+                        Some(r) => {
+                            format!("{} matches {}", p.to, crate::net::text::route_text(ns, r))
+                        }
                         None => p.to.to_string(),
                     },
                     origin: route.map(|r| r.origin.clone()).unwrap_or_default(),

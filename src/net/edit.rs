@@ -414,6 +414,80 @@ mod tests {
         assert_eq!(e.dev(br).unwrap().mtu, 1300);
     }
 
+    /// Checked against a kernel, 6.18.
+    #[test]
+    fn a_bridge_without_ports() {
+        let mut ns = ns();
+        let mut e = ns.edit();
+        let bridge = |mtu| LinkSpec {
+            mtu,
+            ..spec("br0", DeviceKind::Bridge(Box::default()))
+        };
+        let br = e.link_add(bridge(Some(1400))).unwrap();
+        e.set_up(br, true).unwrap();
+        assert!(e.dev(br).unwrap().carrier, "nobody has decided yet");
+        let port = LinkSpec {
+            mac: MacAddr([2, 0, 0, 0, 0, 9]),
+            ..spec("v0", DeviceKind::Veth)
+        };
+        let v = e.link_add(port).unwrap();
+        e.set_master(v, Some(br)).unwrap();
+        let d = e.dev(br).unwrap();
+        assert_eq!((d.carrier, d.mtu), (false, 1500), "its MAC changed");
+        e.set_up(v, true).unwrap();
+        e.set_carrier(v, true).unwrap();
+        assert!(e.dev(br).unwrap().carrier);
+        assert!(e.dev(v).unwrap().link_local().is_some(), "ports too");
+        e.link_del(v).unwrap();
+        let d = e.dev(br).unwrap();
+        assert_eq!((d.carrier, d.mtu, d.mac), (false, 1500, MacAddr::ZERO));
+    }
+
+    #[test]
+    fn what_goes_with_addresses() {
+        let mut ns = ns();
+        let mut e = ns.edit();
+        let [a, b] = ["a", "b"].map(|n| e.link_add(spec(n, DeviceKind::Uplink)).unwrap());
+        for d in [a, b] {
+            e.set_up(d, true).unwrap();
+        }
+        let add = |e: &mut Edit<'_>, d, net: &str| {
+            let addr = IfAddr::new(net.parse().unwrap(), Origin::Kernel);
+            e.addr_add(d, addr).unwrap();
+        };
+        add(&mut e, a, "10.0.0.1/24");
+        add(&mut e, a, "10.0.0.7/24");
+        add(&mut e, b, "10.0.0.1/32");
+        let text = |e: &Edit<'_>, want: &str| {
+            let t = e.fib().table(table::LOCAL).unwrap();
+            let all = t.routes(want.starts_with("10")).into_iter();
+            let lines = all.map(|r| crate::net::text::route_text(e, r));
+            lines.filter(|l| l.contains(want)).collect::<Vec<_>>()
+        };
+        let locals = text(&e, "10.0.0.1 dev");
+        assert_eq!(locals.len(), 2, "{locals:?}");
+        assert!(text(&e, "10.0.0.7")[0].ends_with("src 10.0.0.1"));
+        let ip = "10.0.0.9".parse().unwrap();
+        let mac = MacAddr([2; 6]);
+        let permanent = crate::net::NudState::Permanent;
+        e.neigh_set(a, ip, mac, permanent, Origin::Kernel).unwrap();
+        e.addr_del(a, "10.0.0.1/24".parse().unwrap()).unwrap();
+        assert!(
+            e.neigh().get(a, ip).is_none(),
+            "the last address took it along"
+        );
+        assert_eq!(text(&e, "10.").len(), 1, "b's is left");
+        add(&mut e, a, "fd00::1/64");
+        let anycast = |e: &Edit<'_>| text(e, "anycast").len();
+        assert_eq!(anycast(&e), 0);
+        e.sysctl_set("net.ipv6.conf.all.forwarding", "1").unwrap();
+        assert_eq!(anycast(&e), 3, "fe80:: of both, fd00:: of a");
+        e.addr_del(a, "fd00::1/64".parse().unwrap()).unwrap();
+        assert_eq!(anycast(&e), 2);
+        e.sysctl_set("net.ipv6.conf.all.forwarding", "0").unwrap();
+        assert_eq!(anycast(&e), 0);
+    }
+
     #[test]
     fn forwarding_for_all_reaches_every_device_but_rp_filter_does_not() {
         let mut ns = ns();

@@ -145,9 +145,8 @@ impl Route {
         }
     }
 
-    /// The same route but for who made it: a second one of its kind is refused even where several of one
-    /// metric
-    /// may stand (kernel: `fa_type` and `fib_info` are the same; `rt6_duplicate_nexthop`).
+    /// The same route but for who made it: a second one is refused even where several of one metric may
+    /// stand (kernel: `fa_type` and `fib_info` are the same; `rt6_duplicate_nexthop`).
     fn is_twin(&self, other: &Route) -> bool {
         let same = self.kind == other.kind && self.nexthops == other.nexthops;
         let info = |r: &Route| (r.protocol, r.scope, r.prefsrc, r.mtu, r.mtu_lock);

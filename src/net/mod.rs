@@ -15,6 +15,7 @@ pub mod neigh;
 pub mod netns;
 pub mod socket;
 pub mod sysctl;
+pub mod text;
 
 pub use addr::{IfAddr, Scope};
 pub use bridge::{Bridge, BridgePort, Fdb, FdbEntry};

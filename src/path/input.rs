@@ -509,7 +509,7 @@ impl<O: Observer> Walker<'_, O> {
         let origin = route.map(|r| r.origin.clone()).unwrap_or_default();
         let detail =
             move |r: Option<String>| r.map_or(format!("{dst}"), |r| format!("{dst} matches {r}"));
-        let text = route.map(|r| crate::path::output::route_text(self.ns, r));
+        let text = route.map(|r| crate::net::text::route_text(self.ns, r));
         if reason == DropReason::NoRoute {
             self.ns.snmp.in_no_routes += 1;
         }
@@ -533,7 +533,7 @@ impl<O: Observer> Walker<'_, O> {
         self.step(Some(dev), f, |ns| Step::Route {
             table: found.table,
             rule: found.rule,
-            route: crate::path::output::route_text(ns, &found.route),
+            route: crate::net::text::route_text(ns, &found.route),
             origin: found.route.origin.clone(),
         });
     }

@@ -21,7 +21,6 @@ mod tunnel;
 mod walker;
 
 pub use observer::{Direction, NoTrace, Observer, Place, Step, Tee};
-pub use output::route_text;
 pub use reason::{Disposition, DropReason, IcmpSent};
 pub use trace::{Event, EventKind, TraceBuilder};
 pub use walker::{Errno, Output, Shared, Walker};

@@ -2,9 +2,10 @@
 //! `ip6_output`).
 
 use crate::base::{DevId, Origin};
+use crate::net::RouteKind;
 use crate::net::fib::{FibError, FlowL4, Found};
 use crate::net::frag;
-use crate::net::{NetNs, Route, RouteKind};
+use crate::net::text::route_text;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::DropReason;
 use crate::path::walker::{Errno, Walker};
@@ -146,42 +147,4 @@ impl<O: Observer> Walker<'_, O> {
             self.neigh_output(dev, hop, c);
         }
     }
-}
-
-/// A route as `ip route` prints it, on one line.
-pub fn route_text(ns: &NetNs, r: &Route) -> String {
-    use std::fmt::Write as _;
-    let mut s = String::new();
-    if r.kind != RouteKind::Unicast {
-        let _ = write!(s, "{} ", r.kind.name());
-    }
-    let host = matches!(
-        (r.dst, r.dst.prefix()),
-        (ipnetwork::IpNetwork::V4(_), 32) | (ipnetwork::IpNetwork::V6(_), 128)
-    );
-    match r.dst.prefix() {
-        0 => s.push_str("default"),
-        _ if host => {
-            let _ = write!(s, "{}", r.dst.ip());
-        }
-        _ => {
-            let _ = write!(s, "{}", r.dst);
-        }
-    }
-    let several = r.nexthops.len() > 1;
-    for n in &r.nexthops {
-        if several {
-            s.push_str(" nexthop");
-        }
-        if let Some(v) = n.via {
-            let _ = write!(s, " via {v}");
-        }
-        if let Some(d) = n.dev {
-            let _ = write!(s, " dev {}", ns.dev_name(d));
-        }
-        if n.onlink {
-            s.push_str(" onlink");
-        }
-    }
-    s
 }

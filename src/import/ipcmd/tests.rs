@@ -280,4 +280,72 @@ fn what_needs_more_than_podpath_has_is_refused_and_what_is_only_kept_is_said() {
         run(&mut n, "ip link set lo txqueuelen 5"),
         Ok(vec!["txqueuelen 5".into()])
     );
+    let high = "ip route add fd02::/64 via fe80::1 dev lo pref high";
+    assert_eq!(run(&mut n, high), Ok(vec!["pref high".into()]));
+}
+
+#[test]
+fn rules_by_protocol_and_port() {
+    let mut n = ns();
+    run(
+        &mut n,
+        "ip rule add pref 5 ipproto udp sport 7 dport 8000-8100 lookup 9",
+    )
+    .unwrap();
+    let rule = n.fib().rules(true)[1].clone();
+    assert_eq!(
+        (rule.ipproto, rule.sport, rule.dport),
+        (Some(17), Some((7, 7)), Some((8000, 8100)))
+    );
+    for bad in [
+        "dport 0",
+        "dport 9-8",
+        "dport 5-65535",
+        "sport x",
+        "ipproto nope",
+        "ipproto 0",
+    ] {
+        assert!(
+            run(&mut n, &format!("ip rule add {bad} lookup 9")).is_err(),
+            "{bad}"
+        );
+    }
+    assert!(run(&mut n, "ip rule del pref 5 ipproto tcp lookup 9").is_err());
+    run(&mut n, "ip rule del ipproto udp dport 8000-8100 lookup 9").unwrap();
+    assert_eq!(n.fib().rules(true).len(), 3);
+}
+
+/// Checked against a kernel, 6.18.
+#[test]
+fn a_route_among_its_equals() {
+    let mut n = ns();
+    run(&mut n, "ip addr add 10.0.0.1/24 dev lo").unwrap();
+    let mut to = |verb: &str, gw: u8| {
+        let r = run(
+            &mut n,
+            &format!("ip route {verb} 10.8.0.0/16 via 10.0.0.{gw} dev lo onlink"),
+        );
+        let t = n.fib().table(254).unwrap();
+        let via = |r: &&std::sync::Arc<crate::net::Route>| r.nexthops[0].via.unwrap().to_string();
+        let eights = t
+            .routes(true)
+            .into_iter()
+            .filter(|r| r.dst.prefix() == 16)
+            .map(|r| via(&r));
+        (
+            r.is_ok(),
+            eights.map(|v| v[7..].to_owned()).collect::<String>(),
+        )
+    };
+    assert_eq!(to("add", 2), (true, "2".into()));
+    assert_eq!(to("add", 3), (false, "2".into()));
+    assert_eq!(to("prepend", 3), (true, "32".into()));
+    assert_eq!(to("append", 4), (true, "324".into()));
+    assert_eq!(to("prepend", 4), (false, "324".into()));
+    assert_eq!(to("replace", 5), (true, "524".into()));
+    assert_eq!(to("replace", 4), (false, "524".into()));
+    assert_eq!(to("replace", 5), (true, "524".into()));
+    let dead = run(&mut n, "ip route add blackhole 10.7.0.0/16 dev lo").unwrap_err();
+    assert!(dead.contains("can not be specified"), "{dead}");
+    run(&mut n, "ip -6 route add blackhole fd02::/64 dev lo").unwrap();
 }

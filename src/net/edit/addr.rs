@@ -1,6 +1,5 @@
 //! `ip addr`, and what comes and goes with a device's addresses and its state: local, connected, broadcast
-//! and
-//! anycast routes, link-local addresses, flushes.
+//! and anycast routes, link-local addresses, flushes.
 //!
 //! Kernel: `net/ipv4/devinet.c`, `fib_frontend.c` (`fib_add_ifaddr`, `fib_del_ifaddr`, `fib_disable_ip`),
 //! `net/ipv6/addrconf.c`, `anycast.c`. Duplicate address detection is not modelled: addresses are used at
@@ -30,8 +29,7 @@ impl Edit<'_> {
     }
 
     /// A device that is up and has carrier gets its IPv6 link-local address and group route. Bridge ports
-    /// too:
-    /// the kernel leaves out only `IFF_SLAVE`, which they do not carry (`addrconf_notify`).
+    /// too: the kernel leaves out only `IFF_SLAVE`, which they do not carry (`addrconf_notify`).
     pub(super) fn came_up(&mut self, dev: DevId) {
         let Some(d) = self.ns.dev(dev) else { return };
         if !d.is_running() || d.conf6.disable_ipv6 != 0 || self.ns.sysctl.all6.disable_ipv6 != 0 {
@@ -267,8 +265,7 @@ impl Edit<'_> {
         }
     }
 
-    /// The last IPv4 address of a device is gone: so are its IPv4 neighbours, permanent ones too, and
-    /// whatever
+    /// The last IPv4 address of a device is gone: so are its IPv4 neighbours, permanent ones too, and what
     /// led through it (kernel: `fib_disable_ip`, `arp_ifdown`).
     fn disable_ipv4(&mut self, dev: DevId) {
         self.ns.fib.retain(&|_, r| {

@@ -43,8 +43,7 @@ impl Edit<'_> {
     }
 
     /// A bridge follows a port; `lost`: the port went down or lost its carrier, which a bridge that is down
-    /// does
-    /// not hear of (kernel: `br_device_event`, `br_port_carrier_check`).
+    /// does not hear of (kernel: `br_device_event`, `br_port_carrier_check`).
     pub(super) fn refresh_master(&mut self, port: DevId, lost: bool) {
         let master = self.ns.dev(port).and_then(|d| d.master.as_ref());
         if let Some(bridge) = master.map(|m| m.0) {
@@ -67,8 +66,7 @@ impl Edit<'_> {
     /// Carrier: of any port that runs; without one it is lost with a port, not before, so that a bridge which
     /// never had a live port has it (kernel: `br_port_state_selection`, called when ports are enabled and
     /// disabled and when the bridge's MAC changes). MAC and MTU: the smallest of the ports', none and 1500
-    /// without ports, unless set by hand
-    /// (`br_stp_recalculate_bridge_id`, `br_mtu_auto_adjust`).
+    /// without ports, unless set by hand (`br_stp_recalculate_bridge_id`, `br_mtu_auto_adjust`).
     pub(super) fn refresh_bridge(&mut self, bridge: DevId, lost: bool) {
         let Some(d) = self.ns.dev(bridge) else { return };
         let Some(b) = d.bridge() else { return };

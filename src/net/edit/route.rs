@@ -14,8 +14,7 @@ impl Edit<'_> {
     /// `ip route add|replace|append`, with the device looked up from the gateway where it is not given.
     pub fn route_add(&mut self, id: u32, mut route: Route, mode: AddMode) -> Result<(), EditError> {
         if route.is_dead_end() && !route.nexthops.is_empty() {
-            // IPv4: `fib_create_info`. IPv6 leads to `lo` whatever device was named
-            // (`ip6_route_info_create`).
+            // IPv4: `fib_create_info`. IPv6 leads to `lo` whatever is named (`ip6_route_info_create`).
             if route.dst.is_ipv4() {
                 return Err(FibEditError::DeadEndHop.into());
             }

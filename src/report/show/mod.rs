@@ -21,7 +21,8 @@ use crate::net::NetNs;
 use out::Obj;
 use serde_json::Value;
 
-pub use route::{route_line, table_name};
+pub use crate::net::text::table_name;
+pub use route::route_line;
 
 /// What to show.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,7 +1,8 @@
 //! `ip rule` (iproute2: ip/iprule.c `print_rule`).
 
+use super::Ctx;
 use super::out::Obj;
-use super::{Ctx, route::table_name};
+use crate::net::text::table_name;
 use crate::net::{NetNs, PolicyRule, RuleAction};
 use crate::wire::proto;
 use ipnetwork::IpNetwork;

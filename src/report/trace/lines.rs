@@ -1,8 +1,8 @@
 //! The words of a step and of an end, and what a frame's summary says.
 
 use crate::base::Origin;
+use crate::net::text::table_name;
 use crate::path::{Disposition, DropReason, IcmpSent, Step};
-use crate::report::show::table_name;
 use crate::wire::print::icmp_name;
 use std::net::{IpAddr, SocketAddr};
 
