@@ -1,7 +1,7 @@
 //! Services and EndpointSlices as every kube-proxy sees them: one service port per port and IP family, and
 //! the endpoints that belong to it by label, port name and protocol.
 //!
-//! [`port`] reads Services, [`endpoint`] joins slices, [`check`] says what the API server would refuse.
+//! [`port`] reads Services, [`endpoint`] joins slices, `check` says what the API server would refuse.
 //! Does not choose endpoints (that is `kube::proxy::topology`) and allocates nothing. Invariant: what is
 //! read depends on names and contents only, never on the order of files.
 
