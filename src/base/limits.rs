@@ -19,8 +19,6 @@ pub const TRACE_STEPS_MAX: usize = 20_000;
 pub const NEIGH_QUEUE_BYTES: usize = 212_992;
 /// Bytes held in all IPv4 reassembly queues of a namespace (kernel: net.ipv4.ipfrag_high_thresh).
 pub const FRAG_HIGH_THRESH: usize = 4 * 1024 * 1024;
-/// A reassembly queue's life (kernel: net.ipv4.ipfrag_time).
-pub const FRAG_TIME: Duration = Duration::from_secs(30);
 /// FDB entries a bridge learns (kernel: unlimited by default; ours, so that a fuzzer cannot eat memory).
 pub const FDB_MAX: usize = 1 << 16;
 /// Path-MTU cache entries of a namespace.
@@ -39,8 +37,6 @@ pub const CAPTURE_BLOCK_MAX: usize = 16 * 1024 * 1024;
 pub const CAPTURE_FRAME_MAX: usize = 262_144;
 /// Interfaces one capture may describe.
 pub const CAPTURE_INTERFACES_MAX: usize = 1 << 16;
-/// Packets one capture replay handles at most.
-pub const REPLAY_PACKETS_MAX: u64 = u64::MAX;
 /// Virtual time one probe may take before it is called a timeout, if it sets none itself.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Values that the aliases of one input may stand for beyond those written

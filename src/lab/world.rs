@@ -267,7 +267,7 @@ impl Lab {
                     true => (proto::ICMP, 3, 3, (h.tos & 0x1e) | 0xc0),
                     false => (proto::ICMPV6, 1, 4, 0),
                 };
-                let quoted = build::quote(packet, 1500);
+                let quoted = build::quote(packet, 1500, 0);
                 let message = build::icmp_message(src, dst, typ, code, 0, quoted);
                 let id = self.rng.next_u64() as u16;
                 Some(build::ip_packet(src, dst, p, ttl, tos, id, false, &message))

@@ -44,12 +44,12 @@ impl<O: Observer> Walker<'_, O> {
         let path = route
             .as_ref()
             .map_or(1500, |r| self.ns.path_mtu(h.src, r, self.now));
-        let quoted = build::quote(&cause.l3()[..h.total_len.min(cause.l3().len())], path);
         let echoed = match src {
             IpAddr::V4(a) => options::echo(cause.l3(), &cause.options, a),
             IpAddr::V6(_) => Vec::new(),
         };
-        let quoted = &quoted[..quoted.len().min(quoted_room(&h, path, echoed.len()))];
+        let whole = &cause.l3()[..h.total_len.min(cause.l3().len())];
+        let quoted = build::quote(whole, path, echoed.len());
         let message = build::icmp_message(src, h.src, typ, code, info, quoted);
         let (p, tos) = if h.is_v4() {
             (proto::ICMP, (h.tos & 0x1e) | 0xc0)
@@ -170,14 +170,5 @@ impl<O: Observer> Walker<'_, O> {
                 .map_or(64, |d| d.conf6.hop_limit)
         };
         u8::try_from(v).unwrap_or(64)
-    }
-}
-
-/// Echoed options leave less room for the quote.
-fn quoted_room(h: &IpHeader, path: usize, echoed: usize) -> usize {
-    if h.is_v4() {
-        path.min(576).saturating_sub(28 + echoed)
-    } else {
-        usize::MAX
     }
 }

@@ -154,9 +154,8 @@ impl<O: Observer> Walker<'_, O> {
                 weak: true,
             };
             self.neigh_heard(dev, src.into(), heard, true);
-        } else if !dad && !multicast && self.ns.neigh.get(dev, src.into()).is_none() {
-            // Unicast without an option: the sender's Ethernet address is not taken; it will be asked for.
         }
+        // Without the option the sender's Ethernet address is not taken; it will be asked for.
         let mac = self.device(dev).map_or(MacAddr::ZERO, |d| d.mac);
         let advert = Ndp::Advert {
             target,

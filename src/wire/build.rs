@@ -80,10 +80,11 @@ pub fn icmp_message(
 
 /// How much of `packet` an ICMP error quotes. IPv4: the error fits 576 bytes (kernel `icmp_send`:
 /// `room = min(dst_mtu, 576) - sizeof(iphdr) - sizeof(icmphdr)`); IPv6: 1280 (`icmp6_send`: IPV6_MIN_MTU).
-pub fn quote(packet: &[u8], path_mtu: usize) -> &[u8] {
+/// `echoed` is the length of the options in the error's own header.
+pub fn quote(packet: &[u8], path_mtu: usize, echoed: usize) -> &[u8] {
     let v4 = packet.first().is_some_and(|b| b >> 4 == 4);
     let room = if v4 {
-        path_mtu.min(576) - 28.min(path_mtu.min(576))
+        path_mtu.min(576).saturating_sub(28 + echoed)
     } else {
         1280 - 48
     };
@@ -172,9 +173,9 @@ mod tests {
     #[test]
     fn quoting_never_exceeds_576_or_1280() {
         let v4 = [0x45u8; 1500];
-        assert_eq!(quote(&v4, 1500).len(), 548);
-        assert_eq!(quote(&v4, 300).len(), 272);
+        assert_eq!(quote(&v4, 1500, 0).len(), 548);
+        assert_eq!(quote(&v4, 300, 0).len(), 272);
         let v6 = [0x60u8; 1500];
-        assert_eq!(quote(&v6, 1500).len(), 1232);
+        assert_eq!(quote(&v6, 1500, 0).len(), 1232);
     }
 }

@@ -257,7 +257,7 @@ mod tests {
             packet(&p, 0),
             "UDP 10.244.1.10:40000 > 10.244.2.10:53, ttl 64, DF, length 5"
         );
-        let m = build::icmp_message(b, a, 3, 4, 1450, build::quote(&p, 1500));
+        let m = build::icmp_message(b, a, 3, 4, 1450, build::quote(&p, 1500, 0));
         let p = build::ip_packet(b, a, proto::ICMP, 64, 0xc0, 1, false, &m);
         assert_eq!(
             packet(&p, 0),

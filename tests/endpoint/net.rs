@@ -242,7 +242,7 @@ pub fn addr6(side: u8, port: u16) -> SocketAddr {
 /// An ICMP error quoting `packet`, from `from` to the packet's source.
 pub fn icmp(from: IpAddr, typ: u8, code: u8, rest: u32, packet: &[u8]) -> Vec<u8> {
     let h = IpHeader::parse_lax(packet).unwrap();
-    let m = build::icmp_message(from, h.src, typ, code, rest, build::quote(packet, 1500));
+    let m = build::icmp_message(from, h.src, typ, code, rest, build::quote(packet, 1500, 0));
     let p = if h.is_v4() {
         proto::ICMP
     } else {
