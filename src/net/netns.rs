@@ -13,6 +13,7 @@ use crate::net::icmp_limit::IcmpLimiter;
 use crate::net::neigh::NeighTable;
 use crate::net::socket::SocketTable;
 use crate::net::sysctl::Sysctl;
+use crate::nf::Netfilter;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -67,6 +68,7 @@ pub struct NetNs {
     pub(crate) epoch: u64,
     pub(crate) snmp: Snmp,
     pub(crate) proxy_queue: Vec<(Instant, DevId, crate::wire::Frame)>,
+    pub(crate) nf: Option<Box<Netfilter>>,
 }
 
 impl NetNs {
@@ -90,6 +92,7 @@ impl NetNs {
             epoch: 0,
             snmp: Snmp::default(),
             proxy_queue: Vec::new(),
+            nf: None,
         };
         ns.edit().add_loopback();
         ns
@@ -154,6 +157,17 @@ impl NetNs {
     /// Sockets, to bind and close. Opening a port is no configuration change: it makes no epoch.
     pub fn sockets_mut(&mut self) -> &mut SocketTable {
         &mut self.sockets
+    }
+
+    /// Netfilter: rules, sets, connections. `None` while nothing was ever loaded.
+    pub fn nf(&self) -> Option<&Netfilter> {
+        self.nf.as_deref()
+    }
+
+    /// Netfilter, made on first use: to load rules and to change sets and connections.
+    pub fn nf_mut(&mut self) -> &mut Netfilter {
+        self.epoch += 1;
+        self.nf.get_or_insert_default()
     }
 
     /// IP counters.

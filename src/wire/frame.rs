@@ -3,6 +3,7 @@
 //! Does not know devices. Invariant: `start + l3 <= buf.len()`.
 
 use crate::base::{FrameId, limits};
+use crate::wire::ct_ref::{Bridged, CtRef};
 use crate::wire::options::Options;
 use crate::wire::{ETH_HLEN, ETH_P_IP, ETH_P_IPV6, MacAddr};
 use bytes::BytesMut;
@@ -47,6 +48,12 @@ pub struct Frame {
     pub nexthop: Option<std::net::IpAddr>,
     /// Whether a local socket or the kernel itself sent it (it then obeys the PMTU cache).
     pub local: bool,
+    /// Its connection in the table of the namespace it is in.
+    pub ct: CtRef,
+    /// Bridge ports, while br_netfilter shows it to the IP hooks.
+    pub bridged: Option<Bridged>,
+    /// Traffic class (`skb->priority`).
+    pub priority: u32,
 }
 
 impl Frame {

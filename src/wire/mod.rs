@@ -7,6 +7,7 @@
 pub mod arp;
 pub mod build;
 pub mod checksum;
+pub mod ct_ref;
 pub mod frame;
 pub mod ip;
 pub mod mac;
@@ -15,6 +16,7 @@ pub mod options;
 pub mod print;
 pub mod tuple;
 
+pub use ct_ref::{Bridged, ConnId, CtInfo, CtRef};
 pub use frame::{Frame, PacketType};
 pub use ip::{IpHeader, IpVersion, Malformed};
 pub use mac::MacAddr;

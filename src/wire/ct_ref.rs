@@ -1,0 +1,65 @@
+//! What a frame carries for netfilter: its place in a connection table, the bridge ports it crosses.
+//!
+//! Plain numbers; the connection itself lives in the namespace's table. Invariant: a reference is only
+//! valid in the namespace that set it, which is why a frame that changes namespace loses it.
+
+use crate::base::DevId;
+
+/// A connection's slot in its table; the generation tells a reused slot from the one that was meant.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnId {
+    /// Index.
+    pub slot: u32,
+    /// Counts the slot's lives.
+    pub generation: u32,
+}
+
+/// How a packet relates to its connection (kernel: `enum ip_conntrack_info`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum CtInfo {
+    /// Original direction of a connection that has seen a reply.
+    Established,
+    /// An ICMP error about it, or an expected connection's first packet.
+    Related,
+    /// Original direction, nothing came back yet.
+    New,
+    /// Reply direction.
+    EstablishedReply,
+    /// An ICMP error about it, in reply direction.
+    RelatedReply,
+}
+
+impl CtInfo {
+    /// Whether the packet goes in the reply direction (kernel: `CTINFO2DIR`).
+    pub fn is_reply(self) -> bool {
+        matches!(self, CtInfo::EstablishedReply | CtInfo::RelatedReply)
+    }
+}
+
+/// What conntrack has said of a packet (kernel: `skb->_nfct`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum CtRef {
+    /// Nothing: not seen yet, or INVALID once conntrack has run.
+    #[default]
+    None,
+    /// NOTRACK.
+    Untracked,
+    /// `-j CT` chose zone, helper or timeout for a connection to come; the table holds which.
+    Template(u32),
+    /// A connection.
+    Conn {
+        /// Which.
+        id: ConnId,
+        /// And how the packet relates to it.
+        info: CtInfo,
+    },
+}
+
+/// Kept while br_netfilter shows a bridged frame to the IP hooks (kernel: `struct nf_bridge_info`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bridged {
+    /// The port it came in by; `None` if this host sent it through its bridge.
+    pub physin: Option<DevId>,
+    /// The port it leaves by, once known.
+    pub physout: Option<DevId>,
+}
