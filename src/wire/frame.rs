@@ -40,6 +40,12 @@ pub struct Frame {
     pub pkt_type: PacketType,
     /// Largest fragment that was merged into this packet, 0 for none (kernel: `IPCB->frag_max_size`).
     pub frag_max: usize,
+    /// The largest of those fragments had DF, and so shall those it is cut into (kernel:
+    /// `IPSKB_FRAG_PMTU`).
+    pub frag_df: bool,
+    /// Payload lengths of those fragments in order, while they lie side by side (kernel:
+    /// `skb_shinfo(skb)->frag_list`).
+    pub frag_list: Vec<u16>,
     /// May be cut in spite of DF: conntrack put it together (kernel: `skb->ignore_df`).
     pub ignore_df: bool,
     /// IPv4 options as compiled on input.
@@ -163,9 +169,17 @@ impl Frame {
     pub fn scrub(&mut self) {
         self.ct = CtRef::None;
         self.bridged = None;
-        self.ignore_df = false;
-        self.frag_max = 0;
         self.local = false;
+        self.forget_fragments();
+        self.ignore_df = false;
+        self.frag_list.clear();
+    }
+
+    /// What the IP layer knew of the fragments it came in is lost when it is received anew
+    /// (kernel: `memset(IPCB(skb), 0, ...)` in `ip_rcv_core`).
+    pub fn forget_fragments(&mut self) {
+        self.frag_max = 0;
+        self.frag_df = false;
     }
 
     /// Takes the link header away.

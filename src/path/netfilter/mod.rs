@@ -9,6 +9,7 @@ mod defrag;
 mod effects;
 mod ops;
 mod output;
+mod refragment;
 mod reject;
 mod tell;
 
@@ -23,8 +24,8 @@ use crate::path::walker::{Errno, Walker};
 use crate::wire::{CtInfo, CtRef, Frame, IpHeader};
 use output::Routed;
 
-pub(crate) use bridge::refragments;
 pub(crate) use defrag::LOCAL_DELIVER;
+pub(crate) use refragment::refragments;
 
 /// The route of a packet of this host's own, which OUTPUT may change.
 pub(super) struct OutRoute<'a> {
