@@ -186,6 +186,7 @@ impl<O: Observer> Walker<'_, O> {
                     b.dnat_from = Some(src);
                 }
                 f.pkt_type = PacketType::Host;
+                self.ns.bridge_waits = true;
                 self.neigh_output(bridge, hop, f);
             }
         }
