@@ -15,6 +15,8 @@ pub const HOPS_MAX: u16 = 1_024;
 pub const EVENT_QUEUE_MAX: usize = 1 << 20;
 /// Steps kept in one trace; more are counted, not stored.
 pub const TRACE_STEPS_MAX: usize = 20_000;
+/// Rules that are not understood and that one run remembers having met.
+pub const UNDECIDED_MAX: usize = 256;
 /// Bytes that may wait for one unresolved neighbour (kernel: unres_qlen_bytes = SK_WMEM_DEFAULT).
 pub const NEIGH_QUEUE_BYTES: usize = 212_992;
 /// Bytes held in all IPv4 reassembly queues of a namespace (kernel: net.ipv4.ipfrag_high_thresh).

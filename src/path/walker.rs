@@ -5,9 +5,11 @@
 
 use crate::base::{DevId, FrameId, Instant, Origin, Rng, limits};
 use crate::net::{Device, DeviceKind, NetNs, PortAt, SocketId};
+use crate::nf::eval::RuleRef;
 use crate::path::observer::{Direction, Observer, Place, Step};
 use crate::path::reason::{Disposition, DropReason, IcmpSent};
 use crate::wire::{ETH_HLEN, ETH_P_8021Q, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, Frame, IpHeader, Tuple};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Why the kernel refused to send what a socket gave it.
@@ -67,6 +69,10 @@ pub struct Shared {
     next_frame: u64,
     /// What left, in order.
     pub out: Vec<Output>,
+    /// What is assumed of netfilter rules that are not understood: matched or not.
+    pub assume: BTreeMap<RuleRef, bool>,
+    /// Rules that are not understood, not assumed anything of, and that decided, as they were met.
+    pub undecided: Vec<RuleRef>,
 }
 
 impl Shared {
@@ -76,6 +82,8 @@ impl Shared {
             rng: Rng::new(seed),
             next_frame: 0,
             out: Vec::new(),
+            assume: BTreeMap::new(),
+            undecided: Vec::new(),
         }
     }
 
@@ -394,9 +402,9 @@ impl<'w, O: Observer> Walker<'w, O> {
         while let Some((dev, ip)) = self.ns.neigh.pop_due(self.now) {
             self.neigh_timer(dev, ip);
         }
-        while let Some((_, dev, first)) = self.ns.frags.pop_expired(self.now) {
+        while let Some((key, dev, first)) = self.ns.frags.pop_expired(self.now) {
             if let Some(f) = first {
-                self.reassembly_timed_out(dev, f);
+                self.fragments_timed_out(dev, f, key.user);
             }
         }
         let now = self.now;

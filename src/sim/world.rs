@@ -244,7 +244,9 @@ impl World {
         let Some(ns) = self.spaces.get_mut(id.0 as usize) else {
             return;
         };
-        f(&mut Walker::new(ns, self.now, &mut self.shared, obs));
+        let mut walker = Walker::new(ns, self.now, &mut self.shared, obs);
+        f(&mut walker);
+        walker.finish();
         self.reschedule(id);
         for o in std::mem::take(&mut self.shared.out) {
             match o {
@@ -263,7 +265,7 @@ impl World {
     }
 
     /// A frame on a cable (kernel: `veth_xmit` with `is_skb_forwardable`; elsewhere the link's own fate).
-    fn cable<O: Observer>(&mut self, from: PortAt, to: PortAt, frame: Frame, obs: &mut O) {
+    fn cable<O: Observer>(&mut self, from: PortAt, to: PortAt, mut frame: Frame, obs: &mut O) {
         let Some(peer) = self.ns(to.ns).and_then(|n| n.dev(to.dev)) else {
             return self.lost(from, &frame, DropReason::NoPeer, obs);
         };
@@ -272,6 +274,12 @@ impl World {
         }
         if frame.len() > peer.mtu as usize + ETH_HLEN + VLAN_HLEN {
             return self.lost(from, &frame, DropReason::PeerMtu, obs);
+        }
+        // What the frame was here is nothing there (kernel: `____dev_forward_skb`).
+        frame.scrub();
+        frame.priority = 0;
+        if from.ns != to.ns {
+            frame.mark = 0;
         }
         let link = self.links.get(&from);
         let latency = link.map_or_else(Default::default, |l| l.latency);

@@ -40,6 +40,8 @@ pub struct Frame {
     pub pkt_type: PacketType,
     /// Largest fragment that was merged into this packet, 0 for none (kernel: `IPCB->frag_max_size`).
     pub frag_max: usize,
+    /// May be cut in spite of DF: conntrack put it together (kernel: `skb->ignore_df`).
+    pub ignore_df: bool,
     /// IPv4 options as compiled on input.
     pub options: Options,
     /// Devices passed so far, over all namespaces: the guard against loops at layer 2.
@@ -154,6 +156,16 @@ impl Frame {
         if end < self.buf.len() {
             self.buf.truncate(end);
         }
+    }
+
+    /// Forgets what belongs to the place it leaves, as when it goes through a veth or into or out of a
+    /// tunnel (kernel: `skb_scrub_packet`). The mark stays unless the namespace changes.
+    pub fn scrub(&mut self) {
+        self.ct = CtRef::None;
+        self.bridged = None;
+        self.ignore_df = false;
+        self.frag_max = 0;
+        self.local = false;
     }
 
     /// Takes the link header away.
