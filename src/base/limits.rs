@@ -17,6 +17,8 @@ pub const EVENT_QUEUE_MAX: usize = 1 << 20;
 pub const TRACE_STEPS_MAX: usize = 20_000;
 /// Rules that are not understood and that one run remembers having met.
 pub const UNDECIDED_MAX: usize = 256;
+/// Branches of one probe that are followed where rules that are not understood decide.
+pub const FORK_BRANCHES_MAX: usize = 16;
 /// Bytes that may wait for one unresolved neighbour (kernel: unres_qlen_bytes = SK_WMEM_DEFAULT).
 pub const NEIGH_QUEUE_BYTES: usize = 212_992;
 /// Bytes held in all IPv4 reassembly queues of a namespace (kernel: net.ipv4.ipfrag_high_thresh).

@@ -8,13 +8,17 @@
 mod agents;
 mod build;
 mod change;
+mod fork;
 mod node;
 mod pods;
 mod scenario;
+mod services;
 mod underlay;
 
 pub use change::run_command;
+pub use fork::{Assumption, Branch, Fork};
 pub use scenario::{Checked, Mismatch, Scenario, disposition_name};
+pub use services::protocol as service_protocol;
 
 use crate::base::{Finding, NodeId, NsId, Origin};
 use crate::kube::cni::CniState;

@@ -7,7 +7,8 @@
 
 use crate::base::{Finding, Instant, NsId, Origin};
 use crate::cluster::change::{block, uplinks};
-use crate::cluster::{Cluster, run_command};
+use crate::cluster::services;
+use crate::cluster::{Cluster, Fork, run_command};
 use crate::endpoint::{App, Outcome};
 use crate::kube::listen::Protocol;
 use crate::kube::podpath_v1alpha1::{
@@ -40,7 +41,8 @@ pub struct Checked {
     pub name: String,
     /// What it asked, in one line.
     pub question: String,
-    /// What came; `Err`: it could not even start.
+    /// What came; `Err`: it could not even start. Where rules that are not understood decide, the outcome
+    /// is the one that all branches of `fork` agree on, or that it depends.
     pub result: Result<ProbeResult, String>,
     /// Its frames' events.
     pub events: Vec<Event>,
@@ -48,6 +50,8 @@ pub struct Checked {
     pub mismatches: Vec<Mismatch>,
     /// Whether anything was expected.
     pub expected: bool,
+    /// What would come under each answer of rules that are not understood; `None` when it met none.
+    pub fork: Option<Fork>,
 }
 
 /// What a Fault changed on links, to be undone.
@@ -62,6 +66,8 @@ pub struct Scenario {
     pub cluster: Cluster,
     pending: Vec<(Instant, String, FaultSpec)>,
     healing: Vec<Healing>,
+    /// The probes that ran, in order.
+    pub(super) ran: Vec<ProbeSpec>,
 }
 
 impl Scenario {
@@ -103,6 +109,7 @@ impl Scenario {
             cluster,
             pending,
             healing: Vec::new(),
+            ran: Vec::new(),
         };
         findings.extend(s.apply_due());
         (s, findings)
@@ -239,10 +246,17 @@ impl Scenario {
                     events: Vec::new(),
                     mismatches,
                     expected,
+                    fork: None,
                 };
             }
         };
-        let (result, events) = self.cluster.lab.trace(&probe);
+        self.cluster.lab.world.take_undecided();
+        let (mut result, events) = self.cluster.lab.trace(&probe);
+        let fork = self.fork(spec);
+        if let Some(f) = &fork {
+            result.outcome = f.outcome();
+        }
+        self.ran.push(spec.clone());
         let mismatches = spec
             .expect
             .as_ref()
@@ -255,6 +269,7 @@ impl Scenario {
             events,
             mismatches,
             expected,
+            fork,
         }
     }
 
@@ -273,7 +288,10 @@ impl Scenario {
         let mut p = match protocol {
             ProbeProtocol::Icmp => Probe::ping(from, to),
             _ => {
-                let port = spec.port().or_else(|| self.first_port(&spec.to, protocol));
+                let port = match &spec.to.peer {
+                    Peer::Service { .. } => Some(services::port(&self.cluster, spec)?),
+                    _ => spec.port().or_else(|| self.first_port(&spec.to, protocol)),
+                };
                 let port = port.ok_or_else(|| format!("no port: write {}:PORT", spec.to))?;
                 if protocol == ProbeProtocol::Tcp {
                     Probe::tcp(from, to, port)
@@ -305,6 +323,7 @@ impl Scenario {
             Peer::Node(n) => c.nodes.get(n).map(|n| n.ns),
             Peer::Host(h) => c.hosts.get(h).copied(),
             Peer::Ip(ip) => c.owner_of(*ip),
+            Peer::Service { .. } => return Err(format!("{t} is a Service: nobody's network")),
         };
         found.ok_or_else(|| {
             format!(
@@ -316,6 +335,11 @@ impl Scenario {
     fn address(&self, t: &Target, from: NsId, family: Option<Family>) -> Result<IpAddr, String> {
         if let Peer::Ip(ip) = t.peer {
             return Ok(ip);
+        }
+        if let Peer::Service { .. } = t.peer {
+            let mine = self.cluster.addresses(from);
+            let p = services::ports_of(&self.cluster, t)?;
+            return services::address(t, &p, &mine, family);
         }
         let ns = self.namespace(t)?;
         let mut all = match &t.peer {

@@ -3,7 +3,7 @@
 //! Frames that leave, or that the kernel would put on its backlog, become [`Output`]s; whoever joins the
 //! namespaces hands them on. Each protocol's part is a file beside this one.
 
-use crate::base::{DevId, FrameId, Instant, Origin, Rng, limits};
+use crate::base::{DevId, FrameId, Instant, NsId, Origin, Rng, limits};
 use crate::net::{Device, DeviceKind, NetNs, PortAt, SocketId};
 use crate::nf::eval::RuleRef;
 use crate::path::observer::{Direction, Observer, Place, Step};
@@ -70,9 +70,9 @@ pub struct Shared {
     /// What left, in order.
     pub out: Vec<Output>,
     /// What is assumed of netfilter rules that are not understood: matched or not.
-    pub assume: BTreeMap<RuleRef, bool>,
+    pub assume: BTreeMap<NsId, BTreeMap<RuleRef, bool>>,
     /// Rules that are not understood, not assumed anything of, and that decided, as they were met.
-    pub undecided: Vec<RuleRef>,
+    pub undecided: Vec<(NsId, RuleRef)>,
 }
 
 impl Shared {

@@ -5,6 +5,7 @@
 
 use crate::base::{DevId, FrameId, Instant, NodeId, NsId, limits};
 use crate::net::{Edit, EditError, NetNs, PortAt, SocketId};
+use crate::nf::eval::RuleRef;
 use crate::path::{Disposition, DropReason, Errno, Observer, Output, Place, Shared, Walker};
 use crate::sim::link::Link;
 use crate::wire::{ETH_HLEN, Frame};
@@ -119,6 +120,25 @@ impl World {
     /// A namespace's sockets, to bind and close.
     pub fn ns_mut(&mut self, id: NsId) -> Option<&mut NetNs> {
         self.spaces.get_mut(id.0 as usize)
+    }
+
+    /// Assumes of a rule that is not understood that it matches, or that it does not.
+    pub fn assume(&mut self, ns: NsId, rule: RuleRef, matches: bool) {
+        self.shared
+            .assume
+            .entry(ns)
+            .or_default()
+            .insert(rule, matches);
+    }
+
+    /// Rules that are not understood, nothing was assumed of, and that had to decide, as they were met.
+    pub fn undecided(&self) -> &[(NsId, RuleRef)] {
+        &self.shared.undecided
+    }
+
+    /// The same, and forgets them.
+    pub fn take_undecided(&mut self) -> Vec<(NsId, RuleRef)> {
+        std::mem::take(&mut self.shared.undecided)
     }
 
     /// Changes a namespace's configuration and lets the other ends of its cables see it.

@@ -174,10 +174,11 @@ impl<O: Observer> Walker<'_, O> {
 
     /// Notes a rule that nothing decides, for the lab to ask again with either answer.
     fn nf_depends(&mut self, dev: Option<DevId>, f: &Frame, rule: RuleRef) {
-        if !self.cx.undecided.contains(&rule)
+        let met = (self.ns.id, rule);
+        if !self.cx.undecided.contains(&met)
             && self.cx.undecided.len() < crate::base::limits::UNDECIDED_MAX
         {
-            self.cx.undecided.push(rule);
+            self.cx.undecided.push(met);
         }
         let (_, origin) = self.nf_rule(&rule);
         self.end(dev, f, Disposition::Unknown { origin });

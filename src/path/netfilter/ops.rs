@@ -3,7 +3,7 @@
 use crate::base::DevId;
 use crate::net::NetNs;
 use crate::nf::ct::{Confirmed, Conn, CtDrop, CtTuple, Tracked};
-use crate::nf::eval::{At, Cx, NfStep, Verdict};
+use crate::nf::eval::{At, Cx, NfStep, RuleRef, Verdict};
 use crate::nf::hook::OpKind;
 use crate::nf::{Family, Hook, Netfilter};
 use crate::path::netfilter::effects::Effect;
@@ -47,7 +47,7 @@ impl<O: Observer> Walker<'_, O> {
             now: self.now,
             rng: &mut self.cx.rng,
             steps: steps.as_mut(),
-            assume: &self.cx.assume,
+            assume: self.cx.assume.get(&self.ns.id).unwrap_or(&NOTHING),
         };
         let verdict = run(&mut nf, self.ns, f, at, kind, &mut cx, fx);
         self.ns.nf = Some(nf);
@@ -57,6 +57,9 @@ impl<O: Observer> Walker<'_, O> {
         verdict
     }
 }
+
+/// What is assumed where nobody assumes anything.
+static NOTHING: std::collections::BTreeMap<RuleRef, bool> = std::collections::BTreeMap::new();
 
 /// The rules a packet meets.
 pub(super) fn family(f: &Frame) -> Family {
