@@ -78,3 +78,7 @@ pub const CNI_PLUGINS_MAX: usize = 64;
 pub const CNI_DELEGATE_DEPTH_MAX: u32 = 8;
 /// Lines of one netfilter dump that are reported one by one; further ones are counted.
 pub const NF_FINDINGS_MAX: usize = 1_000;
+/// Ports NAT tries in the first round of its search (kernel: NF_NAT_MAX_ATTEMPTS).
+pub const NAT_ATTEMPTS_MAX: u32 = 128;
+/// The last attempts of a round, which may take the port of a closed connection (NF_NAT_HARDER_THRESH).
+pub const NAT_HARDER_ATTEMPTS: u32 = NAT_ATTEMPTS_MAX / 4;

@@ -1,0 +1,4 @@
+//! Address translation against full checksums and against choices recorded from the kernel.
+
+mod choice;
+mod mangle;
