@@ -257,7 +257,7 @@ fn sizes_are_counted() {
     assert_eq!(check("src/net/a.rs", body(98)), "");
     assert!(check("src/net/a.rs", body(99)).contains("a.rs:2: fn long: 101 lines"));
     assert!(check("src/net/a.rs", body(600)).contains("a.rs:600: 603 lines"));
-    assert!(check("src/net/fib.rs", body(1)).contains("no longer long"));
+    assert!(check("tests/lab.rs", body(1)).contains("no longer long"));
     assert!(check("src/net/a.rs", "fn f() {}".into()).contains("no `//!` header"));
     assert!(check("src/net/a.rs", format!("//! {}", "x".repeat(107))).contains("111 characters"));
     assert_eq!(

@@ -146,7 +146,7 @@ pub enum Protocol {
 pub struct TraceArgs {
     /// Who sends: [NAMESPACE/]POD, node/NAME, host/NAME or an address
     pub from: String,
-    /// Who is meant: the same, with :PORT for TCP and UDP
+    /// Who is meant: the same or svc/NAMESPACE/NAME, with :PORT for TCP and UDP
     pub to: String,
     /// Protocol; TCP with a port, else ICMP
     #[arg(short = 'p', long, value_enum)]

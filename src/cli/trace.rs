@@ -2,6 +2,7 @@
 
 use crate::cli::args::{Format, Global, Protocol, TraceArgs};
 use crate::cli::{Exit, load, out, run, show};
+use crate::cluster::service_protocol;
 use crate::endpoint::Outcome;
 use crate::kube::podpath_v1alpha1::{Family, Peer, ProbeProtocol, ProbeSpec, Target};
 use crate::report::trace::{self, Style};
@@ -11,17 +12,20 @@ use std::io::Write;
 
 /// Traces.
 pub fn run(g: &Global, a: &TraceArgs) -> anyhow::Result<Exit> {
-    let spec = spec(g, a)?;
+    let mut spec = spec(g, a)?;
     let inputs = load::inputs(g, None)?;
     let Some(mut s) = load::scenario(g, &inputs) else {
         return Ok(Exit::Failed);
     };
     for t in [&spec.from, &spec.to] {
         // Anybody may be asked for by address; who has none is told by the packet's way.
-        let anybody = matches!(t.peer, Peer::Ip(_)) && std::ptr::eq(t, &spec.to);
-        if !anybody && s.namespace(t).is_err() {
+        let anybody = matches!(t.peer, Peer::Ip(_) | Peer::Service { .. });
+        if !(anybody && std::ptr::eq(t, &spec.to)) && s.namespace(t).is_err() {
             return Err(show::nobody(&s, &t.peer.to_string()));
         }
+    }
+    if let (None, Some(p)) = (a.protocol, service_protocol(&s.cluster, &spec.to)) {
+        spec.protocol = p;
     }
     let c = s.run_probe("trace", &spec);
     let r = match &c.result {
@@ -87,6 +91,9 @@ pub fn run(g: &Global, a: &TraceArgs) -> anyhow::Result<Exit> {
 
 /// A target as typed; a pod without a namespace is in `-n`'s.
 pub fn target(g: &Global, text: &str) -> anyhow::Result<Target> {
+    if let Some(name) = text.strip_prefix("svc/").filter(|n| !n.contains('/')) {
+        return target(g, &format!("svc/{}/{name}", g.namespace));
+    }
     let bare = !text.contains('/')
         && text.parse::<std::net::IpAddr>().is_err()
         && text.parse::<std::net::SocketAddr>().is_err();
@@ -103,7 +110,8 @@ pub fn target(g: &Global, text: &str) -> anyhow::Result<Target> {
         }
         _ => out::stop(
             text,
-            "expected NAMESPACE/POD, node/NAME, host/NAME or an address, with or without :PORT",
+            "expected NAMESPACE/POD, node/NAME, host/NAME, svc/NAMESPACE/NAME or an address, \
+             with or without :PORT",
             "",
         ),
     })
@@ -115,10 +123,11 @@ fn spec(g: &Global, a: &TraceArgs) -> anyhow::Result<ProbeSpec> {
         Some(Protocol::Icmp) => ProbeProtocol::Icmp,
         Some(Protocol::Udp) => ProbeProtocol::Udp,
         Some(Protocol::Tcp) => ProbeProtocol::Tcp,
-        None if to.port.is_some() => ProbeProtocol::Tcp,
+        None if to.port.is_some() || matches!(to.peer, Peer::Service { .. }) => ProbeProtocol::Tcp,
         None => ProbeProtocol::Icmp,
     };
-    if protocol == ProbeProtocol::Icmp && to.port.is_some() {
+    let named = matches!(&to.peer, Peer::Service { port: Some(_), .. });
+    if protocol == ProbeProtocol::Icmp && (to.port.is_some() || named) {
         return Err(out::stop(
             &a.to,
             "ICMP has no ports",

@@ -11,10 +11,12 @@ mod change;
 mod node;
 mod pods;
 mod scenario;
+mod services;
 mod underlay;
 
 pub use change::run_command;
 pub use scenario::{Checked, Mismatch, Scenario, disposition_name};
+pub use services::protocol as service_protocol;
 
 use crate::base::{Finding, NodeId, NsId, Origin};
 use crate::kube::cni::CniState;

@@ -7,6 +7,7 @@
 
 use crate::base::{Finding, Instant, NsId, Origin};
 use crate::cluster::change::{block, uplinks};
+use crate::cluster::services;
 use crate::cluster::{Cluster, run_command};
 use crate::endpoint::{App, Outcome};
 use crate::kube::listen::Protocol;
@@ -273,7 +274,10 @@ impl Scenario {
         let mut p = match protocol {
             ProbeProtocol::Icmp => Probe::ping(from, to),
             _ => {
-                let port = spec.port().or_else(|| self.first_port(&spec.to, protocol));
+                let port = match &spec.to.peer {
+                    Peer::Service { .. } => Some(services::port(&self.cluster, spec)?),
+                    _ => spec.port().or_else(|| self.first_port(&spec.to, protocol)),
+                };
                 let port = port.ok_or_else(|| format!("no port: write {}:PORT", spec.to))?;
                 if protocol == ProbeProtocol::Tcp {
                     Probe::tcp(from, to, port)
@@ -305,6 +309,7 @@ impl Scenario {
             Peer::Node(n) => c.nodes.get(n).map(|n| n.ns),
             Peer::Host(h) => c.hosts.get(h).copied(),
             Peer::Ip(ip) => c.owner_of(*ip),
+            Peer::Service { .. } => return Err(format!("{t} is a Service: nobody's network")),
         };
         found.ok_or_else(|| {
             format!(
@@ -316,6 +321,11 @@ impl Scenario {
     fn address(&self, t: &Target, from: NsId, family: Option<Family>) -> Result<IpAddr, String> {
         if let Peer::Ip(ip) = t.peer {
             return Ok(ip);
+        }
+        if let Peer::Service { .. } = t.peer {
+            let mine = self.cluster.addresses(from);
+            let p = services::ports_of(&self.cluster, t)?;
+            return services::address(t, &p, &mine, family);
         }
         let ns = self.namespace(t)?;
         let mut all = match &t.peer {

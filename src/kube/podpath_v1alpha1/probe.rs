@@ -184,6 +184,13 @@ impl Probe {
                 "write it without `:port`",
             );
         }
+        if matches!(spec.from.peer, Peer::Service { .. }) {
+            check.error(
+                "spec.from",
+                "a Service sends nothing",
+                "name one of its pods",
+            );
+        }
         self.check_port(check);
         if let (Peer::Ip(ip), Some(family)) = (&spec.to.peer, spec.family)
             && ip.is_ipv4() != (family == Family::Ipv4)

@@ -23,6 +23,15 @@ pub enum Peer {
     Node(String),
     /// A host outside the cluster: `spec.externalHosts` of the Cluster.
     Host(String),
+    /// A Service, by the address of its own: a destination only.
+    Service {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// The name of the port meant, if it was given by name.
+        port: Option<String>,
+    },
     /// An address, whoever has it.
     Ip(IpAddr),
 }
@@ -33,6 +42,14 @@ impl fmt::Display for Peer {
             Peer::Pod { namespace, name } => write!(f, "{namespace}/{name}"),
             Peer::Node(name) => write!(f, "node/{name}"),
             Peer::Host(name) => write!(f, "host/{name}"),
+            Peer::Service {
+                namespace,
+                name,
+                port,
+            } => {
+                write!(f, "svc/{namespace}/{name}")?;
+                port.as_ref().map_or(Ok(()), |p| write!(f, ":{p}"))
+            }
             Peer::Ip(ip) => write!(f, "{ip}"),
         }
     }
@@ -73,19 +90,13 @@ impl FromStr for Target {
                 port: Some(socket.port()),
             });
         }
-        let wrong = || {
-            format!(
-                "expected namespace/pod, node/NAME, host/NAME, an IP address or IP:port, found \"{text}\""
-            )
-        };
+        if let Some(service) = text.strip_prefix("svc/") {
+            return service_target(service).ok_or_else(|| wrong(text));
+        }
+        let wrong = || wrong(text);
         let (peer, port) = match text.split_once(':') {
             Some((peer, port)) => (peer, Some(port.parse::<u16>().map_err(|_| wrong())?)),
             None => (text, None),
-        };
-        let valid = |part: &str| {
-            let inside =
-                |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
-            !part.is_empty() && part.chars().all(inside)
         };
         let (first, name) = peer.split_once('/').unwrap_or(("default", peer));
         // Without a slash it is a pod of the namespace `default`; digits and dots alone are a broken
@@ -105,6 +116,41 @@ impl FromStr for Target {
         };
         Ok(Target { peer, port })
     }
+}
+
+fn wrong(text: &str) -> String {
+    format!(
+        "expected namespace/pod, node/NAME, host/NAME, svc/namespace/name, an IP address or IP:port, \
+         found \"{text}\""
+    )
+}
+
+/// Whether it could be an object's name.
+fn valid(part: &str) -> bool {
+    let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    !part.is_empty() && part.chars().all(inside)
+}
+
+/// `[namespace/]name[:port]`, the port by number or name.
+fn service_target(text: &str) -> Option<Target> {
+    let (service, port) = text
+        .split_once(':')
+        .map_or((text, None), |(s, p)| (s, Some(p)));
+    let (namespace, name) = service.split_once('/').unwrap_or(("default", service));
+    let number = port.and_then(|p| p.parse::<u16>().ok());
+    let named = port.filter(|_| number.is_none());
+    if !valid(namespace)
+        || !valid(name)
+        || named.is_some_and(|p| !valid(p) || p.parse::<u64>().is_ok())
+    {
+        return None;
+    }
+    let peer = Peer::Service {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        port: named.map(str::to_owned),
+    };
+    Some(Target { peer, port: number })
 }
 
 /// One side of blocked traffic on the underlay.
@@ -147,6 +193,9 @@ mod tests {
             "10.0.0.1:53",
             "fd00::1",
             "[fd00::1]:53",
+            "svc/demo/web",
+            "svc/demo/web:80",
+            "svc/demo/web:http",
         ] {
             let target: Target = text.parse().unwrap();
             assert_eq!(target.to_string(), text);
@@ -164,6 +213,9 @@ mod tests {
             "10.0.0.1:99999",
             "Web",
             "node/",
+            "svc/",
+            "svc/a/b/c",
+            "svc/a/b:99999",
             "a b",
         ] {
             assert!(text.parse::<Target>().is_err(), "{text}");

@@ -88,6 +88,7 @@ pub(super) fn check(store: &Store, findings: &mut Vec<Finding>) {
 struct Names {
     nodes: BTreeSet<String>,
     pods: BTreeSet<String>,
+    services: BTreeSet<String>,
     hosts: BTreeSet<String>,
 }
 
@@ -100,9 +101,13 @@ impl Names {
         // Pods only where they can be asked for: a cluster's worth of strings is not free.
         let asks = !store.probes.is_empty() || !store.faults.is_empty();
         let pods = store.pods.keys().filter(|_| asks).map(Name::to_string);
+        let services = store.services.keys().filter(|_| asks).map(Name::to_string);
+        // The API server makes this one itself.
+        let services = services.chain(["default/kubernetes".to_owned()]);
         Names {
             nodes: store.nodes.keys().map(|name| name.name.clone()).collect(),
             pods: pods.collect(),
+            services: services.collect(),
             hosts: hosts.map(|host| host.name.clone()).collect(),
         }
     }
@@ -148,11 +153,18 @@ impl Report<'_> {
         self.known("external host", &self.names.hosts, name, span);
     }
 
+    fn service(&mut self, name: &str, span: impl FnOnce() -> Span) {
+        self.known("Service", &self.names.services, name, span);
+    }
+
     fn peer(&mut self, peer: &Peer, span: impl FnOnce() -> Span) {
         match peer {
             Peer::Pod { .. } => self.pod(&peer.to_string(), span),
             Peer::Node(name) => self.node(name, span),
             Peer::Host(name) => self.host(name, span),
+            Peer::Service {
+                namespace, name, ..
+            } => self.service(&format!("{namespace}/{name}"), span),
             Peer::Ip(_) => {}
         }
     }
