@@ -11,43 +11,22 @@ pub mod unique;
 
 mod addr;
 mod crc32c;
+mod hook;
+mod setup;
+mod target;
 
+pub use hook::{Ask, hook};
 pub use manip::manip_packet;
+pub use setup::{Nat, NoNat, initialized};
 
 use super::Hook;
 use super::ct::CtTuple;
+use super::ct::tuple::{GRE, UDPLITE};
 use std::net::IpAddr;
 
-/// IP protocol number of GRE.
-const GRE: u8 = 47;
-/// IP protocol number of UDP-Lite.
-const UDPLITE: u8 = 136;
-
-/// The tuple of packets that answer (kernel: `nf_ct_invert_tuple`).
+/// The tuple of packets that answer. A table holds none that cannot be answered, so it may stay as it is.
 pub fn inverse(t: &CtTuple) -> CtTuple {
-    let (sport, dport) = match t.is_icmp() {
-        false => (t.dport, t.sport),
-        true => {
-            let (typ, code) = t.icmp();
-            let typ = match typ {
-                8 => 0,
-                0 => 8,
-                13 | 15 | 17 => typ + 1,
-                14 | 16 | 18 => typ - 1,
-                128 | 139 => typ + 1,
-                129 | 140 => typ - 1,
-                t => t,
-            };
-            (t.sport, u16::from_be_bytes([typ, code]))
-        }
-    };
-    CtTuple {
-        proto: t.proto,
-        src: t.dst,
-        dst: t.src,
-        sport,
-        dport,
-    }
+    t.invert().unwrap_or(*t)
 }
 
 /// Which side of a packet a mapping changes (kernel: `enum nf_nat_manip_type`).
