@@ -22,7 +22,7 @@ impl Mappings for Table {
         self.conns.iter().any(|(o, r)| r == reply || o == reply)
     }
 
-    fn from_source(&mut self, t: &CtTuple) -> Vec<CtTuple> {
+    fn of_source(&mut self, t: &CtTuple) -> Vec<CtTuple> {
         let same = |o: &CtTuple| (o.proto, o.src, o.sport) == (t.proto, t.src, t.sport);
         let newest_first = self.conns.iter().rev();
         newest_first
@@ -305,7 +305,7 @@ impl Mappings for Full {
         self.0 += 1;
         true
     }
-    fn from_source(&mut self, _: &CtTuple) -> Vec<CtTuple> {
+    fn of_source(&mut self, _: &CtTuple) -> Vec<CtTuple> {
         Vec::new()
     }
 }

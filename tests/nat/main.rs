@@ -1,4 +1,6 @@
-//! Address translation against full checksums and against choices recorded from the kernel.
+//! Address translation: choices recorded from the kernel, whole checksums, connections there and back.
 
 mod choice;
+mod flow;
 mod mangle;
+mod router;

@@ -7,6 +7,7 @@
 
 pub mod icmp;
 pub mod manip;
+pub mod masquerade;
 pub mod unique;
 
 mod addr;

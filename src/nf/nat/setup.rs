@@ -264,7 +264,7 @@ impl Mappings for Live<'_> {
         false
     }
 
-    fn from_source(&mut self, t: &CtTuple) -> Vec<CtTuple> {
+    fn of_source(&mut self, t: &CtTuple) -> Vec<CtTuple> {
         let zone = self.ct.get(self.id).map_or(0, |c| c.zones.orig);
         let conns = self.ct.by_source(t, zone);
         conns.map(|(_, c)| *c.tuple(Dir::Reply)).collect()

@@ -29,7 +29,7 @@ pub trait Mappings {
 
     /// Reply tuples of the connections from the same address and port, the newest first (kernel:
     /// `nf_nat_bysource`).
-    fn from_source(&mut self, t: &CtTuple) -> Vec<CtTuple>;
+    fn of_source(&mut self, t: &CtTuple) -> Vec<CtTuple>;
 }
 
 /// What is to be mapped.
@@ -112,7 +112,7 @@ fn forced(w: &Wish<'_>) -> Option<CtTuple> {
 
 /// The mapping that the same source has already, to whatever destination (kernel: `find_appropriate_src`).
 fn appropriate_source(w: &Wish<'_>, table: &mut dyn Mappings) -> Option<CtTuple> {
-    let others = table.from_source(&w.current);
+    let others = table.of_source(&w.current);
     let mapped = others.iter().map(|reply| {
         let out = inverse(reply);
         CtTuple {
@@ -185,7 +185,7 @@ fn free_part(t: &mut CtTuple, w: &Wish<'_>, table: &mut dyn Mappings, rng: &mut 
     loop {
         for left in (1..=attempts).rev() {
             key.set_port(t, (min + u32::from(off) % size) as u16);
-            let reply = inverse(&t);
+            let reply = inverse(t);
             let taken = match left <= limits::NAT_HARDER_ATTEMPTS {
                 true => table.taken_after_all(&reply),
                 false => table.taken(&reply),
