@@ -25,6 +25,10 @@ pub const NEIGH_QUEUE_BYTES: usize = 212_992;
 pub const FRAG_HIGH_THRESH: usize = 4 * 1024 * 1024;
 /// FDB entries a bridge learns (kernel: unlimited by default; ours, so that a fuzzer cannot eat memory).
 pub const FDB_MAX: usize = 1 << 16;
+/// Ports NAT tries in the first round of its search (kernel: NF_NAT_MAX_ATTEMPTS).
+pub const NAT_ATTEMPTS_MAX: u32 = 128;
+/// The last attempts of a round, which may take the port of a closed connection (NF_NAT_HARDER_THRESH).
+pub const NAT_HARDER_ATTEMPTS: u32 = NAT_ATTEMPTS_MAX / 4;
 /// Path-MTU cache entries of a namespace.
 pub const PMTU_CACHE_MAX: usize = 1 << 14;
 /// Documents in one manifest stream.

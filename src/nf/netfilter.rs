@@ -4,6 +4,7 @@
 //! the hooks are called by `path`. Invariant: each family's two rule sets do not know of each other.
 
 use super::ct::Conntrack;
+use super::forced::Forced;
 use super::hook::HookOp;
 use super::{Family, Hook, RuleSet};
 
@@ -44,6 +45,8 @@ pub struct Netfilter {
     pub v6: Rules,
     /// Connections.
     pub ct: Conntrack,
+    /// What NAT and random rules have to decide, for a replay.
+    pub forced: Forced,
     /// Sorted operations by family and hook.
     ops: [[Vec<HookOp>; 5]; 2],
 }
