@@ -92,3 +92,10 @@ pub const CT_SLOTS_MAX: usize = 1 << 22;
 pub const CT_TEMPLATES_MAX: usize = 1 << 16;
 /// Events kept for one listener; further ones are counted (kernel: a full netlink socket, ENOBUFS).
 pub const CT_EVENTS_MAX: usize = 1 << 16;
+/// Chains that may call each other at a time (kernel: as many as the table has chains); a rule set that nests
+/// deeper is a finding.
+pub const NF_CALL_DEPTH_MAX: u32 = 1_024;
+/// Entries of one hashlimit table (kernel: a multiple of its buckets, set from the memory there is).
+pub const NF_HASHLIMIT_MAX: usize = 1 << 16;
+/// Connections one `-m connlimit` rule remembers; the kernel has no bound but the conntrack table's.
+pub const NF_CONNLIMIT_MAX: usize = 1 << 16;

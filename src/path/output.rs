@@ -91,6 +91,8 @@ impl<O: Observer> Walker<'_, O> {
                 |_| "the route has no device".into(),
             );
         };
+        // MASQUERADE chooses its address by the gateway.
+        f.nexthop = found.nexthop().and_then(|n| n.via).filter(|_| !local);
         let Some(f) = self.nf_hook(Hook::Postrouting, f, input, Some(dev)) else {
             return;
         };

@@ -58,6 +58,8 @@ pub struct Frame {
     pub local: bool,
     /// Its connection in the table of the namespace it is in.
     pub ct: CtRef,
+    /// The socket it is for, wherever it is addressed to (TPROXY; kernel: `skb->sk`).
+    pub socket: Option<u32>,
     /// Bridge ports, while br_netfilter shows it to the IP hooks.
     pub bridged: Option<Bridged>,
     /// Traffic class (`skb->priority`).
@@ -169,6 +171,7 @@ impl Frame {
     pub fn scrub(&mut self) {
         self.ct = CtRef::None;
         self.bridged = None;
+        self.socket = None;
         self.local = false;
         self.forget_fragments();
         self.ignore_df = false;

@@ -38,6 +38,7 @@ impl<O: Observer> Walker<'_, O> {
             ..Bridged::default()
         });
         f.forget_fragments();
+        f.nexthop = None;
         let Some(f) = self.as_host(f, |w, f| w.nf_hook(Hook::Prerouting, f, Some(bridge), None))
         else {
             return;

@@ -134,7 +134,7 @@ impl<O: Observer> Walker<'_, O> {
                         &f,
                         DropReason::Conntrack,
                         crate::base::Origin::Kernel,
-                        |_| why.to_owned(),
+                        |_| why,
                     );
                     return None;
                 }

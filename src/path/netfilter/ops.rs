@@ -3,10 +3,9 @@
 use crate::base::DevId;
 use crate::net::NetNs;
 use crate::nf::ct::{Confirmed, Conn, CtDrop, CtTuple, Tracked};
-use crate::nf::eval::{At, Cx, NfStep, RuleRef, Verdict};
+use crate::nf::eval::{At, Cx, Effect, NfStep, RuleRef, Verdict};
 use crate::nf::hook::OpKind;
-use crate::nf::{Family, Hook, Netfilter};
-use crate::path::netfilter::effects::Effect;
+use crate::nf::{Family, Hook, Netfilter, TableName, eval, nat};
 use crate::path::observer::Observer;
 use crate::path::walker::Walker;
 use crate::wire::tuple::proto_name;
@@ -38,7 +37,7 @@ impl<O: Observer> Walker<'_, O> {
         at: &At,
         f: &mut Frame,
         fx: &mut Vec<Effect>,
-    ) -> Result<Verdict, &'static str> {
+    ) -> Result<Verdict, String> {
         let Some(mut nf) = self.ns.nf.take() else {
             return Ok(Verdict::Accept);
         };
@@ -77,8 +76,7 @@ fn run(
     kind: OpKind,
     cx: &mut Cx<'_>,
     fx: &mut Vec<Effect>,
-) -> Result<Verdict, &'static str> {
-    let _ = fx;
+) -> Result<Verdict, String> {
     match kind {
         OpKind::Defrag => Ok(Verdict::Accept),
         OpKind::Conntrack => match nf.ct.track(ns, f, at, cx) {
@@ -86,14 +84,19 @@ fn run(
                 tell_tracked(nf, f, cx);
                 Ok(Verdict::Accept)
             }
-            Tracked::Drop(why) => Err(why_dropped(why)),
+            Tracked::Drop(why) => Err(why_dropped(why).to_owned()),
         },
-        OpKind::Table(..) => Ok(Verdict::Accept),
-        OpKind::Nat => Ok(Verdict::Accept),
+        OpKind::Table(backend, table) => {
+            Ok(eval::table(nf, ns, f, at, backend, table, cx, fx))
+        }
+        OpKind::Nat => nat::hook(nf, f, at, cx, &mut |nf, f, cx, backend| {
+            eval::table(nf, ns, f, at, backend, TableName::Nat, cx, fx)
+        })
+        .map_err(|why| why.to_string()),
         OpKind::Helper => Ok(Verdict::Accept),
         OpKind::Confirm => match nf.ct.confirm(ns, f, at, cx) {
             Confirmed::Accept => Ok(Verdict::Accept),
-            Confirmed::Drop(why) => Err(why_dropped(why)),
+            Confirmed::Drop(why) => Err(why_dropped(why).to_owned()),
         },
     }
 }
