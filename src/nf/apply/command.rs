@@ -307,6 +307,12 @@ impl Line {
         }
     }
 
+    /// Where a word of the rule stands.
+    pub(super) fn word_at(&self, text: &str) -> usize {
+        let found = self.rule.iter().find(|w| w.text == text);
+        found.map_or(self.at, |w| w.at)
+    }
+
     /// The rule's words read.
     pub(super) fn read(&self, is_chain: &dyn Fn(&str) -> bool) -> Result<Parsed, At> {
         rule::read(&self.rule, self.end, self.family, is_chain).map_err(|(at, what)| {

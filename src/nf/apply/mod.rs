@@ -8,6 +8,7 @@
 mod cli;
 mod command;
 mod list;
+mod ready;
 mod refused;
 mod restore;
 mod shell;
@@ -26,6 +27,7 @@ use super::words::Word;
 use super::{Family, RuleSet};
 use crate::base::{Origin, Span};
 use command::Line;
+use ready::Ready;
 use refused::Reason;
 use work::Work;
 
@@ -104,9 +106,10 @@ fn run_words(
 ) -> Result<Outcome, (usize, Reason)> {
     let line = Line::parse(words, tool.family)?;
     let name = line.table_name()?;
+    let ready = Ready::new(line, name)?;
     let mut work = Work::open(set, name, tool);
-    let done = work.carry_out(&line, origin, true);
-    let changed = done.is_ok() && line.changes();
+    let done = work.carry_out(&ready, origin);
+    let changed = done.is_ok() && ready.line.changes();
     work.close(set, changed);
     done.map(|stdout| Outcome { stdout, changed })
 }

@@ -7,6 +7,7 @@
 
 use super::Tool;
 use super::command::{At, Line, chain_name};
+use super::ready::Ready;
 use super::refused::{Reason, Refused};
 use super::verify;
 use super::work::Work;
@@ -37,7 +38,24 @@ struct Input<'a> {
     origin: Option<&'a Origin>,
     open: Option<Work>,
     skipping: bool,
+    /// What the nft tool has read and does at `COMMIT`, with its line.
+    pending: Vec<(u32, Step)>,
     line: u32,
+    /// Where the nft tool was when it did what it had read.
+    commit: u32,
+}
+
+/// A line that was read.
+enum Step {
+    Chain(ChainLine),
+    Command(Box<Ready>),
+}
+
+/// `:CHAIN POLICY [packets:bytes]`.
+struct ChainLine {
+    name: Word,
+    policy: Word,
+    counters: Option<Counters>,
 }
 
 /// Carries out an input. Rules come from `origin`, or else from their lines of `file`.
@@ -60,7 +78,9 @@ pub fn restore(
         origin,
         open: None,
         skipping: false,
+        pending: Vec::new(),
         line: 0,
+        commit: 0,
     };
     let done = text.lines().try_for_each(|line| {
         input.line = input.line.saturating_add(1);
@@ -80,7 +100,12 @@ pub fn restore(
         Work::open(input.set, work.name, tool).close(input.set, false);
     }
     done.map_err(|(at, reason)| {
-        let (status, stderr) = reason.restore_text(tool, input.line);
+        let nft = tool.backend == Backend::Nft;
+        let said = match &reason {
+            Reason::NoTarget(_) if nft => input.commit,
+            _ => input.line,
+        };
+        let (status, stderr) = reason.restore_text(tool, said);
         let column = u32::try_from(at).unwrap_or(u32::MAX).saturating_add(1);
         let span = Span::new(input.file.clone(), input.line, column);
         let message = format!("{}-restore: {}", tool.name(), reason.sentence(tool));
@@ -160,31 +185,40 @@ impl Input<'_> {
             Some((_, c)) => c,
             None => None,
         };
-        let legacy = self.tool.backend == Backend::Legacy;
-        let noflush = self.options.noflush;
+        chain_name(name)?;
+        self.step(Step::Chain(ChainLine {
+            name: name.clone(),
+            policy: policy.clone(),
+            counters,
+        }))
+    }
+
+    /// The legacy tool does each line as it reads it, nft all of them at `COMMIT` (nft-cmd.c, nft.c
+    /// `nft_action`): a mistake in a later line's words comes before one that only the table shows.
+    fn step(&mut self, step: Step) -> Result<(), At> {
+        match self.tool.backend {
+            Backend::Nft => {
+                self.pending.push((self.line, step));
+                Ok(())
+            }
+            Backend::Legacy => self.carry_out(step),
+        }
+    }
+
+    fn carry_out(&mut self, step: Step) -> Result<(), At> {
+        let from_line = Origin::Dump {
+            file: self.file.clone(),
+            line: self.line,
+        };
+        let origin = self.origin.unwrap_or(&from_line);
         let Some(work) = self.open.as_mut() else {
             return Ok(());
         };
-        if !work.is_builtin(&name.text) {
-            if legacy && policy.text != "-" {
-                return Err((policy.at, Reason::BadBuiltin));
-            }
-            chain_name(name)?;
-            if work.chain(&name.text).is_none() {
-                work.add_chain(&name.text);
-            } else if noflush || !legacy {
-                work.flush(&name.text);
-            } else {
-                return Err((name.at, Reason::ChainExists));
-            }
-            return Ok(());
+        work.line = self.line;
+        match step {
+            Step::Command(ready) => work.carry_out(&ready, origin).map(|_| ()),
+            Step::Chain(chain) => declare(work, &chain, self.options.noflush),
         }
-        if policy.text == "-" {
-            return Ok(());
-        }
-        let value = Policy::parse(&policy.text).ok_or((policy.at, Reason::BadPolicy))?;
-        work.set_policy(&name.text, value, counters);
-        Ok(())
     }
 
     /// `[packets:bytes] -A ...` and the other commands.
@@ -220,25 +254,31 @@ impl Input<'_> {
             );
             return Err((t.at, Reason::Usage(text)));
         }
-        let from_line = Origin::Dump {
-            file: self.file.clone(),
-            line: self.line,
-        };
-        let origin = self.origin.unwrap_or(&from_line);
-        let Some(work) = self.open.as_mut() else {
+        let Some(table) = self.open.as_ref().map(|w| w.name) else {
             return Ok(());
         };
-        work.line = self.line;
-        work.carry_out(&line, origin, false).map(|_| ())
+        let ready = Ready::new(line, table)?;
+        self.step(Step::Command(Box::new(ready)))
     }
 
     fn commit(&mut self) -> Result<(), At> {
+        let here = self.line;
+        self.commit = here;
+        for (line, step) in core::mem::take(&mut self.pending) {
+            self.line = line;
+            self.carry_out(step)?;
+        }
+        self.line = here;
         let Some(work) = self.open.take() else {
             return Ok(());
         };
         if self.skipping {
             self.skipping = false;
             return Ok(());
+        }
+        if let Some((line, no)) = work.refused {
+            self.line = line;
+            return Err(no);
         }
         if let Err((chain, i, no)) = verify::table(&work) {
             let fresh = work.chain(&chain).and_then(|c| c.rules.get(i));
@@ -255,6 +295,31 @@ impl Input<'_> {
         work.commit(self.set);
         Ok(())
     }
+}
+
+/// Makes or empties a user chain, or sets a built-in chain's policy.
+fn declare(work: &mut Work, line: &ChainLine, noflush: bool) -> Result<(), At> {
+    let (name, legacy) = (&line.name, work.backend() == Backend::Legacy);
+    if !work.is_builtin(&name.text) {
+        if legacy && line.policy.text != "-" {
+            return Err((line.policy.at, Reason::BadBuiltin));
+        }
+        if work.chain(&name.text).is_none() {
+            work.add_chain(&name.text);
+        } else if noflush || !legacy {
+            work.flush(&name.text);
+        } else {
+            return Err((name.at, Reason::ChainExists));
+        }
+        return Ok(());
+    }
+    if line.policy.text == "-" {
+        return Ok(());
+    }
+    let policy = Policy::parse(&line.policy.text);
+    let policy = policy.ok_or((line.policy.at, Reason::BadPolicy))?;
+    work.set_policy(&name.text, policy, line.counters);
+    Ok(())
 }
 
 fn unclosed() -> Reason {

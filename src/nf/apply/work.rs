@@ -7,11 +7,12 @@
 use super::Tool;
 use super::command::{At, Line, Verb};
 use super::list;
+use super::ready::{Ready, named};
 use super::refused::{No, Reason};
 use super::verify;
 use crate::base::Origin;
 use crate::nf::netfilter::Backend;
-use crate::nf::table::{Chain, Counters, Policy, Rule, RuleSet, Table, TableName};
+use crate::nf::table::{Chain, Counters, Family, Policy, Rule, RuleSet, Table, TableName};
 use crate::nf::{Match, Target};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +25,11 @@ pub(super) struct Work {
     at: Option<usize>,
     /// Line of a restore input that is carried out now; kept on its rules until they settle.
     pub(super) line: u32,
+    /// Whether the commands are those of a restore input: rules are then held against the kernel's conditions
+    /// by the caller, for the whole table.
+    pub(super) batch: bool,
+    /// What the kernel will refuse when the nft tool sends its batch, and at which line.
+    pub(super) refused: Option<(u32, At)>,
     /// Whether something was done for which the nft tool makes a table.
     made: bool,
     /// Built-in chains whose policy was set.
@@ -45,7 +51,10 @@ impl Work {
     /// The same on a copy: what a restore input works on until its `COMMIT`.
     pub(super) fn copy(set: &RuleSet, name: TableName, tool: Tool) -> Self {
         let at = set.tables.iter().rposition(|t| t.name == name);
-        Work::of(set.table(name).cloned(), at, name, tool)
+        Work {
+            batch: true,
+            ..Work::of(set.table(name).cloned(), at, name, tool)
+        }
     }
 
     fn of(table: Option<Table>, at: Option<usize>, name: TableName, tool: Tool) -> Self {
@@ -67,6 +76,8 @@ impl Work {
             tool,
             at,
             line: 0,
+            batch: false,
+            refused: None,
             made: false,
             set: BTreeSet::new(),
             builtin,
@@ -90,8 +101,8 @@ impl Work {
     /// Puts the table back at the place its back end lists it: nft in a fixed order (nft.c
     /// `xtables_ipv4`), legacy the youngest first (kernel: `xt_register_table`).
     ///
-    /// A table that was not there stays away unless something was made in it; the legacy tool reads its table,
-    /// and so makes the kernel have it, before anything else.
+    /// A table that was not there stays away unless something was made in it; the legacy kernel has it once
+    /// the tool has read it.
     pub(super) fn close(mut self, set: &mut RuleSet, changed: bool) {
         let legacy = self.tool.backend == Backend::Legacy;
         if self.at.is_none() && !legacy && !(self.made && changed) {
@@ -225,23 +236,18 @@ impl Work {
         self.take(chain, 0..usize::MAX);
     }
 
-    /// Carries out one command; what it prints. `now`: rules are held against the kernel's conditions at
-    /// once; otherwise the caller does that for the whole table.
-    pub(super) fn carry_out(
-        &mut self,
-        line: &Line,
-        origin: &Origin,
-        now: bool,
-    ) -> Result<String, At> {
+    /// Carries out one command; what it prints.
+    pub(super) fn carry_out(&mut self, ready: &Ready, origin: &Origin) -> Result<String, At> {
+        let line = &ready.line;
         match line.verb {
             Verb::Append | Verb::Insert | Verb::Replace | Verb::Delete | Verb::Check
                 if line.takes_rule() =>
             {
-                self.rule_command(line, origin, now)
+                self.rule_command(ready, origin)
             }
             Verb::Delete => self.delete_at(line),
             Verb::List | Verb::ListRules | Verb::Zero => self.list_or_zero(line),
-            _ => self.chain_command(line),
+            _ => self.chain_command(ready),
         }
         .map_err(|(at, reason)| (if at == 0 { line.at } else { at }, reason))
     }
@@ -312,7 +318,8 @@ impl Work {
         Ok(String::new())
     }
 
-    fn chain_command(&mut self, line: &Line) -> Result<String, At> {
+    fn chain_command(&mut self, ready: &Ready) -> Result<String, At> {
+        let line = &ready.line;
         let (name, at) = named(line);
         let all = line.chain.is_none();
         let there = self.chain(name).is_some();
@@ -329,10 +336,17 @@ impl Work {
                 return Err((at, Reason::NoChain));
             }
             Verb::Flush => self.flush(name),
-            Verb::DeleteChain if all => self.delete_all(at)?,
-            Verb::DeleteChain => self.delete_chain(name, at)?,
+            Verb::DeleteChain => {
+                let done = match all {
+                    true => self.delete_all(at),
+                    false => self.delete_chain(name, at),
+                };
+                if let Err(no) = done {
+                    self.later(no, line)?;
+                }
+            }
             Verb::Rename => self.rename(line, name, at)?,
-            Verb::Policy => self.policy(line, name, at)?,
+            Verb::Policy => self.policy(ready, name, at)?,
             _ => {}
         }
         Ok(String::new())
@@ -384,6 +398,20 @@ impl Work {
         Ok(())
     }
 
+    /// The nft tool goes on as if the chain were gone; the kernel's no comes with the batch.
+    fn later(&mut self, no: At, line: &Line) -> Result<(), At> {
+        if self.backend() == Backend::Legacy || !self.batch {
+            return Err(no);
+        }
+        match &line.chain {
+            Some(c) => drop(self.user.remove(&c.text)),
+            None => self.user.clear(),
+        }
+        self.uses = None;
+        self.refused.get_or_insert((self.line, no));
+        Ok(())
+    }
+
     fn rename(&mut self, line: &Line, name: &str, at: usize) -> Result<(), At> {
         let new = line.second.as_ref().ok_or((at, Reason::NoChain))?;
         if self.chain(&new.text).is_some() {
@@ -407,22 +435,20 @@ impl Work {
         Ok(())
     }
 
-    fn policy(&mut self, line: &Line, name: &str, at: usize) -> Result<(), At> {
-        let word = line.second.as_ref().ok_or((at, Reason::BadPolicy))?;
-        let policy = Policy::parse(&word.text);
-        no_filtering(self.name, policy == Some(Policy::Drop), word.at)?;
+    fn policy(&mut self, ready: &Ready, name: &str, at: usize) -> Result<(), At> {
+        let word = ready.line.second.as_ref().ok_or((at, Reason::BadPolicy))?;
         if !self.is_builtin(name) {
             return Err((at, Reason::BadBuiltin));
         }
-        let policy = policy.ok_or((word.at, Reason::BadPolicy))?;
-        let counters = line.read(&|_| false)?.counters;
-        self.set_policy(name, policy, counters);
+        let policy = Policy::parse(&word.text).ok_or((word.at, Reason::BadPolicy))?;
+        self.set_policy(name, policy, ready.counters);
         Ok(())
     }
 
-    fn rule_command(&mut self, line: &Line, origin: &Origin, now: bool) -> Result<String, At> {
+    fn rule_command(&mut self, ready: &Ready, origin: &Origin) -> Result<String, At> {
+        let line = &ready.line;
         let (name, at) = named(line);
-        let rules = self.rules(line, origin)?;
+        let rules = self.rules(ready, origin)?;
         let asked = matches!(line.verb, Verb::Delete | Verb::Check);
         let chain = match self.chain(name) {
             Some(c) => c,
@@ -480,7 +506,7 @@ impl Work {
             Verb::Insert => self.put(name, place, rules.into_iter().rev().collect()),
             _ => self.put(name, place, rules),
         }
-        if !now {
+        if self.batch {
             return Ok(String::new());
         }
         let Err((_, _, no)) = verify::table(self) else {
@@ -506,51 +532,31 @@ impl Work {
         }
     }
 
-    /// The rules of a line: one for each pair of source and destination.
-    fn rules(&self, line: &Line, origin: &Origin) -> Result<Vec<Rule>, At> {
-        let (name, _) = named(line);
-        let parsed = line.read(&|n| self.chain(n).is_some())?;
-        let target = parsed.target;
-        let after = line.rule.last().map_or(line.at, |w| w.at);
-        let at = |what: &str| {
-            line.rule
-                .iter()
-                .find(|w| w.text == what)
-                .map_or(after, |w| w.at)
+    /// The rules of a line, whose jump must lead to a chain that is there.
+    fn rules(&self, ready: &Ready, origin: &Origin) -> Result<Vec<Rule>, At> {
+        let line = &ready.line;
+        let target = match &ready.target {
+            // What looked like an extension may be a chain.
+            Target::Unknown { name, args } if args.is_empty() && self.chain(name).is_some() => {
+                Target::Jump(name.clone())
+            }
+            t => t.clone(),
         };
-        no_filtering(self.name, target == Target::Drop, at("DROP"))?;
         if let Target::Jump(to) | Target::Goto(to) = &target
             && self.chain(to).is_none()
         {
-            return Err((at(to), Reason::NoTarget(to.clone())));
+            return Err((line.word_at(to), Reason::NoTarget(to.clone())));
         }
-        if line.verb == Verb::Replace && parsed.matches.len() > 1 {
-            let text = "Replacement rule does not specify a unique address";
-            return Err((line.at, Reason::Usage(text.to_owned())));
-        }
-        let first = parsed
-            .matches
-            .first()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        wrong_side(name, first).map_err(|text| (after, Reason::Usage(text)))?;
-        verify::usage(first, &target).map_err(|text| (after, Reason::Usage(text.to_owned())))?;
-        let mut rules = Vec::new();
-        for (i, matches) in parsed.matches.into_iter().enumerate() {
-            let mut rule = Rule::new(matches, target.clone(), origin.clone());
-            // `-c` counts for the first only.
-            rule.counters = parsed.counters.filter(|_| i == 0).unwrap_or_default();
-            rule.line = self.line;
-            rules.push(rule);
-        }
-        Ok(rules)
+        // ip6tables-nft 1.8.9 takes counters and sets none.
+        let lost = self.backend() == Backend::Nft && self.tool.family == Family::V6;
+        let counters = ready.counters.filter(|_| !lost).unwrap_or_default();
+        let one = |matches: &Vec<Match>| {
+            let mut rule = Rule::new(matches.clone(), target.clone(), origin.clone());
+            (rule.counters, rule.line) = (counters, self.line);
+            rule
+        };
+        Ok(ready.matches.iter().map(one).collect())
     }
-}
-
-/// The chain's name, empty for none, and where it stands.
-fn named(line: &Line) -> (&str, usize) {
-    let chain = line.chain.as_ref();
-    chain.map_or(("", line.at), |c| (c.text.as_str(), c.at))
 }
 
 /// Where a rule jumps or goes.
@@ -559,34 +565,4 @@ pub(super) fn jump(rule: &Rule) -> Option<&str> {
         Target::Jump(to) | Target::Goto(to) => Some(to),
         _ => None,
     }
-}
-
-fn no_filtering(table: TableName, drop: bool, at: usize) -> Result<(), At> {
-    match drop && table == TableName::Nat {
-        true => {
-            let text = "\nThe \"nat\" table is not intended for filtering, the use of DROP is therefore inhibited.\n\n";
-            Err((at, Reason::Usage(text.to_owned())))
-        }
-        false => Ok(()),
-    }
-}
-
-/// Devices that a built-in chain cannot know (xshared.c `check_inverse`, `do_parse`).
-fn wrong_side(chain: &str, matches: &[Match]) -> Result<(), String> {
-    let (none_in, none_out) = (
-        matches!(chain, "POSTROUTING" | "OUTPUT"),
-        matches!(chain, "PREROUTING" | "INPUT"),
-    );
-    for m in matches {
-        match m {
-            Match::InInterface(_) if none_in => {
-                return Err(format!("Can't use -i with {chain}\n"));
-            }
-            Match::OutInterface(_) if none_out => {
-                return Err(format!("Can't use -o with {chain}\n"));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }
