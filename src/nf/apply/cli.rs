@@ -138,6 +138,14 @@ pub fn run_line(
     })
 }
 
+/// The back end of a program that does not name one.
+pub fn usual_backend(nf: Option<&Netfilter>, family: Family) -> Backend {
+    match nf.map(|n| n.rules(family)) {
+        Some(r) if r.nft.is_none() && r.legacy.is_some() => Backend::Legacy,
+        _ => Backend::Nft,
+    }
+}
+
 /// Gives `act` the rule set of a back end; an untouched one that stays empty is not kept.
 pub fn on_netns<T>(nf: &mut Netfilter, tool: Tool, act: impl FnOnce(&mut RuleSet) -> T) -> T {
     let rules = match tool.family {

@@ -18,7 +18,7 @@ mod work;
 #[cfg(test)]
 mod tests;
 
-pub use cli::{check_line, is_line, on_netns, run_line};
+pub use cli::{check_line, is_line, on_netns, run_line, usual_backend};
 pub use refused::Refused;
 pub use restore::{Restore, restore, restore_set};
 

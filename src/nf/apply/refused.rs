@@ -155,7 +155,8 @@ impl Reason {
             _ => "",
         };
         match self {
-            Reason::Usage(_) | Reason::NoTarget(_) => (
+            Reason::Usage(raw) => (2, format!("{name} v1.8.9 ({kind}): {raw}\n{try_help}")),
+            Reason::NoTarget(_) => (
                 2,
                 format!("{name} v1.8.9 ({kind}): {said}\n{legacy_blank}{try_help}"),
             ),
@@ -179,6 +180,14 @@ impl Reason {
         let nft = tool.backend == Backend::Nft;
         let kind = if nft { "nf_tables" } else { "legacy" };
         let said = self.sentence(tool);
+        let raw = match self {
+            Reason::Usage(raw) => raw,
+            _ => &said,
+        };
+        let blank = match self {
+            Reason::NoTarget(_) if !nft => "\n",
+            _ => "",
+        };
         match self {
             Reason::CommitExpected => (1, format!("{name}: COMMIT expected at line {line}\n")),
             Reason::Kernel(..) if nft => (
@@ -188,7 +197,7 @@ impl Reason {
             Reason::Usage(_) | Reason::NoTarget(_) | Reason::NoTable(_) => (
                 2,
                 format!(
-                    "{name} v1.8.9 ({kind}): {said}\nError occurred at line: {line}\n\
+                    "{name} v1.8.9 ({kind}): {raw}\n{blank}Error occurred at line: {line}\n\
                      Try `{name} -h' or '{name} --help' for more information.\n"
                 ),
             ),
