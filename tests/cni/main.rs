@@ -99,5 +99,8 @@ fn a_changed_rule_is_noticed() {
     assert!(lines.len() > 20, "{} lines", lines.len());
     lines.remove(10);
     let found = replay(&case).differences;
-    assert!(found.iter().any(|d| d.contains("iptables_save")), "{found:?}");
+    assert!(
+        found.iter().any(|d| d.contains("iptables_save")),
+        "{found:?}"
+    );
 }

@@ -201,3 +201,47 @@ impl Iptables {
 pub fn words(rule: &[&str]) -> Vec<String> {
     rule.iter().map(|w| (*w).to_owned()).collect()
 }
+
+/// One call of a node agent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RuleOp {
+    /// `iptables` or `ip6tables` with these words.
+    Command(Family, Vec<String>),
+    /// `iptables-restore --noflush` or `ip6tables-restore --noflush` with this input.
+    Restore(Family, String),
+}
+
+impl RuleOp {
+    /// A command of one family.
+    pub fn command(v4: bool, args: &[&str]) -> Self {
+        RuleOp::Command(if v4 { Family::V4 } else { Family::V6 }, words(args))
+    }
+}
+
+/// Carries out an agent's calls on a namespace; what failed, in the tools' words, the rest is done.
+pub fn carry_out(ns: &mut NetNs, ops: &[RuleOp], origin: &crate::base::Origin) -> Vec<String> {
+    let mut failed = Vec::new();
+    for op in ops {
+        let done = match op {
+            RuleOp::Command(family, args) => {
+                let args: Vec<&str> = args.iter().map(String::as_str).collect();
+                run(ns, *family, &args, origin).map(|_| ())
+            }
+            RuleOp::Restore(family, text) => {
+                let tool = Tool {
+                    family: *family,
+                    backend: apply::usual_backend(ns.nf(), *family),
+                };
+                let options = apply::Restore {
+                    noflush: true,
+                    ..apply::Restore::default()
+                };
+                apply::on_netns(ns.nf_mut(), tool, |set| {
+                    apply::restore(set, tool, options, "-", text, Some(origin))
+                })
+            }
+        };
+        failed.extend(done.err().map(|r| r.stderr.trim_end().to_owned()));
+    }
+    failed
+}

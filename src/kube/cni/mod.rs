@@ -13,6 +13,7 @@ pub mod bridge;
 pub mod calico;
 pub mod conf;
 mod conflist;
+pub mod docker;
 pub mod error;
 pub mod firewall;
 pub mod flannel;
