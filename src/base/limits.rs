@@ -78,3 +78,9 @@ pub const CNI_PLUGINS_MAX: usize = 64;
 pub const CNI_DELEGATE_DEPTH_MAX: u32 = 8;
 /// Lines of one netfilter dump that are reported one by one; further ones are counted.
 pub const NF_FINDINGS_MAX: usize = 1_000;
+/// Elements one ipset holds, whatever its `maxelem` (kernel: no cap but maxelem; ours, so that a fuzzer cannot eat memory).
+pub const IPSET_ELEMENTS_MAX: usize = 1 << 20;
+/// Elements one line of an ipset may stand for (`add s 10.0.0.0/8` would be 2^24).
+pub const IPSET_RANGE_MAX: u128 = 1 << 18;
+/// Sets of one namespace (kernel: CONFIG_IP_SET_MAX, 256, and grown by 64 when they are used up).
+pub const IPSET_SETS_MAX: usize = 65_534;

@@ -20,6 +20,7 @@ mod words;
 pub mod ct;
 pub mod eval;
 pub mod hook;
+pub mod ipset;
 pub mod matches;
 pub mod nat;
 pub mod netfilter;
