@@ -265,11 +265,7 @@ impl Sets {
                 warn(&options, warnings);
                 check_ext(header, &options.ext).map_err(|e| Wrong::refused(3, e))?;
                 let refused = |e| Wrong::refused(2, e);
-                match member {
-                    None => return Err(refused(Refused::NoMember)),
-                    Some(Some(Kind::ListSet)) => return Err(refused(Refused::Loop)),
-                    _ => {}
-                }
+                can_be_member(member)?;
                 let (place, ext) = (options.place.as_ref(), &options.ext);
                 member::add(members, header, element.into(), place, ext, exist, now)
                     .map_err(refused)
@@ -292,6 +288,7 @@ impl Sets {
         let name = name_at(words, 1)?;
         let element = element_at(words)?;
         let rest = words.get(3..).unwrap_or_default();
+        let member = self.get(element).map(|s| s.kind());
         let set = self.sets.get_mut(name).ok_or_else(|| no_set(1))?;
         let refused = |e| Wrong::refused(2, e);
         match &mut set.content {
@@ -310,6 +307,7 @@ impl Sets {
             }
             Content::List(header, members) => {
                 let options = no_unknown(options::read(header.kind, rest, 3)?)?;
+                can_be_member(member)?;
                 match member::del(members, element, options.place.as_ref(), now) {
                     Err(Refused::Missing) if exist => Ok(()),
                     other => other.map_err(refused),
@@ -334,20 +332,20 @@ impl Sets {
         let name = name_at(words, 1)?;
         let element = element_at(words)?;
         let rest = words.get(3..).unwrap_or_default();
-        let member = self.sets.contains_key(element);
+        let member = self.get(element).map(|s| s.kind());
         let set = self.sets.get_mut(name).ok_or_else(|| no_set(1))?;
         let refused = |e| Wrong::refused(2, e);
         match &mut set.content {
             Content::Unknown(_) => Err(Wrong::refused(1, Refused::Unknown)),
             Content::List(header, members) => {
                 let options = no_unknown(options::read(header.kind, rest, 3)?)?;
-                if !member {
-                    return Err(refused(Refused::NoMember));
-                }
+                can_be_member(member)?;
                 Ok(member::test(members, element, options.place.as_ref(), now))
             }
             Content::Store(header, store) => {
                 let spec = Spec::read(header, element).map_err(no_keys)?;
+                spec.testable(header.kind)
+                    .map_err(|what| Wrong::expected(2, what))?;
                 let options = no_unknown(options::read(header.kind, rest, 3)?)?;
                 let keys = spec.keys(header, true).map_err(refused)?;
                 let Some(key) = keys.first() else {
@@ -379,6 +377,15 @@ fn name_at<'a>(words: &[&'a str], at: usize) -> Result<&'a str, Wrong> {
 fn element_at<'a>(words: &[&'a str]) -> Result<&'a str, Wrong> {
     let element = words.get(2).copied();
     element.ok_or_else(|| Wrong::expected(2, "an element"))
+}
+
+/// A member has to exist and be no list (ip_set_list_set.c `list_set_uadt`).
+fn can_be_member(kind: Option<Option<Kind>>) -> Result<(), Wrong> {
+    match kind {
+        None => Err(Wrong::refused(2, Refused::NoMember)),
+        Some(Some(Kind::ListSet)) => Err(Wrong::refused(2, Refused::Loop)),
+        Some(_) => Ok(()),
+    }
 }
 
 fn no_set(word: usize) -> Wrong {

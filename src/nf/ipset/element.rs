@@ -139,6 +139,15 @@ impl Timeout {
         }
     }
 
+    /// Whether adding and deleting take the element for one that is there. Where the time of bitmap:ip,mac has not
+    /// begun, ip_set_bitmap_gen.h compares the stored seconds with the clock and finds the element ended.
+    pub(super) fn seems_live(self, now: Instant) -> bool {
+        match self {
+            Timeout::Stored(secs) => secs == 0,
+            other => other.live(now),
+        }
+    }
+
     /// Seconds left as they are listed: 0 is for ever, the last second is 1 (`ip_set_timeout_get`).
     pub fn left(self, now: Instant) -> u64 {
         match self {

@@ -150,6 +150,7 @@ impl Header {
         let family = family_of(kind, words, base)?;
         let mut header = Header::new(kind, family);
         let mut unknown = Vec::new();
+        let mut seen: Vec<&str> = Vec::new();
         let mut at = 0;
         while let Some(word) = words.get(at) {
             let place = base + at;
@@ -173,6 +174,10 @@ impl Header {
                 (_, None) => return Err(Wrong::expected(place, format!("a value after `{name}`"))),
             };
             at += values;
+            if *values > 0 && seen.contains(name) {
+                return Err(Wrong::expected(place, format!("`{name}` once")));
+            }
+            seen.push(name);
             if !allowed(kind, name) {
                 let what = format!("an option of {}; it has no `{name}`", kind.name());
                 return Err(Wrong::expected(place, what));

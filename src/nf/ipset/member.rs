@@ -57,6 +57,8 @@ pub(super) fn add(
         Some(Place::Before(other)) => find(other),
         Some(Place::After(other)) => find(other).map(|at| at + 1),
     };
+    let at =
+        at.filter(|_| !matches!(place, Some(Place::Before(n) | Place::After(n)) if *n == name));
     let at = at.ok_or(Refused::Neighbour)?;
     if let Some(old) = find(&name).and_then(|at| members.get_mut(at)) {
         if !exist {

@@ -43,6 +43,7 @@ pub(super) fn read(kind: Kind, words: &[&str], base: usize) -> Result<Options, W
     let mut out = Options::default();
     let mut at = 0;
     let mut kept: Vec<String> = Vec::new();
+    let mut seen: Vec<&str> = Vec::new();
     while let Some(word) = words.get(at) {
         let place = base + at;
         at += 1;
@@ -62,6 +63,10 @@ pub(super) fn read(kind: Kind, words: &[&str], base: usize) -> Result<Options, W
             (_, None) => return Err(Wrong::expected(place, format!("a value after `{name}`"))),
         };
         at += values;
+        if *values > 0 && seen.contains(name) {
+            return Err(Wrong::expected(place, format!("`{name}` once")));
+        }
+        seen.push(name);
         let allowed = match *name {
             "nomatch" => kind.has_nomatch(),
             "wildcard" => kind == Kind::HashNetIface,

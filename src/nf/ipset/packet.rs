@@ -139,10 +139,17 @@ pub(super) fn key(
             Dim::Set => return Err(Refused::NotInPacket),
         }
     }
-    finish(header, key, mac)
+    if header.kind.method() == Method::Hash {
+        key.ip &= header.mask;
+    }
+    let null = matches!(header.kind, Kind::HashIp | Kind::HashIpPort) && key.ip == 0;
+    match null {
+        true => Err(Refused::Null),
+        false => finish(header, key, mac),
+    }
 }
 
-/// Applies the set's masks, and its range if it is a bitmap.
+/// Applies what holds for every key of a set; a bitmap's range and mask.
 pub(super) fn finish(
     header: &Header,
     mut key: Key,
@@ -152,19 +159,15 @@ pub(super) fn finish(
         return in_bitmap(header, key, mac);
     }
     key.mac = mac.unwrap_or_default();
-    key.ip &= header.mask;
-    if header.kind == Kind::HashNetNet {
-        key.ip2 &= header.mask;
-    }
     key.mark &= header.markmask;
+    if header.kind == Kind::HashNetNet {
+        (key.ip, key.ip2) = (key.ip & header.mask, key.ip2 & header.mask);
+    }
     if key.proto != 0 && !with_ports(key.proto) && !matches!(key.proto, 1 | 58) {
         key.port = 0;
     }
-    let null = match header.kind {
-        Kind::HashIp => key.ip == 0,
-        Kind::HashMac | Kind::HashIpMac => key.mac == MacAddr::ZERO,
-        _ => false,
-    };
+    let with_mac = matches!(header.kind, Kind::HashMac | Kind::HashIpMac);
+    let null = with_mac && key.mac == MacAddr::ZERO;
     match null {
         true => Err(Refused::Null),
         false => Ok((key, None)),

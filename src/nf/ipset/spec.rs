@@ -81,8 +81,9 @@ fn read_addr(text: &str, family: Family, form: Form) -> Result<AddrSpec, String>
     if let Some((net, prefix)) = text.split_once('/') {
         let prefix = addr::uint(prefix).and_then(|p| u8::try_from(p).ok());
         let prefix = prefix.filter(|p| *p <= width);
-        let plain = form == Form::Single || (form == Form::Many && family == Family::V6);
-        let prefix = prefix.filter(|p| !plain || *p == width).ok_or_else(what)?;
+        let host = form == Form::Many && family == Family::V6;
+        let prefix = prefix.filter(|p| form != Form::Single && (!host || *p == width));
+        let prefix = prefix.ok_or_else(what)?;
         let from = one(net).ok_or_else(what)?;
         return Ok(AddrSpec {
             from,
@@ -96,8 +97,8 @@ fn read_addr(text: &str, family: Family, form: Form) -> Result<AddrSpec, String>
     if let Some((from, to)) = range {
         let (from, to) = one(from).zip(one(to)).ok_or_else(what)?;
         return Ok(AddrSpec {
-            from: from.min(to),
-            to: Some(from.max(to)),
+            from,
+            to: Some(to),
             prefix: None,
         });
     }
@@ -206,7 +207,8 @@ impl Spec {
         Ok(out)
     }
 
-    /// Addresses and prefix lengths that one of the two places stands for.
+    /// Addresses and prefix lengths that one of the two places stands for. As in the kernel, a hash's mask is
+    /// applied to where a range begins, not to each of its addresses.
     fn places(
         &self,
         header: &Header,
@@ -221,7 +223,17 @@ impl Spec {
         if header.kind.nets()[usize::from(second)] {
             return networks(&spec, header, first_only);
         }
-        let (mut from, mut to) = (spec.from, spec.to.unwrap_or(spec.from));
+        let bitmap = header.kind.method() == Method::Bitmap;
+        let masked = if bitmap || second {
+            u128::MAX
+        } else {
+            header.mask
+        };
+        let mut from = spec.from & masked;
+        if !second && from == 0 && matches!(header.kind, Kind::HashIp | Kind::HashIpPort) {
+            return Err(Refused::Null);
+        }
+        let mut to = spec.to.unwrap_or(from);
         if let Some(prefix) = spec.prefix {
             if prefix == 0 {
                 return Err(Refused::Prefix);
@@ -232,34 +244,48 @@ impl Spec {
             }
             to = from | (addr::full(family) & !mask);
         }
-        if header.kind.method() == Method::Bitmap
-            && (from < header.range.0 || to > header.range.1)
-            && !first_only
-        {
-            return Err(Refused::Range);
+        if from > to {
+            (from, to) = (to, from);
         }
-        if !second {
-            from &= if header.step > 1 {
-                header.mask
-            } else {
-                u128::MAX
-            };
-        }
-        if first_only {
+        if first_only || family == Family::V6 {
             to = from;
         }
-        if (to - from) / header.step >= IPSET_RANGE_MAX {
+        if bitmap && (from < header.range.0 || to > header.range.1) {
+            return Err(Refused::Range);
+        }
+        // Only hash:ip and bitmap:ip go from network to network (`hosts` of their `uadt`).
+        let step = match header.kind {
+            Kind::HashIp | Kind::BitmapIp => header.step,
+            _ => 1,
+        };
+        if (to - from) / step >= IPSET_RANGE_MAX {
             return Err(Refused::TooMany);
         }
         let mut out = Vec::new();
         while from <= to {
             out.push((from, width));
-            match from.checked_add(header.step) {
+            match from.checked_add(step) {
                 Some(next) => from = next,
                 None => break,
             }
         }
         Ok(out)
+    }
+
+    /// What `test` takes less of than `add` (libipset's `.full` masks): no ranges, no networks of hosts; hash:ip
+    /// takes all, a second network may be a range.
+    pub(super) fn testable(&self, kind: Kind) -> Result<(), &'static str> {
+        if self.port.is_some_and(|p| p.to.is_some()) {
+            return Err("one port: test takes no range");
+        }
+        match self.addrs[0] {
+            Some(_) if kind == Kind::HashIp => Ok(()),
+            Some(a) if a.to.is_some() => Err("one address: test takes no range"),
+            Some(a) if a.prefix.is_some() && !kind.nets()[0] => {
+                Err("one address: test takes no network here")
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -278,7 +304,7 @@ fn networks(
         }
         return Ok(vec![(spec.from & addr::mask(family, prefix), prefix)]);
     };
-    let mut from = spec.from;
+    let (mut from, to) = (spec.from.min(to), spec.from.max(to));
     if from == 0 && to == addr::full(family) {
         return Err(Refused::WholeRange);
     }

@@ -246,7 +246,7 @@ impl Store {
             self.put(header, key, mac, ext, now);
             return Ok(());
         };
-        let (filled, live) = (old.mac.is_some(), old.ext.timeout.live(now));
+        let (filled, live) = (old.mac.is_some(), old.ext.timeout.seems_live(now));
         let completes = !filled && mac.is_some();
         if live && !exist && !completes {
             return Err(Refused::Exists);
@@ -265,6 +265,11 @@ impl Store {
                 // A timeout that is the default counts as not given.
                 (true, _, Some(secs)) if Some(given) == header.timeout => Timeout::new(secs, now),
                 (_, None, _) if !filled => Timeout::Stored(given),
+                (_, None, _) if given > 0 => {
+                    // The kernel writes the bare seconds where a moment is read: the element ends at once.
+                    self.elements.remove(&key);
+                    return Ok(());
+                }
                 _ => Timeout::new(given, now),
             };
         }
@@ -281,7 +286,7 @@ impl Store {
             let left = (old.ext.packets, old.ext.bytes);
             self.left_counters.insert(same, left);
         }
-        match old.ext.timeout.live(now) {
+        match old.ext.timeout.seems_live(now) {
             true => Ok(()),
             false => Err(Refused::Missing),
         }
