@@ -99,3 +99,7 @@ pub const NF_CALL_DEPTH_MAX: u32 = 1_024;
 pub const NF_HASHLIMIT_MAX: usize = 1 << 16;
 /// Connections one `-m connlimit` rule remembers; the kernel has no bound but the conntrack table's.
 pub const NF_CONNLIMIT_MAX: usize = 1 << 16;
+/// Changes that one kube-proxy has heard of and not yet written; the oldest is then passed over.
+pub const PROXY_PENDING_MAX: usize = 1_024;
+/// Syncs of one kube-proxy that are remembered; the oldest are forgotten.
+pub const PROXY_SYNCS_MAX: usize = 256;

@@ -41,7 +41,8 @@ pub(super) fn allocate(run: &mut Run<'_>) {
         let decided = families(spec, &configured);
         write_families(spec, &decided);
         if let Some((field, message)) = decided.wrong {
-            let help = "the API server would refuse it; correct the Service or the Cluster's serviceCIDRs";
+            let help =
+                "the API server would refuse it; correct the Service or the Cluster's serviceCIDRs";
             run.warn(&name, field, message, help);
         }
         reserve(run, &name, &decided.list, &mut ranges, &mut missing);
@@ -52,7 +53,9 @@ pub(super) fn allocate(run: &mut Run<'_>) {
             "no Service CIDR is stated: {} is assumed for Services without an address",
             cidrs.join(", ")
         );
-        let span = missing.first().and_then(|(name, ..)| run.out.services.get(name));
+        let span = missing
+            .first()
+            .and_then(|(name, ..)| run.out.services.get(name));
         let span = span.map(|s| s.source.span_of("spec")).unwrap_or_default();
         run.findings.push(Finding::note(span, message));
     }
@@ -131,7 +134,9 @@ fn reserve(
         };
         let field = field_of(run, name, index);
         // What is no address was said when the manifest was read.
-        let Some(ip) = lenient::ip(text) else { continue };
+        let Some(ip) = lenient::ip(text) else {
+            continue;
+        };
         let mut refused = Some(Refused::Outside);
         for range in ranges.iter_mut() {
             match range.take(ip, name) {
@@ -177,16 +182,28 @@ fn draw(run: &mut Run<'_>, name: &Name, index: usize, family: Family, ranges: &m
         return; // said with the families
     };
     let dns = *name == Name::new("kube-system", "kube-dns");
-    let tenth = range.nth(DNS).filter(|ip| dns && range.take(*ip, name).is_ok());
+    let tenth = range
+        .nth(DNS)
+        .filter(|ip| dns && range.take(*ip, name).is_ok());
     let Some(ip) = tenth.or_else(|| range.next(&mut rng, name)) else {
         let message = format!("no address is left in Service CIDR {}", range.net);
-        run.warn(name, "spec", message, "widen serviceCIDRs in the Cluster document");
+        run.warn(
+            name,
+            "spec",
+            message,
+            "widen serviceCIDRs in the Cluster document",
+        );
         return;
     };
     if let Some(spec) = spec_mut(run, name) {
         give(spec, ip.to_string(), index);
     }
-    run.made(WHO, name, format!("spec.clusterIPs[{index}]"), ip.to_string());
+    run.made(
+        WHO,
+        name,
+        format!("spec.clusterIPs[{index}]"),
+        ip.to_string(),
+    );
 }
 
 fn give(spec: &mut ServiceSpec, ip: String, index: usize) {

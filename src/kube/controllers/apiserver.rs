@@ -93,7 +93,12 @@ pub(super) fn service(run: &mut Run<'_>) {
 /// Makes the slice where it is missing: it is none of the EndpointSlice controller's.
 pub(super) fn slice(run: &mut Run<'_>, believed: &BTreeSet<Name>) {
     let name = kubernetes();
-    let Some(service) = run.out.services.get(&name).filter(|_| !believed.contains(&name)) else {
+    let Some(service) = run
+        .out
+        .services
+        .get(&name)
+        .filter(|_| !believed.contains(&name))
+    else {
         return;
     };
     let spec = service.spec.as_ref();
@@ -101,7 +106,11 @@ pub(super) fn slice(run: &mut Run<'_>, believed: &BTreeSet<Name>) {
     let Some(family) = ip.and_then(lenient::ip).map(Family::of) else {
         return;
     };
-    let nodes = run.store.nodes.values().filter(|node| is_control_plane(node));
+    let nodes = run
+        .store
+        .nodes
+        .values()
+        .filter(|node| is_control_plane(node));
     let addresses = nodes.filter_map(|node| {
         let all = run.facts.nodes.get(&node.name.name)?;
         all.iter().find(|ip| Family::of(**ip) == family)
@@ -135,5 +144,8 @@ pub(super) fn slice(run: &mut Run<'_>, believed: &BTreeSet<Name>) {
     };
     run.add_slice(WHO, &name, "kubernetes", slice);
     // Its source is the Service's, which may be a node's line; the origin says which.
-    debug_assert!(matches!(run.out.slice_origin(&name), Some(Origin::Controller { .. })));
+    debug_assert!(matches!(
+        run.out.slice_origin(&name),
+        Some(Origin::Controller { .. })
+    ));
 }

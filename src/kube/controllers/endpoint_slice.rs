@@ -17,8 +17,8 @@ use super::address::is_external_name;
 use super::families::{has_selector, is_headless};
 use super::hints::Topology;
 use super::{MANAGED_BY, PodFact, Run, stale};
-use crate::kube::service::endpoint::SERVICE_NAME;
 use crate::kube::service::Family;
+use crate::kube::service::endpoint::SERVICE_NAME;
 use crate::kube::store::{Name, Object, Store, is_finished};
 
 /// Who makes these slices.
@@ -49,13 +49,19 @@ pub(super) fn all(run: &mut Run<'_>, believed: &BTreeSet<Name>) {
             continue;
         }
         let annotations = service.metadata.annotations.clone().unwrap_or_default();
-        let distribution = service.spec.as_ref().and_then(|s| s.traffic_distribution.clone());
+        let distribution = service
+            .spec
+            .as_ref()
+            .and_then(|s| s.traffic_distribution.clone());
         for (family, mut slices) in made {
             let wrong = topology.hint(&annotations, distribution.as_deref(), &mut slices);
             if let Some(message) = wrong {
                 let field = "metadata.annotations";
                 let span = run.out.services.get(&name).map(|s| s.source.span_of(field));
-                let message = format!("Service {name}: no topology hints ({}): {message}", family.name());
+                let message = format!(
+                    "Service {name}: no topology hints ({}): {message}",
+                    family.name()
+                );
                 let finding = crate::base::Finding::note(span.unwrap_or_default(), message);
                 run.findings.push(finding);
             }
@@ -88,7 +94,10 @@ impl<'s> Index<'s> {
         let selector = spec.selector.iter().flatten();
         let mut lists = Vec::new();
         for (key, value) in selector.clone() {
-            match self.by_label.get(&(namespace, key.as_str(), value.as_str())) {
+            match self
+                .by_label
+                .get(&(namespace, key.as_str(), value.as_str()))
+            {
                 Some(list) => lists.push(list),
                 None => return Vec::new(),
             }
@@ -96,7 +105,9 @@ impl<'s> Index<'s> {
         let shortest = lists.into_iter().min_by_key(|list| list.len());
         let has_all = |pod: &&Object<Pod>| {
             let labels = pod.metadata.labels.as_ref();
-            selector.clone().all(|(k, v)| labels.and_then(|l| l.get(k)) == Some(v))
+            selector
+                .clone()
+                .all(|(k, v)| labels.and_then(|l| l.get(k)) == Some(v))
         };
         let all = shortest.into_iter().flatten().copied();
         all.filter(has_all).collect()
@@ -175,7 +186,9 @@ impl Maker<'_, '_> {
         let terminating = pod.metadata.deletion_timestamp.is_some();
         let publishes = spec.publish_not_ready_addresses == Some(true);
         let pod_spec = pod.spec.as_ref();
-        let hostname = pod_spec.and_then(|s| s.hostname.clone()).filter(|h| !h.is_empty());
+        let hostname = pod_spec
+            .and_then(|s| s.hostname.clone())
+            .filter(|h| !h.is_empty());
         let subdomain = pod_spec.and_then(|s| s.subdomain.as_deref());
         let named = subdomain == Some(self.service.name.name.as_str());
         Some(Endpoint {
@@ -242,7 +255,9 @@ fn zone(store: &Store, node: &str) -> Option<String> {
 /// IsPodReady; a pod without conditions was never on a cluster and is taken for running.
 fn is_ready(pod: &Pod) -> bool {
     let status = pod.status.as_ref();
-    let conditions = status.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    let conditions = status
+        .and_then(|s| s.conditions.as_deref())
+        .unwrap_or_default();
     if conditions.is_empty() {
         let phase = status.and_then(|s| s.phase.as_deref());
         return matches!(phase, None | Some("" | "Running"));

@@ -86,7 +86,9 @@ pub(super) fn families(spec: &ServiceSpec, configured: &[Family]) -> Families {
             wrong = Some(("spec.ipFamilyPolicy", message.to_owned()));
         }
     }
-    let missing = list.iter().find(|family| !bare && !configured.contains(family));
+    let missing = list
+        .iter()
+        .find(|family| !bare && !configured.contains(family));
     if let (Some(family), None) = (missing, &wrong) {
         let message = format!("this cluster has no Service CIDR of {}", family.name());
         wrong = Some(("spec.ipFamilies", message));
@@ -114,21 +116,97 @@ mod tests {
         use serde_json::json;
         let sel = json!({"a": "b"});
         for (spec, configured, list, policy, wrong) in [
-            (json!({"selector": sel}), [V4, V6].as_slice(), vec![V4], SINGLE, false),
+            (
+                json!({"selector": sel}),
+                [V4, V6].as_slice(),
+                vec![V4],
+                SINGLE,
+                false,
+            ),
             (json!({}), &[V6, V4], vec![V6], SINGLE, false),
-            (json!({"ipFamilyPolicy": PREFER}), &[V4, V6], vec![V4, V6], PREFER, false),
-            (json!({"ipFamilyPolicy": PREFER}), &[V4], vec![V4], PREFER, false),
-            (json!({"ipFamilyPolicy": REQUIRE}), &[V4], vec![V4], REQUIRE, true),
-            (json!({"ipFamilyPolicy": REQUIRE, "ipFamilies": ["IPv6"]}), &[V4, V6], vec![V6, V4], REQUIRE, false),
-            (json!({"ipFamilies": ["IPv6", "IPv4"]}), &[V4, V6], vec![V6, V4], REQUIRE, false),
-            (json!({"clusterIP": "fd00::1"}), &[V4, V6], vec![V6], SINGLE, false),
-            (json!({"clusterIPs": ["10.0.0.1", "fd00::1"]}), &[V4, V6], vec![V4, V6], REQUIRE, false),
-            (json!({"ipFamilies": ["IPv6"]}), &[V4], vec![V6], SINGLE, true),
-            (json!({"clusterIP": "None"}), &[V4], vec![V4, V6], REQUIRE, false),
-            (json!({"clusterIP": "None", "selector": sel}), &[V4], vec![V4], SINGLE, false),
-            (json!({"ipFamilyPolicy": SINGLE, "ipFamilies": ["IPv4", "IPv6"]}), &[V4, V6], vec![V4, V6], SINGLE, true),
+            (
+                json!({"ipFamilyPolicy": PREFER}),
+                &[V4, V6],
+                vec![V4, V6],
+                PREFER,
+                false,
+            ),
+            (
+                json!({"ipFamilyPolicy": PREFER}),
+                &[V4],
+                vec![V4],
+                PREFER,
+                false,
+            ),
+            (
+                json!({"ipFamilyPolicy": REQUIRE}),
+                &[V4],
+                vec![V4],
+                REQUIRE,
+                true,
+            ),
+            (
+                json!({"ipFamilyPolicy": REQUIRE, "ipFamilies": ["IPv6"]}),
+                &[V4, V6],
+                vec![V6, V4],
+                REQUIRE,
+                false,
+            ),
+            (
+                json!({"ipFamilies": ["IPv6", "IPv4"]}),
+                &[V4, V6],
+                vec![V6, V4],
+                REQUIRE,
+                false,
+            ),
+            (
+                json!({"clusterIP": "fd00::1"}),
+                &[V4, V6],
+                vec![V6],
+                SINGLE,
+                false,
+            ),
+            (
+                json!({"clusterIPs": ["10.0.0.1", "fd00::1"]}),
+                &[V4, V6],
+                vec![V4, V6],
+                REQUIRE,
+                false,
+            ),
+            (
+                json!({"ipFamilies": ["IPv6"]}),
+                &[V4],
+                vec![V6],
+                SINGLE,
+                true,
+            ),
+            (
+                json!({"clusterIP": "None"}),
+                &[V4],
+                vec![V4, V6],
+                REQUIRE,
+                false,
+            ),
+            (
+                json!({"clusterIP": "None", "selector": sel}),
+                &[V4],
+                vec![V4],
+                SINGLE,
+                false,
+            ),
+            (
+                json!({"ipFamilyPolicy": SINGLE, "ipFamilies": ["IPv4", "IPv6"]}),
+                &[V4, V6],
+                vec![V4, V6],
+                SINGLE,
+                true,
+            ),
         ] {
-            assert_eq!(of(spec.clone(), configured), (list, policy, wrong), "{spec}");
+            assert_eq!(
+                of(spec.clone(), configured),
+                (list, policy, wrong),
+                "{spec}"
+            );
         }
     }
 }

@@ -91,7 +91,9 @@ impl Topology {
 }
 
 fn endpoints(slices: &mut [EndpointSlice]) -> impl Iterator<Item = &mut Endpoint> {
-    slices.iter_mut().flat_map(|slice| slice.endpoints.iter_mut())
+    slices
+        .iter_mut()
+        .flat_map(|slice| slice.endpoints.iter_mut())
 }
 
 fn is_ready(endpoint: &Endpoint) -> bool {
@@ -156,7 +158,10 @@ fn allocations(
     Ok(out)
 }
 
-#[allow(clippy::cast_precision_loss, reason = "endpoints are far fewer than 2^52")]
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "endpoints are far fewer than 2^52"
+)]
 fn count(n: usize) -> f64 {
     n as f64
 }
@@ -219,15 +224,23 @@ fn ratios(store: &Store) -> Result<BTreeMap<String, f64>, String> {
         return Err("the ready worker nodes are in fewer than two zones".into());
     }
     let total: u64 = by_zone.values().sum();
-    #[allow(clippy::cast_precision_loss, reason = "milli-CPUs are far fewer than 2^52")]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "milli-CPUs are far fewer than 2^52"
+    )]
     let ratio = |milli: u64| milli as f64 / total as f64;
-    Ok(by_zone.into_iter().map(|(zone, milli)| (zone, ratio(milli))).collect())
+    Ok(by_zone
+        .into_iter()
+        .map(|(zone, milli)| (zone, ratio(milli)))
+        .collect())
 }
 
 /// A node without conditions was never on a cluster and is taken for ready.
 fn is_node_ready(node: &Node) -> bool {
     let status = node.status.as_ref();
-    let conditions = status.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    let conditions = status
+        .and_then(|s| s.conditions.as_deref())
+        .unwrap_or_default();
     let ready = conditions.iter().find(|c| c.type_ == "Ready");
     conditions.is_empty() || ready.is_some_and(|c| c.status == "True")
 }
@@ -259,7 +272,9 @@ mod tests {
                 "nodeName": format!("n-{zone}"), "conditions": {"ready": true}});
             serde_json::from_value::<Endpoint>(value).unwrap()
         };
-        let all = zones.iter().flat_map(|(zone, n)| (0..*n).map(move |i| ready(zone, i)));
+        let all = zones
+            .iter()
+            .flat_map(|(zone, n)| (0..*n).map(move |i| ready(zone, i)));
         vec![EndpointSlice {
             endpoints: all.collect(),
             ..EndpointSlice::default()
@@ -304,10 +319,15 @@ mod tests {
     fn distribution_names_the_endpoints_own_zone_and_node() {
         let mut slices = slice(&[("a", 1), ("b", 1)]);
         let t = topology(&[]);
-        assert_eq!(t.hint(&BTreeMap::new(), Some("PreferSameNode"), &mut slices), None);
+        assert_eq!(
+            t.hint(&BTreeMap::new(), Some("PreferSameNode"), &mut slices),
+            None
+        );
         let nodes = |s: &[EndpointSlice]| {
             let hints = s[0].endpoints.iter().filter_map(|e| e.hints.as_ref());
-            hints.filter_map(|h| Some(h.for_nodes.as_ref()?[0].name.clone())).collect::<Vec<_>>()
+            hints
+                .filter_map(|h| Some(h.for_nodes.as_ref()?[0].name.clone()))
+                .collect::<Vec<_>>()
         };
         assert_eq!(nodes(&slices), ["n-a", "n-b"]);
         let mut slices = slice(&[("a", 1), ("b", 1)]);
@@ -317,7 +337,12 @@ mod tests {
 
     #[test]
     fn quantities() {
-        for (text, want) in [("4", Some(4000)), ("3920m", Some(3920)), ("1.5", Some(1500)), ("x", None)] {
+        for (text, want) in [
+            ("4", Some(4000)),
+            ("3920m", Some(3920)),
+            ("1.5", Some(1500)),
+            ("x", None),
+        ] {
             assert_eq!(milli(text), want, "{text}");
         }
     }

@@ -45,9 +45,10 @@ fn fill(now: &mut Service, old: &Service) -> bool {
     if kind(&spec.type_) != "ClusterIP" {
         for port in spec.ports.iter_mut().flatten() {
             let protocol = |p: &Option<String>| p.clone().unwrap_or_else(|| "TCP".into());
-            let same = was.ports.iter().flatten().find(|o| {
-                o.port == port.port && protocol(&o.protocol) == protocol(&port.protocol)
-            });
+            let same =
+                was.ports.iter().flatten().find(|o| {
+                    o.port == port.port && protocol(&o.protocol) == protocol(&port.protocol)
+                });
             if port.node_port.is_none_or(|n| n == 0) {
                 port.node_port = same.and_then(|o| o.node_port);
             }

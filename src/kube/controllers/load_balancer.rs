@@ -59,7 +59,12 @@ pub(super) fn assign(run: &mut Run<'_>) {
         }
         if given.is_empty() {
             let message = "no address is left for it in loadBalancer.cidrs".to_owned();
-            run.warn(&name, "spec.type", message, "it stays without one; widen the pool");
+            run.warn(
+                &name,
+                "spec.type",
+                message,
+                "it stays without one; widen the pool",
+            );
         }
         give(run, &name, &given);
     }

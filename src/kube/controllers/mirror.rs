@@ -29,7 +29,11 @@ pub(super) fn all(run: &mut Run<'_>, believed: &BTreeSet<Name>) {
         let Some(written) = object.name.clone() else {
             continue;
         };
-        let namespace = if written.namespace.is_empty() { "default" } else { &written.namespace };
+        let namespace = if written.namespace.is_empty() {
+            "default"
+        } else {
+            &written.namespace
+        };
         let name = Name::new(namespace, written.name);
         let wants = run.out.services.get(&name).and_then(|s| s.spec.as_ref());
         let wants = wants.is_some_and(|spec| !has_selector(spec));
@@ -56,7 +60,10 @@ pub(super) fn all(run: &mut Run<'_>, believed: &BTreeSet<Name>) {
 fn is_mirrored(endpoints: &Endpoints) -> bool {
     let meta = &endpoints.metadata;
     let skip = meta.labels.as_ref().and_then(|l| l.get(SKIP));
-    let leader = meta.annotations.as_ref().is_some_and(|a| a.contains_key(LEADER));
+    let leader = meta
+        .annotations
+        .as_ref()
+        .is_some_and(|a| a.contains_key(LEADER));
     skip.is_none_or(|value| value != "true") && !leader
 }
 
@@ -67,7 +74,11 @@ fn slice(
     family: Family,
 ) -> Option<EndpointSlice> {
     let ready = subset.addresses.iter().flatten().map(|a| (a, true));
-    let not_ready = subset.not_ready_addresses.iter().flatten().map(|a| (a, false));
+    let not_ready = subset
+        .not_ready_addresses
+        .iter()
+        .flatten()
+        .map(|a| (a, false));
     let all = ready.chain(not_ready).take(SUBSET_MAX);
     let of_family = |a: &EndpointAddress| lenient::ip(&a.ip).map(Family::of) == Some(family);
     let found: Vec<Endpoint> = all

@@ -8,7 +8,7 @@
 
 mod address;
 mod apiserver;
-mod endpoint_slice;
+pub mod endpoint_slice;
 mod families;
 mod hints;
 mod keep;
@@ -30,6 +30,7 @@ use crate::kube::proxy::View;
 use crate::kube::service::{Family, endpoints, lenient, service_ports};
 use crate::kube::store::{Name, Object, Store, Table, pod_ips};
 
+pub(crate) use hints::milli;
 use settings::Settings;
 
 /// `endpointslice.kubernetes.io/managed-by`: whose slice it is.
@@ -235,7 +236,10 @@ impl Run<'_> {
         let from = format!("Service {service} ({})", object.source.origin());
         let source = object.source.clone();
         let mut rng = self.rng(salt, service);
-        let mut name = Name::new(service.namespace.clone(), slice.metadata.name.clone().unwrap_or_default());
+        let mut name = Name::new(
+            service.namespace.clone(),
+            slice.metadata.name.clone().unwrap_or_default(),
+        );
         // A generated name that is taken is drawn again.
         while name.name.is_empty() || self.out.endpoint_slices.contains_key(&name) {
             name.name = generated(&service.name, &mut rng);

@@ -47,7 +47,9 @@ impl Range {
         };
         let upper = self.size - self.band;
         let start = self.band + draw(rng, upper);
-        let found = self.free(start, self.size).or_else(|| self.free(self.band, start));
+        let found = self
+            .free(start, self.size)
+            .or_else(|| self.free(self.band, start));
         let found = found.or_else(|| {
             let start = draw(rng, self.band);
             self.free(start, self.band).or_else(|| self.free(0, start))
@@ -59,7 +61,11 @@ impl Range {
     /// The first free offset of `from..to`.
     fn free(&self, from: u128, to: u128) -> Option<u128> {
         let mut at = from;
-        for taken in self.taken.range(from..to.max(from)).map(|(offset, _)| *offset) {
+        for taken in self
+            .taken
+            .range(from..to.max(from))
+            .map(|(offset, _)| *offset)
+        {
             if taken != at {
                 break;
             }
@@ -96,7 +102,11 @@ impl Addresses {
         let all = 1_u128 << bits.min(64);
         let unused = if net.is_ipv4() { 2 } else { 1 };
         // calculateRangeOffset: a sixteenth, 16 at least and 256 at most.
-        let band = if all <= MIN { 0 } else { (all / STEP).clamp(MIN, MAX) };
+        let band = if all <= MIN {
+            0
+        } else {
+            (all / STEP).clamp(MIN, MAX)
+        };
         Addresses {
             net,
             range: Range::new(all.saturating_sub(unused), band),
@@ -140,7 +150,11 @@ impl Ports {
         const STEP: u128 = 32;
         let size = u128::from(last.saturating_sub(first)) + 1;
         // portallocator calculateRangeOffset: a 32nd, 16 at least and 128 at most: 86 of the usual range.
-        let band = if size <= MIN { 0 } else { (size / STEP).clamp(MIN, MAX) };
+        let band = if size <= MIN {
+            0
+        } else {
+            (size / STEP).clamp(MIN, MAX)
+        };
         Ports {
             first,
             last,
@@ -212,7 +226,9 @@ mod tests {
     fn the_usual_node_ports_have_86_static_ones() {
         let mut ports = Ports::new(30000, 32767);
         let mut rng = Rng::new(1);
-        let drawn: Vec<u16> = (0..2682).filter_map(|_| ports.next(&mut rng, &who("a"))).collect();
+        let drawn: Vec<u16> = (0..2682)
+            .filter_map(|_| ports.next(&mut rng, &who("a")))
+            .collect();
         assert!(drawn.iter().all(|p| *p >= 30086) && drawn.len() == 2682);
         assert!(ports.next(&mut rng, &who("a")).is_some_and(|p| p < 30086));
     }
@@ -221,13 +237,24 @@ mod tests {
     fn edges_are_refused() {
         let mut all = Addresses::new("10.96.0.0/12".parse().unwrap());
         for ip in ["10.96.0.0", "10.111.255.255", "10.112.0.1", "fd00::1"] {
-            assert_eq!(all.take(ip.parse().unwrap(), &who("a")), Err(Refused::Outside), "{ip}");
+            assert_eq!(
+                all.take(ip.parse().unwrap(), &who("a")),
+                Err(Refused::Outside),
+                "{ip}"
+            );
         }
         let ip = "10.96.0.1".parse().unwrap();
         assert_eq!((all.nth(1), all.take(ip, &who("a"))), (Some(ip), Ok(())));
         assert_eq!(all.take(ip, &who("b")), Err(Refused::Taken(who("a"))));
-        assert_eq!(Ports::new(30000, 32767).take(32768, &who("a")), Err(Refused::Outside));
-        assert!(Addresses::new("10.0.0.0/32".parse().unwrap()).next(&mut Rng::new(1), &who("a")).is_none());
+        assert_eq!(
+            Ports::new(30000, 32767).take(32768, &who("a")),
+            Err(Refused::Outside)
+        );
+        assert!(
+            Addresses::new("10.0.0.0/32".parse().unwrap())
+                .next(&mut Rng::new(1), &who("a"))
+                .is_none()
+        );
         let wide = Addresses::new("fd00::/48".parse().unwrap()).next(&mut Rng::new(1), &who("a"));
         assert!(wide.is_some_and(|ip| ip.to_string().starts_with("fd00:")));
     }

@@ -35,13 +35,17 @@ impl Settings {
         let written = spec.map(|s| s.service_cidrs.clone()).unwrap_or_default();
         let sources = [|_: &Store| Vec::new(), objects, kubeadm];
         let found = sources.iter().map(|read| read(store));
-        let stated = core::iter::once(written).chain(found).find(|cidrs| !cidrs.is_empty());
+        let stated = core::iter::once(written)
+            .chain(found)
+            .find(|cidrs| !cidrs.is_empty());
         let range = spec.and_then(|s| s.node_port_range);
         Settings {
             stated: stated.is_some(),
             service_cidrs: stated.unwrap_or_else(|| default(store)),
             node_ports: range.map_or(NODE_PORTS, |r| (r.first, r.last)),
-            pools: spec.map(|s| s.load_balancer.cidrs.clone()).unwrap_or_default(),
+            pools: spec
+                .map(|s| s.load_balancer.cidrs.clone())
+                .unwrap_or_default(),
         }
     }
 
@@ -81,19 +85,27 @@ fn kubeadm(store: &Store) -> Vec<IpNetwork> {
         let text = map.data.as_ref()?.get("ClusterConfiguration")?;
         let input = Input::new("ClusterConfiguration", text.as_str());
         let value = parse::<Value>(&input).0?;
-        let subnet = value.pointer("/networking/serviceSubnet")?.as_str()?.to_owned();
+        let subnet = value
+            .pointer("/networking/serviceSubnet")?
+            .as_str()?
+            .to_owned();
         Some(subnet.split(',').filter_map(lenient::cidr).collect())
     };
     read().unwrap_or_default()
 }
 
 fn default(store: &Store) -> Vec<IpNetwork> {
-    let pods = store.cluster().map(|c| c.spec.pod_cidrs.clone()).unwrap_or_default();
+    let pods = store
+        .cluster()
+        .map(|c| c.spec.pod_cidrs.clone())
+        .unwrap_or_default();
     let mut v6 = pods.iter().any(IpNetwork::is_ipv6);
     let specs = store.services.values().filter_map(|s| s.spec.as_ref());
     for spec in specs {
         let ips = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
-        v6 |= ips.filter_map(|text| lenient::ip(text)).any(|ip| ip.is_ipv6());
+        v6 |= ips
+            .filter_map(|text| lenient::ip(text))
+            .any(|ip| ip.is_ipv6());
     }
     let v4 = pods.is_empty() || pods.iter().any(IpNetwork::is_ipv4);
     let texts = [DEFAULT_V4].into_iter().filter(|_| v4 || !v6);

@@ -22,7 +22,10 @@ type Lines = BTreeSet<(String, String)>;
 /// Compares `made`, what the controller would make, with what the input has.
 pub(super) fn compare(run: &mut Run<'_>, service: &Name, made: &[(Family, Vec<EndpointSlice>)]) {
     let pods = run.store.pods.keys();
-    if !pods.into_iter().any(|pod| pod.namespace == service.namespace) {
+    if !pods
+        .into_iter()
+        .any(|pod| pod.namespace == service.namespace)
+    {
         return;
     }
     let present = run.store.endpoint_slices.values();
@@ -52,13 +55,18 @@ pub(super) fn compare(run: &mut Run<'_>, service: &Name, made: &[(Family, Vec<En
     }
     let more = differences.len().saturating_sub(NAMED);
     differences.truncate(NAMED);
-    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    let more = if more > 0 {
+        format!("; and {more} more")
+    } else {
+        String::new()
+    };
     let message = format!(
         "EndpointSlice {} is not what the pods of Service {service} give: {}{more}; it is believed",
         first.name,
         differences.join("; ")
     );
-    run.findings.push(Finding::note(first.source.span_of("endpoints"), message));
+    run.findings
+        .push(Finding::note(first.source.span_of("endpoints"), message));
 }
 
 fn lines<'a>(slices: impl Iterator<Item = &'a EndpointSlice>) -> Lines {
@@ -71,9 +79,10 @@ fn lines<'a>(slices: impl Iterator<Item = &'a EndpointSlice>) -> Lines {
                 (Some(false), _) => "not ready",
                 _ => "ready",
             };
-            let ip = endpoint.addresses.first().map(|text| {
-                lenient::ip(text).map_or_else(|| text.clone(), |ip| ip.to_string())
-            });
+            let ip = endpoint
+                .addresses
+                .first()
+                .map(|text| lenient::ip(text).map_or_else(|| text.clone(), |ip| ip.to_string()));
             let ip = ip.unwrap_or_default();
             let ports = slice.ports.iter().flatten().filter_map(|p| p.port);
             let mut any = false;

@@ -3,9 +3,10 @@
 //! kubernetes `pkg/proxy/iptables/proxier.go` (syncProxyRules). [`sync`] is one run of it: the filter table
 //! and the dispatch chains always whole, the chains of Services all or only of those that changed.
 //! [`Proxier`] keeps what runs need to know of each other. The jumps from the built-in chains are installed
-//! one by one before ([`JUMPS`]). Invariant: restoring what each run of a proxier wrote leaves the same
+//! one by one before ([`jumps`]). Invariant: restoring what each run of a proxier wrote leaves the same
 //! chains as one full run on the last state.
 
+mod base;
 mod fixed;
 mod service;
 
@@ -16,6 +17,7 @@ use super::names::is_service_chain;
 use super::{Settings, View};
 use crate::kube::store::Name;
 
+pub use base::{CANARY, Ensure, jumps, kubelet};
 pub use fixed::{JUMPS, Jump};
 
 /// More endpoints than this make rules lose their comments (largeClusterEndpointsThreshold).
@@ -147,6 +149,16 @@ impl Proxier {
         self.chains.extend(out.active.iter().cloned());
         self.last = Some(view);
         out
+    }
+
+    /// What it was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Whether the next sync writes everything.
+    pub fn is_full_next(&self) -> bool {
+        self.last.is_none()
     }
 
     /// Everything is to be written again: the rules were flushed, the configuration or a node changed.
