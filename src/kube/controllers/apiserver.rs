@@ -12,10 +12,9 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::Run;
 use super::address::WHO;
 use super::ranges::Addresses;
-use crate::base::Origin;
+use super::{Believed, Run};
 use crate::kube::service::endpoint::SERVICE_NAME;
 use crate::kube::service::{Family, lenient};
 use crate::kube::store::{Name, Object};
@@ -91,13 +90,13 @@ pub(super) fn service(run: &mut Run<'_>) {
 }
 
 /// Makes the slice where it is missing: it is none of the EndpointSlice controller's.
-pub(super) fn slice(run: &mut Run<'_>, believed: &BTreeSet<Name>) {
+pub(super) fn slice(run: &mut Run<'_>, believed: &Believed<'_>) {
     let name = kubernetes();
     let Some(service) = run
         .out
         .services
         .get(&name)
-        .filter(|_| !believed.contains(&name))
+        .filter(|_| !believed.contains_key(&name))
     else {
         return;
     };
@@ -143,9 +142,4 @@ pub(super) fn slice(run: &mut Run<'_>, believed: &BTreeSet<Name>) {
         }]),
     };
     run.add_slice(WHO, &name, "kubernetes", slice);
-    // Its source is the Service's, which may be a node's line; the origin says which.
-    debug_assert!(matches!(
-        run.out.slice_origin(&name),
-        Some(Origin::Controller { .. })
-    ));
 }

@@ -6,7 +6,7 @@
 //! ShouldSetHostname). A pod whose manifest has no conditions is taken for ready while its phase is Running
 //! or absent. Services with slices in the input keep those ([`super::stale`] compares).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::address::is_external_name;
 use super::families::{has_selector, is_headless};
 use super::hints::Topology;
-use super::{MANAGED_BY, PodFact, Run, stale};
+use super::{Believed, MANAGED_BY, PodFact, Run, stale};
 use crate::kube::service::Family;
 use crate::kube::service::endpoint::SERVICE_NAME;
 use crate::kube::store::{Name, Object, Store, is_finished};
@@ -31,7 +31,7 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 pub const MAX_ENDPOINTS: usize = 100;
 
 /// Makes the slices of all Services with a selector.
-pub(super) fn all(run: &mut Run<'_>, believed: &BTreeSet<Name>) {
+pub(super) fn all(run: &mut Run<'_>, believed: &Believed<'_>) {
     let index = Index::new(run.store);
     let topology = Topology::of(run.store);
     let names: Vec<Name> = run.out.services.keys().cloned().collect();
@@ -44,8 +44,8 @@ pub(super) fn all(run: &mut Run<'_>, believed: &BTreeSet<Name>) {
             continue;
         }
         let made = Maker { run, service }.slices(&index);
-        if believed.contains(&name) {
-            stale::compare(run, &name, &made);
+        if let Some(present) = believed.get(&name) {
+            stale::compare(run, &name, present, &made);
             continue;
         }
         let annotations = service.metadata.annotations.clone().unwrap_or_default();

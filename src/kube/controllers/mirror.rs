@@ -4,14 +4,12 @@
 //! slice per subset and address family, at most 1000 addresses of a subset. Endpoints of Services with a
 //! selector are the controllers' own doing and not read.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset, Endpoints};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::families::has_selector;
-use super::{MANAGED_BY, Run};
+use super::{Believed, MANAGED_BY, Run};
 use crate::kube::service::endpoint::SERVICE_NAME;
 use crate::kube::service::{Family, lenient};
 use crate::kube::store::Name;
@@ -24,7 +22,7 @@ const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 const SUBSET_MAX: usize = 1000;
 
 /// Mirrors all Endpoints that are to be.
-pub(super) fn all(run: &mut Run<'_>, believed: &BTreeSet<Name>) {
+pub(super) fn all(run: &mut Run<'_>, believed: &Believed<'_>) {
     for object in run.store.raw("v1", "Endpoints") {
         let Some(written) = object.name.clone() else {
             continue;
@@ -37,8 +35,7 @@ pub(super) fn all(run: &mut Run<'_>, believed: &BTreeSet<Name>) {
         let name = Name::new(namespace, written.name);
         let wants = run.out.services.get(&name).and_then(|s| s.spec.as_ref());
         let wants = wants.is_some_and(|spec| !has_selector(spec));
-        let there = believed.contains(&name) || run.out.slices_of(&name).next().is_some();
-        if !wants || there {
+        if !wants || believed.contains_key(&name) || run.out.slices_of(&name).next().is_some() {
             continue;
         }
         let (endpoints, mut findings) = object.parse::<Endpoints>();

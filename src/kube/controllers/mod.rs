@@ -131,10 +131,11 @@ impl Desired {
     /// The slices of a Service, by name.
     pub fn slices_of<'d>(
         &'d self,
-        service: &'d Name,
-    ) -> impl Iterator<Item = &'d Object<EndpointSlice>> {
+        service: &Name,
+    ) -> impl Iterator<Item = &'d Object<EndpointSlice>> + use<'d> {
+        let service = service.clone();
         let all = self.endpoint_slices.values();
-        all.filter(|slice| of_service(slice).as_ref() == Some(service))
+        all.filter(move |slice| of_service(slice).as_ref() == Some(&service))
     }
 }
 
@@ -181,13 +182,17 @@ pub fn run(store: &Store, facts: &Facts, before: Option<&Desired>) -> (Desired, 
     (run.out, run.findings)
 }
 
-/// The Services for which the input has slices.
-fn believed(store: &Store) -> std::collections::BTreeSet<Name> {
-    store
-        .endpoint_slices
-        .values()
-        .filter_map(of_service)
-        .collect()
+/// The input's slices by Service.
+type Believed<'s> = BTreeMap<Name, Vec<&'s Object<EndpointSlice>>>;
+
+fn believed(store: &Store) -> Believed<'_> {
+    let mut out = Believed::new();
+    for slice in store.endpoint_slices.values() {
+        if let Some(service) = of_service(slice) {
+            out.entry(service).or_default().push(slice);
+        }
+    }
+    out
 }
 
 /// What the controllers share.

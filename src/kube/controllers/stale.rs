@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-use super::{MANAGED_BY, Run, of_service};
+use super::{MANAGED_BY, Run};
 use crate::base::Finding;
 use crate::kube::service::{Family, lenient};
-use crate::kube::store::Name;
+use crate::kube::store::{Name, Object};
 
 /// Differences that are named one by one.
 const NAMED: usize = 3;
@@ -19,19 +19,18 @@ const NAMED: usize = 3;
 /// Address, port and state of one endpoint, in words.
 type Lines = BTreeSet<(String, String)>;
 
-/// Compares `made`, what the controller would make, with what the input has.
-pub(super) fn compare(run: &mut Run<'_>, service: &Name, made: &[(Family, Vec<EndpointSlice>)]) {
-    let pods = run.store.pods.keys();
-    if !pods
-        .into_iter()
-        .any(|pod| pod.namespace == service.namespace)
-    {
+/// Compares `made`, what the controller would make, with `present`, what the input has.
+pub(super) fn compare(
+    run: &mut Run<'_>,
+    service: &Name,
+    present: &[&Object<EndpointSlice>],
+    made: &[(Family, Vec<EndpointSlice>)],
+) {
+    let first = Name::new(service.namespace.clone(), "");
+    let pod = run.store.pods.range(first..).next();
+    if pod.is_none_or(|(pod, _)| pod.namespace != service.namespace) {
         return;
     }
-    let present = run.store.endpoint_slices.values();
-    let present: Vec<_> = present
-        .filter(|slice| of_service(slice).as_ref() == Some(service))
-        .collect();
     let others = |slice: &EndpointSlice| {
         let labels = slice.metadata.labels.as_ref();
         let manager = labels.and_then(|l| l.get(MANAGED_BY));

@@ -214,6 +214,23 @@ fn rows(c: &Cluster, node: &ClusterNode) -> Vec<Row> {
             name: name.clone(),
         });
     }
+    // Rules may outlive their Service.
+    let gone = stale
+        .into_iter()
+        .flatten()
+        .filter(|name| !c.desired.services.contains_key(name));
+    out.extend(gone.map(|name| Row {
+        name,
+        kind: "(deleted)".into(),
+        cluster_ips: Vec::new(),
+        external: Vec::new(),
+        ports: Vec::new(),
+        node_ports: Vec::new(),
+        endpoints: Vec::new(),
+        policy: Vec::new(),
+        rules: "stale",
+    }));
+    out.sort_by(|a, b| a.name.cmp(&b.name));
     out
 }
 
