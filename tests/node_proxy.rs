@@ -158,7 +158,7 @@ fn the_mode_is_the_documents_else_the_configurations() {
         "mode": "", "metadata": {"name": "c"}});
     assert_eq!(mode(json!({"proxy": {}}), &[]), (ProxyMode::None, false));
     assert_eq!(
-        mode(json!({"proxy": {}}), &[config.clone()]),
+        mode(json!({"proxy": {}}), std::slice::from_ref(&config)),
         (ProxyMode::Iptables, true)
     );
     assert_eq!(

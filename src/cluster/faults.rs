@@ -1,7 +1,8 @@
 //! Faults in virtual time: they begin when they are due, and what can be put back is when they end.
 //!
 //! Commands in a namespace, changes of the underlay, kube-proxies that stop or lag, objects that change.
-//! Time goes on between probes only: [`Scenario::wait_until`] stops at every moment at which something is due.
+//! Time goes on between probes only: [`Scenario::wait_until`] stops at every moment at which something is
+//! due.
 
 use crate::base::{Finding, Instant, Origin, Severity, Span};
 use crate::cluster::change::{block, uplinks};

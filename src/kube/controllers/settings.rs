@@ -11,7 +11,8 @@ use crate::kube::manifest::{Input, parse};
 use crate::kube::service::{Family, lenient};
 use crate::kube::store::Store;
 
-/// `--service-node-port-range` where nothing is said (pkg/kubeapiserver/options, DefaultServiceNodePortRange).
+/// `--service-node-port-range` where nothing is said (`pkg/kubeapiserver/options`,
+/// DefaultServiceNodePortRange).
 const NODE_PORTS: (u16, u16) = (30_000, 32_767);
 const DEFAULT_V4: &str = "10.96.0.0/12";
 const DEFAULT_V6: &str = "fd00:10:96::/112";

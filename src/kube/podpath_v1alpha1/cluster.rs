@@ -359,11 +359,15 @@ pub struct Underlay {
     pub segments: Vec<Segment>,
     /// Traffic that the underlay drops, as a firewall between nodes would.
     pub blocked: Vec<Blocked>,
+    /// Routes of the router, as it would learn them from those who announce load balancers' addresses:
+    /// `203.0.113.0/28 via 192.168.50.12`.
+    #[serde(deserialize_with = "units::all_parsed")]
+    pub routes: Vec<HostRoute>,
 }
 
 impl Default for Underlay {
     fn default() -> Self {
-        let (segments, blocked) = (Vec::new(), Vec::new());
+        let (segments, blocked, routes) = (Vec::new(), Vec::new(), Vec::new());
         Underlay {
             cidr: None,
             mtu: 1500,
@@ -371,6 +375,7 @@ impl Default for Underlay {
             loss_percent: 0.0,
             segments,
             blocked,
+            routes,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The sysctls that kube-proxy sets when it starts.
 //!
-//! kubernetes `cmd/kube-proxy/app/server_linux.go` (setupConntrack, getConntrackMax), `conntrack.go`, defaults
-//! of `pkg/proxy/apis/config/v1alpha1/defaults.go`; `pkg/proxy/iptables/proxier.go` (NewProxier:
+//! kubernetes `cmd/kube-proxy/app/server_linux.go` (setupConntrack, getConntrackMax), `conntrack.go`,
+//! defaults of `pkg/proxy/apis/config/v1alpha1/defaults.go`; `pkg/proxy/iptables/proxier.go` (NewProxier:
 //! route_localnet). A value that is 0 is left as the kernel has it.
 
 use core::time::Duration;
