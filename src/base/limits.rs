@@ -103,3 +103,5 @@ pub const NF_CONNLIMIT_MAX: usize = 1 << 16;
 pub const PROXY_PENDING_MAX: usize = 1_024;
 /// Syncs of one kube-proxy that are remembered; the oldest are forgotten.
 pub const PROXY_SYNCS_MAX: usize = 256;
+/// Bytes of restore inputs that one kube-proxy keeps after they were carried out; the oldest are forgotten.
+pub const PROXY_TEXT_BYTES: usize = 4 * 1024 * 1024;

@@ -38,12 +38,14 @@ const COUNTERS: [&str; 2] = [
 
 /// What both families see.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Views([View; 2]);
+pub struct Views([Arc<View>; 2]);
 
 impl Views {
     /// Of what controllers left.
     pub fn of(desired: &Desired) -> Arc<Views> {
-        Arc::new(Views(Family::ALL.map(|family| desired.view(family))))
+        Arc::new(Views(
+            Family::ALL.map(|family| Arc::new(desired.view(family))),
+        ))
     }
 
     /// The Services that differ in either family.
@@ -64,7 +66,7 @@ pub struct Sync {
     pub counters: Vec<&'static str>,
     /// Chains and jumps that have to be there; on full syncs only.
     pub ensure: Vec<Ensure>,
-    /// The input of `iptables-restore --noflush --counters`.
+    /// The input of `iptables-restore --noflush --counters`; empty once a node has forgotten it.
     pub restore: String,
     /// Which UDP conntrack entries are deleted afterwards.
     pub serving: UdpServing,
@@ -228,7 +230,7 @@ impl Agent {
     }
 }
 
-fn sync(proxier: &mut Proxier, view: &View) -> Sync {
+fn sync(proxier: &mut Proxier, view: &Arc<View>) -> Sync {
     let full = proxier.is_full_next();
     let settings = proxier.settings();
     let family = settings.family;
@@ -241,7 +243,7 @@ fn sync(proxier: &mut Proxier, view: &View) -> Sync {
         family,
         counters,
         ensure: if full { jumps() } else { Vec::new() },
-        restore: proxier.sync(view.clone()).text(),
+        restore: proxier.sync(Arc::clone(view)).text(),
         serving: UdpServing::of(view),
         full,
     }

@@ -1,8 +1,9 @@
 //! What stands around the restore input: chains and jumps that kubelet and kube-proxy make one by one.
 //!
 //! kubernetes `pkg/kubelet/kubelet_network_linux.go` (initNetworkUtil, syncIPTablesRules),
-//! `pkg/util/iptables` (EnsureChain, EnsureRule with Prepend, Monitor), `pkg/proxy/iptables/proxier.go` (syncProxyRules on a full
-//! sync). kubelet runs before kube-proxy, so on a node its jumps end up below kube-proxy's.
+//! `pkg/util/iptables` (EnsureChain, EnsureRule with Prepend, Monitor), `pkg/proxy/iptables/proxier.go`
+//! (syncProxyRules on a full sync). kubelet runs before kube-proxy, so on a node its jumps end up below
+//! kube-proxy's.
 
 use core::fmt::Write;
 

@@ -12,6 +12,7 @@ mod service;
 
 use core::fmt::Write;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::names::is_service_chain;
 use super::{Settings, View};
@@ -124,7 +125,7 @@ fn is_large(view: &View) -> bool {
 #[derive(Clone, Debug)]
 pub struct Proxier {
     settings: Settings,
-    last: Option<View>,
+    last: Option<Arc<View>>,
     chains: BTreeSet<String>,
 }
 
@@ -141,7 +142,8 @@ impl Proxier {
     /// The next sync: full the first time, afterwards only what changed. Its restore is taken to succeed.
     ///
     /// In a large cluster kube-proxy deletes stale chains once per syncPeriod only; here as soon as they are.
-    pub fn sync(&mut self, view: View) -> Desired {
+    pub fn sync(&mut self, view: impl Into<Arc<View>>) -> Desired {
+        let view = view.into();
         let changed = self.last.as_ref().map(|last| view.changed_since(last));
         let scope = changed.as_ref().map_or(Scope::Full, Scope::Changed);
         let out = sync(&view, &self.settings, scope, &self.chains);
