@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::base::limits::PROXY_SYNCS_MAX;
+use crate::base::limits::{PROXY_SYNCS_MAX, PROXY_TEXT_BYTES};
 use crate::base::{Finding, Instant, NsId};
 use crate::cluster::Cluster;
 use crate::cluster::build::Builder;
@@ -23,10 +23,25 @@ use crate::kube::service::Family;
 pub struct NodeProxy {
     /// The agent.
     pub agent: Agent,
-    /// Its syncs with their times, the newest last ([`PROXY_SYNCS_MAX`]).
+    /// Its syncs with their times, the newest last ([`PROXY_SYNCS_MAX`], [`PROXY_TEXT_BYTES`]).
     pub syncs: VecDeque<(Instant, Sync)>,
     /// What kubelet made on the node before.
     pub kubelet: Vec<(Family, Ensure)>,
+}
+
+impl NodeProxy {
+    fn remember(&mut self, now: Instant, syncs: Vec<Sync>) {
+        self.syncs.extend(syncs.into_iter().map(|sync| (now, sync)));
+        let more = self.syncs.len().saturating_sub(PROXY_SYNCS_MAX);
+        self.syncs.drain(..more);
+        let mut kept = 0_usize;
+        for (_, sync) in self.syncs.iter_mut().rev() {
+            kept = kept.saturating_add(sync.restore.len());
+            if kept > PROXY_TEXT_BYTES {
+                sync.restore = String::new();
+            }
+        }
+    }
 }
 
 /// Which mode the input asks for: the Cluster document's word, else the configuration's.
@@ -150,11 +165,7 @@ impl Cluster {
             findings.extend(apply_to(self, ns, &name, &base, &sysctls, &syncs));
             if let Some(proxy) = self.nodes.get_mut(&name).and_then(|n| n.proxy.as_mut()) {
                 proxy.kubelet = base;
-                proxy
-                    .syncs
-                    .extend(syncs.into_iter().map(|sync| (now, sync)));
-                let more = proxy.syncs.len().saturating_sub(PROXY_SYNCS_MAX);
-                proxy.syncs.drain(..more);
+                proxy.remember(now, syncs);
             }
         }
         findings
