@@ -107,3 +107,9 @@ pub const IPSET_ELEMENTS_MAX: usize = 1 << 20;
 pub const IPSET_RANGE_MAX: u128 = 1 << 18;
 /// Sets of one namespace (kernel: CONFIG_IP_SET_MAX, 256, and grown by 64 when they are used up).
 pub const IPSET_SETS_MAX: usize = 65_534;
+/// Changes that one kube-proxy has heard of and not yet written; the oldest is then passed over.
+pub const PROXY_PENDING_MAX: usize = 1_024;
+/// Syncs of one kube-proxy that are remembered; the oldest are forgotten.
+pub const PROXY_SYNCS_MAX: usize = 256;
+/// Bytes of restore inputs that one kube-proxy keeps after they were carried out; the oldest are forgotten.
+pub const PROXY_TEXT_BYTES: usize = 4 * 1024 * 1024;
