@@ -4,19 +4,27 @@
 //! What it writes is `kube::proxy::agent`'s; [`apply_to`] is the one place where it reaches a namespace.
 //! Only iptables mode runs. Invariant: a stopped kube-proxy leaves rules and sysctls as they are.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::limits::{PROXY_SYNCS_MAX, PROXY_TEXT_BYTES};
-use crate::base::{Finding, Instant, NsId};
+use crate::base::{Finding, Instant, NsId, Origin};
 use crate::cluster::Cluster;
 use crate::cluster::build::Builder;
 use crate::kube::podpath_v1alpha1::{KubeProxyFault, ProxyMode, ProxyState};
 use crate::kube::proxy::agent::{Agent, Host, Sync, Views};
+use crate::kube::proxy::conntrack::Entry;
 use crate::kube::proxy::iptables::{Ensure, kubelet};
 use crate::kube::proxy::sysctl::BE_LIBERAL;
 use crate::kube::proxy::{is_written, of_store};
 use crate::kube::service::Family;
+use crate::kube::store::{Name, Store};
+use crate::net::NetNs;
+use crate::nf::apply::{Refused, Restore, Tool, on_netns, restore, run_text, usual_backend};
+use crate::nf::ct::Dir;
+use crate::nf::{self, RuleSet, TableName};
+use crate::wire::proto;
 
 /// One node's kube-proxy and what it did.
 #[derive(Debug)]
@@ -212,13 +220,13 @@ impl Cluster {
     }
 }
 
-/// Makes a node's namespace what a start (`sysctls`, on full syncs) and the syncs say. The seam to
-/// netfilter: chains and jumps one by one, then the restore input, then stale UDP connections.
+/// Makes a node's namespace what a start (`sysctls`, on full syncs) and the syncs say: chains and jumps one
+/// by one, then the restore input, then stale UDP connections.
 fn apply_to(
     c: &mut Cluster,
     ns: NsId,
     node: &str,
-    _kubelet: &[(Family, Ensure)],
+    kubelet: &[(Family, Ensure)],
     sysctls: &[(&'static str, String)],
     syncs: &[Sync],
 ) -> Vec<Finding> {
@@ -232,5 +240,144 @@ fn apply_to(
             }
         }
     }
+    let mut origins = Origins::new(&c.store);
+    let Some(space) = c.lab.world.ns_mut(ns) else {
+        return findings;
+    };
+    for sync in syncs {
+        write_rules(space, node, kubelet, sync, &mut origins, &mut findings);
+        forget_stale(space, sync);
+    }
     findings
+}
+
+/// Chains, jumps and the restore input of one sync.
+fn write_rules(
+    ns: &mut NetNs,
+    node: &str,
+    kubelet: &[(Family, Ensure)],
+    sync: &Sync,
+    origins: &mut Origins<'_>,
+    findings: &mut Vec<Finding>,
+) {
+    let family = match sync.family {
+        Family::V4 => nf::Family::V4,
+        Family::V6 => nf::Family::V6,
+    };
+    let tool = Tool {
+        family,
+        backend: usual_backend(ns.nf(), family),
+    };
+    let mine = kubelet.iter().filter(|(f, _)| *f == sync.family);
+    let made = mine
+        .map(|(_, e)| (e, "kubelet"))
+        .chain(sync.ensure.iter().map(|e| (e, "kube-proxy")));
+    on_netns(ns.nf_mut(), tool, |set| {
+        for (ensure, who) in made {
+            if let Err(refused) = ensure_there(set, tool, ensure, who) {
+                findings.push(refused.into());
+            }
+        }
+        let options = Restore {
+            noflush: true,
+            counters: true,
+            table: None,
+        };
+        let file = format!("kube-proxy on {node}");
+        let origin = Origin::controller("kube-proxy", "");
+        if let Err(e) = restore(set, tool, options, &file, &sync.restore, Some(&origin)) {
+            findings.push(e.into());
+        }
+        origins.fill(set);
+    });
+}
+
+/// Adds a chain or rule unless it is there (kubernetes `pkg/util/iptables`, EnsureChain, EnsureRule).
+fn ensure_there(
+    set: &mut RuleSet,
+    tool: Tool,
+    e: &Ensure,
+    who: &'static str,
+) -> Result<(), Refused> {
+    let origin = Origin::controller(who, "");
+    let there = match &e.rule {
+        Some(rule) => {
+            let check = format!("-t {} -C {} {rule}", e.table, e.chain);
+            match run_text(set, tool, &check, &origin) {
+                Ok(_) => true,
+                Err(r) if r.status == 1 => false,
+                Err(r) => return Err(r),
+            }
+        }
+        None => TableName::parse(e.table)
+            .and_then(|t| set.table(t))
+            .is_some_and(|t| t.chain(e.chain).is_some()),
+    };
+    if !there {
+        run_text(set, tool, &e.command(), &origin)?;
+    }
+    Ok(())
+}
+
+/// Deletes the UDP connections that lead to endpoints that no longer serve.
+fn forget_stale(ns: &mut NetNs, sync: &Sync) {
+    let v4 = sync.family == Family::V4;
+    ns.nf_mut().ct.delete(|conn| {
+        let (there, back) = (conn.tuple(Dir::Original), conn.tuple(Dir::Reply));
+        there.proto == proto::UDP
+            && there.dst.is_ipv4() == v4
+            && sync.serving.is_stale(Entry {
+                original_destination: SocketAddr::new(there.dst, there.dport),
+                reply_source: SocketAddr::new(back.src, back.sport),
+            })
+    });
+}
+
+/// Where the rules of Services come from: their comments name the Service, the store its line.
+struct Origins<'s> {
+    store: &'s Store,
+    known: BTreeMap<String, Origin>,
+}
+
+impl<'s> Origins<'s> {
+    fn new(store: &'s Store) -> Self {
+        Origins {
+            store,
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// Gives rules of kube-proxy that name a Service its line.
+    fn fill(&mut self, set: &mut RuleSet) {
+        let plain = Origin::controller("kube-proxy", "");
+        let chains = set.tables.iter_mut().flat_map(|t| &mut t.chains);
+        for rule in chains.flat_map(|c| &mut c.rules) {
+            if rule.origin != plain {
+                continue;
+            }
+            let comment = rule.comment().unwrap_or_default();
+            let word = comment.split([' ', ':']).next().unwrap_or_default();
+            if let Some((namespace, name)) = word.split_once('/') {
+                rule.origin = self.of(namespace, name);
+            }
+        }
+    }
+
+    fn of(&mut self, namespace: &str, name: &str) -> Origin {
+        let key = format!("{namespace}/{name}");
+        if let Some(known) = self.known.get(&key) {
+            return known.clone();
+        }
+        let object = self.store.services.get(&Name {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        });
+        let from = match object {
+            Some(o) => format!("Service {key} ({})", o.source.origin()),
+            None => format!("Service {key}"),
+        };
+        let origin = Origin::controller("kube-proxy", from);
+        self.known.insert(key, origin.clone());
+        origin
+    }
 }

@@ -128,7 +128,11 @@ mod tests {
             carry_out(&mut ns, &docker.rules(), &Origin::Kernel),
             [""; 0]
         );
-        let set = ns.nf().unwrap().rules(Family::V4).nft.clone().unwrap();
+        let set = ns
+            .nf()
+            .unwrap()
+            .rule_set(Family::V4, crate::nf::Backend::Nft)
+            .unwrap();
         let text = set.to_save(false);
         assert!(text.contains(":FORWARD DROP"));
         text.lines()

@@ -100,13 +100,7 @@ pub fn run_line(
     origin: &Origin,
 ) -> Result<Outcome, Finding> {
     let (program, shell) = read(line, at)?;
-    let rules = nf.rules(program.family);
-    let only_legacy = rules.nft.is_none() && rules.legacy.is_some();
-    let usual = if only_legacy {
-        Backend::Legacy
-    } else {
-        Backend::Nft
-    };
+    let usual = usual_backend(Some(nf), program.family);
     let tool = Tool {
         family: program.family,
         backend: program.backend.unwrap_or(usual),
@@ -141,24 +135,27 @@ pub fn run_line(
 /// The back end of a program that does not name one.
 pub fn usual_backend(nf: Option<&Netfilter>, family: Family) -> Backend {
     match nf.map(|n| n.rules(family)) {
-        Some(r) if r.nft.is_none() && r.legacy.is_some() => Backend::Legacy,
+        Some(r) if r.backend(Backend::Nft).is_some() => Backend::Nft,
+        Some(r) if r.backend(Backend::Legacy).is_some() => Backend::Legacy,
         _ => Backend::Nft,
     }
 }
 
 /// Gives `act` the rule set of a back end; an untouched one that stays empty is not kept.
 pub fn on_netns<T>(nf: &mut Netfilter, tool: Tool, act: impl FnOnce(&mut RuleSet) -> T) -> T {
-    let rules = match tool.family {
-        Family::V4 => &mut nf.v4,
-        Family::V6 => &mut nf.v6,
-    };
-    let slot = match tool.backend {
-        Backend::Legacy => &mut rules.legacy,
-        Backend::Nft => &mut rules.nft,
-    };
-    let mut set = slot.take().unwrap_or_else(|| RuleSet::new(tool.family));
+    let (family, backend) = (tool.family, tool.backend);
+    let before = nf.rule_set(family, backend);
+    let mut set = before.clone().unwrap_or_else(|| RuleSet::new(family));
     let done = act(&mut set);
-    *slot = Some(set).filter(|s| !s.tables.is_empty());
+    match before {
+        Some(b) if b == set => {}
+        Some(_) if set.tables.is_empty() => nf.clear_rules(family, backend),
+        None if set.tables.is_empty() => {}
+        _ => {
+            // The tools refuse what could not be loaded before it comes to this.
+            let _ = nf.set_rules(family, backend, set);
+        }
+    }
     done
 }
 

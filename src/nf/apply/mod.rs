@@ -86,6 +86,21 @@ pub fn run(
     run_words(set, tool, words, origin).map_err(|r| Refused::new(tool, r, Span::default()))
 }
 
+/// Carries out one command given as a line, quoted as iptables-save quotes.
+///
+/// # Errors
+/// As [`run`]; a quote without its end is a wrong word too.
+pub fn run_text(
+    set: &mut RuleSet,
+    tool: Tool,
+    line: &str,
+    origin: &Origin,
+) -> Result<Outcome, Refused> {
+    let args = super::words::split(line, 0).unwrap_or_default();
+    let args: Vec<&str> = args.iter().map(|w| w.text.as_str()).collect();
+    run(set, tool, &args, origin)
+}
+
 /// Whether `-C` finds the rule.
 ///
 /// # Errors

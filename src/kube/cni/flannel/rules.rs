@@ -141,9 +141,7 @@ mod tests {
         let save = |f| {
             ns.nf()
                 .unwrap()
-                .rules(f)
-                .nft
-                .as_ref()
+                .rule_set(f, crate::nf::Backend::Nft)
                 .unwrap()
                 .to_save(false)
         };
