@@ -178,7 +178,7 @@ impl Sets {
             Verb::Del => done(self.del_words(words, tool.exist, now))?,
             Verb::Test => Answer::InSet(self.test_words(words, now)?),
             Verb::Destroy => done(self.destroy(one).map_err(refused))?,
-            Verb::Flush => done(self.flush(one).map_err(refused))?,
+            Verb::Flush => done(self.flush(one, now).map_err(refused))?,
             Verb::Rename => {
                 let to = name_at(words, 2)?;
                 done(self.rename(name_at(words, 1)?, to).map_err(refused))?

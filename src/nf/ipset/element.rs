@@ -120,6 +120,8 @@ pub enum Timeout {
     Until(Instant),
     /// Its time begins when its link-layer address is filled in (bitmap:ip,mac); seconds.
     Stored(u32),
+    /// It has ended, but its place still knows it (bitmap:ip,mac).
+    Ended,
 }
 
 impl Timeout {
@@ -135,7 +137,8 @@ impl Timeout {
     pub fn live(self, now: Instant) -> bool {
         match self {
             Timeout::Until(end) => now <= end,
-            _ => true,
+            Timeout::Ended => false,
+            Timeout::Never | Timeout::Stored(_) => true,
         }
     }
 
@@ -151,7 +154,7 @@ impl Timeout {
     /// Seconds left as they are listed: 0 is for ever, the last second is 1 (`ip_set_timeout_get`).
     pub fn left(self, now: Instant) -> u64 {
         match self {
-            Timeout::Never => 0,
+            Timeout::Never | Timeout::Ended => 0,
             Timeout::Until(end) => (end - now).as_secs().max(1),
             Timeout::Stored(secs) => u64::from(secs),
         }

@@ -126,9 +126,9 @@ impl Set {
         self.len(now) == 0
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self, now: Instant) {
         match &mut self.content {
-            Content::Store(_, store) => store.flush(),
+            Content::Store(header, store) => store.flush(header, now),
             Content::List(_, members) => members.clear(),
             Content::Unknown(set) => set.lines.clear(),
         }
@@ -237,10 +237,13 @@ impl Sets {
     }
 
     /// Empties one set, or all.
-    pub(super) fn flush(&mut self, name: Option<&str>) -> Result<(), Refused> {
+    pub(super) fn flush(&mut self, name: Option<&str>, now: Instant) -> Result<(), Refused> {
         match name {
-            None => self.sets.values_mut().for_each(Set::flush),
-            Some(name) => self.sets.get_mut(name).ok_or(Refused::NoSuchSet)?.flush(),
+            None => self.sets.values_mut().for_each(|s| s.flush(now)),
+            Some(name) => {
+                let set = self.sets.get_mut(name).ok_or(Refused::NoSuchSet)?;
+                set.flush(now);
+            }
         }
         Ok(())
     }

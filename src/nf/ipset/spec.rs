@@ -235,7 +235,7 @@ impl Spec {
         }
         let mut to = spec.to.unwrap_or(from);
         if let Some(prefix) = spec.prefix {
-            if prefix == 0 {
+            if prefix == 0 && !first_only {
                 return Err(Refused::Prefix);
             }
             let mask = addr::mask(family, prefix);

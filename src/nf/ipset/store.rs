@@ -265,11 +265,8 @@ impl Store {
                 // A timeout that is the default counts as not given.
                 (true, _, Some(secs)) if Some(given) == header.timeout => Timeout::new(secs, now),
                 (_, None, _) if !filled => Timeout::Stored(given),
-                (_, None, _) if given > 0 => {
-                    // The kernel writes the bare seconds where a moment is read: the element ends at once.
-                    self.elements.remove(&key);
-                    return Ok(());
-                }
+                // The kernel writes the bare seconds where a moment is read: the element ends at once.
+                (_, None, _) if given > 0 => Timeout::Ended,
                 _ => Timeout::new(given, now),
             };
         }
@@ -293,9 +290,13 @@ impl Store {
     }
 
     /// Deletes every element.
-    pub(super) fn flush(&mut self) {
+    pub(super) fn flush(&mut self, header: &Header, now: Instant) {
+        if header.kind.method() == Method::Bitmap && header.counters {
+            let all = self.elements.sorted(true, now).into_iter();
+            let left = all.map(|e| (e.key, (e.ext.packets, e.ext.bytes)));
+            self.left_counters.extend(left);
+        }
         self.elements.clear();
-        self.left_counters.clear();
     }
 
     /// Looks for a key: a host in the networks there are, the longest prefix first; else exactly.
