@@ -82,3 +82,10 @@ pub const CNI_PLUGINS_MAX: usize = 64;
 pub const CNI_DELEGATE_DEPTH_MAX: u32 = 8;
 /// Lines of one netfilter dump that are reported one by one; further ones are counted.
 pub const NF_FINDINGS_MAX: usize = 1_000;
+/// Chains that may call each other at a time (kernel: as many as the table has chains); a rule set that nests
+/// deeper is a finding.
+pub const NF_CALL_DEPTH_MAX: u32 = 1_024;
+/// Entries of one hashlimit table (kernel: a multiple of its buckets, set from the memory there is).
+pub const NF_HASHLIMIT_MAX: usize = 1 << 16;
+/// Connections one `-m connlimit` rule remembers; the kernel has no bound but the conntrack table's.
+pub const NF_CONNLIMIT_MAX: usize = 1 << 16;

@@ -1,0 +1,29 @@
+//! Targets that map a connection: DNAT, SNAT, MASQUERADE, REDIRECT, NETMAP.
+//!
+//! The mapping itself is [`crate::nf::nat`]'s. Invariant: a rule of the nat table ends the chain: ACCEPT
+//! if the mapping was made, DROP if it could not be.
+
+use super::chain::Env;
+use super::{At, Verdict};
+use crate::net::{Device, NetNs};
+use crate::nf::Target;
+use crate::wire::Frame;
+use std::net::IpAddr;
+
+/// Maps the packet's connection as the rule says.
+pub(super) fn run(env: &mut Env<'_, '_>, _f: &mut Frame, _target: &Target) -> Verdict {
+    Verdict::Depends(env.rule)
+}
+
+/// The address of this host that stands for the one a packet came in by (kernel: `nf_tproxy_laddr4`,
+/// `nf_tproxy_laddr6`).
+pub(super) fn local_address(ns: &NetNs, at: &At, dst: IpAddr) -> Option<IpAddr> {
+    let dev: &Device = ns.dev(at.input?)?;
+    match dst {
+        IpAddr::V4(_) => dev
+            .addrs4()
+            .find(|(a, _)| !a.secondary)
+            .map(|(_, ip)| IpAddr::V4(ip)),
+        IpAddr::V6(_) => dev.addrs6().next().map(|(_, ip)| IpAddr::V6(ip)),
+    }
+}
