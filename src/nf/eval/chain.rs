@@ -310,7 +310,7 @@ impl<'p> Walk<'p, '_, '_> {
         if let Some(steps) = &mut self.env.cx.steps {
             steps.push(NfStep::Policy { rule, skipped });
         }
-        self.count(chain.base + rule.rule, chain.counts);
+        self.count(chain.base + rule.rule, true);
         match chain.policy {
             Policy::Accept => Verdict::Accept,
             Policy::Drop => Verdict::Drop(rule),
