@@ -25,6 +25,10 @@ pub const NEIGH_QUEUE_BYTES: usize = 212_992;
 pub const FRAG_HIGH_THRESH: usize = 4 * 1024 * 1024;
 /// FDB entries a bridge learns (kernel: unlimited by default; ours, so that a fuzzer cannot eat memory).
 pub const FDB_MAX: usize = 1 << 16;
+/// Ports NAT tries in the first round of its search (kernel: NF_NAT_MAX_ATTEMPTS).
+pub const NAT_ATTEMPTS_MAX: u32 = 128;
+/// The last attempts of a round, which may take the port of a closed connection (NF_NAT_HARDER_THRESH).
+pub const NAT_HARDER_ATTEMPTS: u32 = NAT_ATTEMPTS_MAX / 4;
 /// Path-MTU cache entries of a namespace.
 pub const PMTU_CACHE_MAX: usize = 1 << 14;
 /// Documents in one manifest stream.
@@ -89,3 +93,9 @@ pub const NF_CALL_DEPTH_MAX: u32 = 1_024;
 pub const NF_HASHLIMIT_MAX: usize = 1 << 16;
 /// Connections one `-m connlimit` rule remembers; the kernel has no bound but the conntrack table's.
 pub const NF_CONNLIMIT_MAX: usize = 1 << 16;
+/// Connections, dead ones included, one namespace's table can hold whatever `nf_conntrack_max` says.
+pub const CT_SLOTS_MAX: usize = 1 << 22;
+/// Different `-j CT` templates of one namespace.
+pub const CT_TEMPLATES_MAX: usize = 1 << 16;
+/// Events kept for one listener; further ones are counted (kernel: a full netlink socket, ENOBUFS).
+pub const CT_EVENTS_MAX: usize = 1 << 16;

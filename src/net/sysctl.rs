@@ -209,6 +209,8 @@ pub struct Sysctl {
     pub gc_thresh3_v6: i32,
     /// `net.ipv4.ip_local_port_range`, low and high.
     pub ip_local_port_range: (u16, u16),
+    /// `net.netfilter.nf_conntrack_*`
+    pub ct: crate::nf::ct::CtSysctl,
     /// Everything else that was set, as it was written.
     pub other: BTreeMap<String, String>,
 }
@@ -245,6 +247,7 @@ impl Default for Sysctl {
             gc_thresh3: 1024,
             gc_thresh3_v6: 1024,
             ip_local_port_range: (32768, 60999),
+            ct: crate::nf::ct::CtSysctl::default(),
             other: BTreeMap::new(),
         }
     }
@@ -252,7 +255,11 @@ impl Default for Sysctl {
 
 impl Sysctl {
     fn slot(&mut self, key: &str) -> Option<&mut i32> {
+        if let Some(k) = key.strip_prefix("net.netfilter.nf_conntrack_") {
+            return self.ct.slot(k);
+        }
         Some(match key {
+            "net.nf_conntrack_max" => &mut self.ct.max,
             "net.ipv4.ip_default_ttl" => &mut self.ip_default_ttl,
             "net.ipv4.ip_forward_use_pmtu" => &mut self.ip_forward_use_pmtu,
             "net.ipv4.route.min_pmtu" => &mut self.min_pmtu,

@@ -19,6 +19,7 @@ mod words;
 
 pub mod ct;
 pub mod eval;
+pub mod forced;
 pub mod hook;
 pub mod matches;
 pub mod nat;

@@ -5,6 +5,7 @@
 
 use super::ct::Conntrack;
 use super::eval::{Loaded, State};
+use super::forced::Forced;
 use super::hook::HookOp;
 use super::{Family, Hook, RuleSet, TableName};
 
@@ -49,6 +50,8 @@ pub struct Netfilter {
     pub state: State,
     /// Rules are asked one by one, without their index: for tests that compare.
     pub linear: bool,
+    /// What NAT and random rules have to decide, for a replay.
+    pub forced: Forced,
     /// Sorted operations by family and hook.
     pub(super) ops: [[Vec<HookOp>; 5]; 2],
 }

@@ -1,13 +1,261 @@
-//! Connection tracking: the table of connections of one namespace.
+//! Connection tracking: the table of connections of one namespace, frame by frame as Linux 6.18.
 //!
-//! Invariant: both tuples of a confirmed connection are in the index, no tuple twice in a zone.
+//! [`Conntrack::track`] finds or makes a packet's connection, [`Conntrack::confirm`] puts a new one
+//! into the table, [`Conntrack::end_walk`] forgets those that never got there. [`text`] reads and
+//! prints what `conntrack` prints. Translates nothing (that is `nf::nat`) and reassembles nothing.
+//! Invariant: both tuples of a confirmed connection are in the index, no tuple twice in a zone and
+//! direction; the reply tuple alone of one that clashed.
 
 pub mod conn;
+pub mod event;
+pub mod expect;
+pub mod sctp;
+pub mod stats;
+pub mod sysctl;
+pub mod tcp;
+pub mod text;
 pub mod tuple;
 
-pub use conn::{Conn, CtStatus, ProtoState};
+mod confirm;
+mod icmp;
+mod packet;
+mod room;
+mod table;
+mod track;
+mod udp;
+
+pub use confirm::Confirmed;
+pub use conn::{Conn, CtStatus, ProtoState, Zones};
+pub use event::{Event, EventBits, EventKind};
+pub use expect::{ExpectNat, Expectation};
+pub use stats::CtStats;
+pub use sysctl::CtSysctl;
+pub use track::{Template, Tracked};
 pub use tuple::{CtTuple, Dir};
+
+use crate::base::Instant;
+use crate::wire::ConnId;
+
+/// Why conntrack drops a packet.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum CtDrop {
+    /// `nf_conntrack: table full, dropping packet`
+    TableFull,
+    /// Another connection took one of its tuples first (`insert_failed`).
+    Clash,
+    /// Its connection was deleted before it was confirmed (`insert_failed`).
+    Dying,
+}
 
 /// The table of one namespace (kernel: `struct netns_ct` and the part of `nf_conntrack_hash` that is its).
 #[derive(Clone, Debug, Default)]
-pub struct Conntrack {}
+pub struct Conntrack {
+    table: table::Table,
+    expects: expect::Expects,
+    templates: Vec<Template>,
+    events: event::Events,
+    stats: CtStats,
+    /// The last moment it was asked.
+    now: Instant,
+    /// No entry dies before this moment.
+    soonest: Instant,
+}
+
+impl Conntrack {
+    /// A connection; also one that left the table, until the walk in which it did so ends.
+    pub fn get(&self, id: ConnId) -> Option<&Conn> {
+        self.table.get(id)
+    }
+
+    /// A connection, to be changed. Tuples of a confirmed one must not be.
+    pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.table.get_mut(id)
+    }
+
+    /// Number of connections, confirmed or not (`nf_conntrack_count`).
+    pub fn count(&self) -> usize {
+        self.table.count()
+    }
+
+    /// Confirmed connections, in the order of their slots.
+    pub fn iter(&self) -> impl Iterator<Item = (ConnId, &Conn)> {
+        self.table.iter().filter(|(_, c)| c.is_confirmed() && !c.is_dying())
+    }
+
+    /// The connection that `tuple` belongs to in a zone, and in which direction (kernel:
+    /// `nf_conntrack_find_get`). What has expired is not found.
+    pub fn find(&self, tuple: &CtTuple, zone: u16) -> Option<(ConnId, Dir)> {
+        self.lookup_ref(tuple, Zones::both(zone))
+    }
+
+    /// The same with zones by direction.
+    pub fn find_zones(&self, tuple: &CtTuple, zones: Zones) -> Option<(ConnId, Dir)> {
+        self.lookup_ref(tuple, zones)
+    }
+
+    pub(crate) fn lookup_ref(&self, tuple: &CtTuple, zones: Zones) -> Option<(ConnId, Dir)> {
+        let now = self.now;
+        self.table
+            .with_tuple(tuple)
+            .iter()
+            .copied()
+            .find(|(id, dir)| {
+                self.get(*id)
+                    .is_some_and(|c| c.zones.of(*dir) == zones.of(*dir) && !c.is_expired(now))
+            })
+    }
+
+    /// Kernel: `__nf_conntrack_find_get`, which takes out what has expired on the way.
+    fn lookup(&mut self, tuple: &CtTuple, zones: Zones) -> Option<(ConnId, Dir)> {
+        let now = self.now;
+        let expired: Vec<ConnId> = self
+            .table
+            .with_tuple(tuple)
+            .iter()
+            .map(|(id, _)| *id)
+            .filter(|id| self.get(*id).is_some_and(|c| c.is_expired(now)))
+            .collect();
+        expired.into_iter().for_each(|id| self.kill(id));
+        self.lookup_ref(tuple, zones)
+    }
+
+    /// Whether another connection has a *reply* tuple, so that `ignored` cannot take it (kernel:
+    /// `nf_conntrack_tuple_taken`). Connections of the same original tuple do not count: they are the
+    /// same flow, and confirm will sort it out.
+    pub fn tuple_taken(&self, reply: &CtTuple, ignored: ConnId) -> bool {
+        self.holder_of(reply, ignored).is_some()
+    }
+
+    /// Who has it: see [`Conntrack::tuple_taken`].
+    pub fn holder_of(&self, reply: &CtTuple, ignored: ConnId) -> Option<(ConnId, Dir)> {
+        let own = self.get(ignored)?;
+        let now = self.now;
+        let found = self.table.with_tuple(reply).iter().copied();
+        found.into_iter().find(|(id, dir)| {
+            let Some(c) = self.get(*id).filter(|_| *id != ignored) else {
+                return false;
+            };
+            let same_flow =
+                c.tuples[0] == own.tuples[0] && c.zones.orig == own.zones.orig;
+            c.zones.of(*dir) == own.zones.of(*dir) && !c.is_expired(now) && !same_flow
+        })
+    }
+
+    /// Gives a connection that is not yet confirmed another reply tuple (kernel:
+    /// `nf_conntrack_alter_reply`). False if there is none or it is confirmed.
+    pub fn alter_reply(&mut self, id: ConnId, reply: CtTuple) -> bool {
+        match self.get_mut(id).filter(|c| !c.is_confirmed()) {
+            Some(conn) => {
+                conn.tuples[1] = reply;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Remembers by its source a connection whose source was mapped (kernel: `nf_nat_bysource`,
+    /// `nf_nat_setup_info`).
+    pub fn add_by_source(&mut self, id: ConnId) {
+        self.table.add_by_source(id);
+    }
+
+    /// Connections whose source was mapped and whose original tuple has the protocol, address and port
+    /// that `tuple` comes from, the newest first (kernel: `find_appropriate_src`).
+    pub fn by_source(&self, tuple: &CtTuple, zone: u16) -> impl Iterator<Item = (ConnId, &Conn)> {
+        let ids = self.table.by_source(tuple).iter().rev();
+        ids.filter_map(|id| Some((*id, self.get(*id)?)))
+            .filter(move |(_, c)| c.zones.orig == zone)
+    }
+
+    /// Takes a connection out of the table; packets on their way keep it until the walk ends (kernel:
+    /// `nf_ct_kill`).
+    pub fn kill(&mut self, id: ConnId) {
+        let now = self.now;
+        let Some(conn) = self.table.get_mut(id).filter(|c| !c.is_dying()) else {
+            return;
+        };
+        conn.status.set(CtStatus::DYING);
+        let seen = conn.is_confirmed();
+        if seen && self.events.listening {
+            let conn = conn.clone();
+            self.events.tell(EventKind::Destroy, now, &conn);
+        }
+        self.expects.remove_of(id);
+        self.table.take_out(id);
+    }
+
+    /// Keeps a connection through [`Conntrack::end_walk`] because a packet waits (for a neighbour, in
+    /// a bridge) and will come back to it. Each call is undone by one [`Conntrack::release`].
+    pub fn hold(&mut self, id: ConnId) {
+        if let Some(c) = self.get_mut(id) {
+            c.held = c.held.saturating_add(1);
+        }
+    }
+
+    /// Undoes [`Conntrack::hold`].
+    pub fn release(&mut self, id: ConnId) {
+        if let Some(c) = self.get_mut(id) {
+            c.held = c.held.saturating_sub(1);
+        }
+    }
+
+    /// A walk has ended: forgets connections that were not confirmed in it, and those that died.
+    pub fn end_walk(&mut self) {
+        self.table.reap();
+    }
+
+    /// Takes out what has expired (kernel: `gc_worker`); lookups never find it anyway.
+    pub fn expire(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        self.expects.expire(now);
+        if now < self.soonest {
+            return;
+        }
+        let dead = self.ids(|c| c.is_expired(now));
+        dead.into_iter().for_each(|id| self.kill(id));
+        self.table.reap();
+        let next = self.iter().map(|(_, c)| c.expires).min();
+        self.soonest = next.unwrap_or(Instant::from_nanos(u64::MAX));
+    }
+
+    /// Takes out every connection that `which` names; returns how many.
+    pub fn delete(&mut self, which: impl Fn(&Conn) -> bool) -> usize {
+        let ids = self.ids(|c| !c.is_expired(self.now) && which(c));
+        let n = ids.len();
+        ids.into_iter().for_each(|id| self.kill(id));
+        n
+    }
+
+    /// `conntrack -F`: empties the table.
+    pub fn flush(&mut self) -> usize {
+        self.delete(|_| true)
+    }
+
+    fn ids(&self, which: impl Fn(&Conn) -> bool) -> Vec<ConnId> {
+        let found = self.iter().filter(|(_, c)| which(c));
+        found.map(|(id, _)| id).collect()
+    }
+
+    /// Counters as `conntrack -S` shows them.
+    pub fn stats(&self) -> &CtStats {
+        &self.stats
+    }
+
+    /// Begins or stops to keep events (`conntrack -E`).
+    pub fn listen(&mut self, on: bool) {
+        self.events.listening = on;
+    }
+
+    /// Events since the last call, and how many did not fit the queue.
+    pub fn take_events(&mut self) -> (Vec<Event>, u64) {
+        self.events.take()
+    }
+
+    /// Expectations, to be added to by helpers and looked at by `-m conntrack`.
+    pub fn expectations(&self) -> impl Iterator<Item = &Expectation> {
+        self.expects.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests;

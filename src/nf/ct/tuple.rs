@@ -5,8 +5,13 @@
 use crate::wire::proto;
 use std::net::IpAddr;
 
+/// UDP-Lite (RFC 3828).
+pub const UDPLITE: u8 = 136;
+/// GRE (RFC 2784).
+pub const GRE: u8 = 47;
+
 /// One of a connection's two directions (kernel: `enum ip_conntrack_dir`).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Dir {
     /// As the first packet went.
     Original,
@@ -44,7 +49,66 @@ pub struct CtTuple {
     pub dport: u16,
 }
 
+/// The type that answers an ICMP query, both ways round (kernel: `invmap` of nf_conntrack_proto_icmp.c
+/// and _icmpv6.c). `None`: no query, conntrack makes no entry for it.
+fn icmp_inverse(proto: u8, typ: u8) -> Option<u8> {
+    Some(match (proto, typ) {
+        (proto::ICMP, 0) => 8,
+        (proto::ICMP, 8) => 0,
+        (proto::ICMP, 13 | 15 | 17) | (proto::ICMPV6, 128) => typ + 1,
+        (proto::ICMP, 14 | 16 | 18) | (proto::ICMPV6, 129) => typ - 1,
+        // Node information (RFC 4620).
+        (proto::ICMPV6, 139) => 140,
+        (proto::ICMPV6, 140) => 139,
+        _ => return None,
+    })
+}
+
 impl CtTuple {
+    /// The tuple of a packet whose upper-layer bytes are `l4` (kernel: `nf_ct_get_tuple`); `None` when
+    /// too few are there.
+    pub fn of(src: IpAddr, dst: IpAddr, proto: u8, l4: &[u8]) -> Option<CtTuple> {
+        let be = |at: usize| {
+            l4.get(at..at + 2)
+                .map(|b| u16::from(b[0]) << 8 | u16::from(b[1]))
+        };
+        let (sport, dport) = match proto {
+            proto::TCP | proto::UDP | proto::SCTP | UDPLITE => (be(0)?, be(2)?),
+            proto::ICMP | proto::ICMPV6 => {
+                l4.get(..8)?;
+                (be(4)?, be(0)?)
+            }
+            GRE => (0, gre_key(l4)?),
+            _ => (0, 0),
+        };
+        Some(CtTuple {
+            proto,
+            src,
+            dst,
+            sport,
+            dport,
+        })
+    }
+
+    /// The tuple of what answers it (kernel: `nf_ct_invert_tuple`); `None` for an ICMP type that asks
+    /// nothing.
+    pub fn invert(&self) -> Option<CtTuple> {
+        let (sport, dport) = if self.is_icmp() {
+            let (typ, code) = self.icmp();
+            let typ = icmp_inverse(self.proto, typ)?;
+            (self.sport, u16::from_be_bytes([typ, code]))
+        } else {
+            (self.dport, self.sport)
+        };
+        Some(CtTuple {
+            proto: self.proto,
+            src: self.dst,
+            dst: self.src,
+            sport,
+            dport,
+        })
+    }
+
     /// Whether the two 16-bit parts are ICMP's id, type and code.
     pub fn is_icmp(&self) -> bool {
         matches!(self.proto, proto::ICMP | proto::ICMPV6)
@@ -54,5 +118,15 @@ impl CtTuple {
     pub fn icmp(&self) -> (u8, u8) {
         let [typ, code] = self.dport.to_be_bytes();
         (typ, code)
+    }
+}
+
+/// The call id of enhanced GRE (RFC 2637), 0 for any other GRE (kernel: `gre_pkt_to_tuple`).
+fn gre_key(l4: &[u8]) -> Option<u16> {
+    match l4 {
+        [_, v, ..] if v & 7 != 1 => Some(0),
+        [_, _, 0x88, 0x0b, _, _, a, b, ..] => Some(u16::from_be_bytes([*a, *b])),
+        [_, _, _, _, _, _, _, _, ..] => None,
+        _ => Some(0),
     }
 }

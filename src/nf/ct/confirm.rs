@@ -1,0 +1,184 @@
+//! A new connection enters the table, or clashes with one that did so first (kernel:
+//! `__nf_conntrack_confirm`, `nf_ct_resolve_clash`).
+//!
+//! Invariant: both tuples of a connection enter the index together; a clashing one enters with its
+//! reply tuple only and dies within a second.
+
+use super::conn::{Conn, CtStatus, tick};
+use super::event::{EventBits, EventKind};
+use super::tuple::{CtTuple, Dir, GRE, UDPLITE};
+use super::{Conntrack, CtDrop};
+use crate::net::NetNs;
+use crate::nf::eval::{At, Cx};
+use crate::wire::{ConnId, CtInfo, CtRef, Frame, proto};
+use core::time::Duration;
+
+/// What became of a packet at the confirm hook.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Confirmed {
+    /// It goes on.
+    Accept,
+    /// It is dropped.
+    Drop(CtDrop),
+}
+
+/// Life of an entry that lets only one packet's answer through (kernel: `nf_ct_resolve_clash_harder`).
+const CLASH_LIFE: Duration = Duration::from_secs(1);
+
+impl Conntrack {
+    /// Puts the packet's connection into the table if it is new, and tells what happened to it.
+    pub fn confirm(
+        &mut self,
+        _ns: &NetNs,
+        f: &mut Frame,
+        _at: &At,
+        cx: &mut Cx<'_>,
+    ) -> Confirmed {
+        self.now = cx.now;
+        let CtRef::Conn { id, info } = f.ct else {
+            return Confirmed::Accept;
+        };
+        let Some(conn) = self.get(id) else {
+            return Confirmed::Accept;
+        };
+        if !conn.is_confirmed() && !info.is_reply() {
+            match self.insert(id, info) {
+                Ok(None) => {}
+                Ok(Some(other)) => f.ct = other,
+                Err(why) => return Confirmed::Drop(why),
+            }
+        }
+        if let CtRef::Conn { id, .. } = f.ct {
+            self.tell(id);
+        }
+        Confirmed::Accept
+    }
+
+    /// Kernel: `__nf_conntrack_confirm`. The other connection if the packet's own lost a race.
+    fn insert(&mut self, id: ConnId, info: CtInfo) -> Result<Option<CtRef>, CtDrop> {
+        let Some(conn) = self.get(id) else {
+            return Ok(None);
+        };
+        let (tuples, zones, dying) = (conn.tuples, conn.zones, conn.is_dying());
+        let event = if conn.master.is_some() {
+            EventBits::RELATED
+        } else {
+            EventBits::NEW
+        };
+        if dying {
+            self.stats.insert_failed += 1;
+            return Err(CtDrop::Dying);
+        }
+        let taken = self
+            .lookup(&tuples[0], zones)
+            .or_else(|| self.lookup(&tuples[1], zones));
+        if let Some((winner, _)) = taken {
+            return self.clash(id, winner, info).map(Some);
+        }
+        let now = self.now;
+        if let Some(conn) = self.get_mut(id) {
+            conn.expires = tick(now) + conn.timeout;
+            conn.started = conn.started.map(|_| now);
+            conn.status.set(CtStatus::CONFIRMED);
+            conn.events.set(event);
+            if conn.helper.is_some() {
+                conn.events.set(EventBits::HELPER);
+            }
+        }
+        self.index_both(id);
+        Ok(None)
+    }
+
+    /// Kernel: `nf_ct_resolve_clash`.
+    fn clash(&mut self, loser: ConnId, winner: ConnId, info: CtInfo) -> Result<CtRef, CtDrop> {
+        let out = self.try_clash(loser, winner, info);
+        match out {
+            Some(_) => self.stats.clash_resolve += 1,
+            None => {
+                self.stats.drop += 1;
+                self.stats.insert_failed += 1;
+            }
+        }
+        out.ok_or(CtDrop::Clash)
+    }
+
+    fn try_clash(&mut self, loser: ConnId, winner: ConnId, info: CtInfo) -> Option<CtRef> {
+        let (l, w) = (self.get(loser)?, self.get(winner)?);
+        // Kernel: `allow_clash` of the protocol.
+        if !matches!(l.tuples[0].proto, proto::UDP | UDPLITE | GRE) {
+            return None;
+        }
+        let untranslated = !w.status.any(CtStatus::NAT_DONE_MASK);
+        if !w.is_dying() && (untranslated || same(w, l)) {
+            return self.join(loser, winner, info);
+        }
+        if !w.is_dying() && reverse(w, l) {
+            return self.join(loser, winner, CtInfo::EstablishedReply);
+        }
+        self.clash_harder(loser, info)
+    }
+
+    /// The packet goes on with the connection that was first (kernel: `__nf_ct_resolve_clash`).
+    fn join(&mut self, loser: ConnId, winner: ConnId, info: CtInfo) -> Option<CtRef> {
+        let counted = self.get(loser)?.acct;
+        if let (Some(from), Some(to)) = (counted, self.get_mut(winner)?.acct.as_mut()) {
+            for (to, from) in to.iter_mut().zip(from) {
+                to.packets += from.packets;
+                to.bytes += from.bytes;
+            }
+        }
+        Some(CtRef::Conn { id: winner, info })
+    }
+
+    /// The loser was mapped elsewhere: it enters by its reply tuple alone, for one answer (kernel:
+    /// `nf_ct_resolve_clash_harder`).
+    fn clash_harder(&mut self, loser: ConnId, info: CtInfo) -> Option<CtRef> {
+        let l = self.get(loser)?;
+        if self.lookup_ref(&l.tuples[1], l.zones).is_some() {
+            return None;
+        }
+        let now = self.now;
+        let conn = self.get_mut(loser)?;
+        conn.timeout = CLASH_LIFE;
+        conn.expires = tick(now) + CLASH_LIFE;
+        let bits = CtStatus::FIXED_TIMEOUT | CtStatus::NAT_CLASH | CtStatus::CONFIRMED;
+        conn.status.set(bits);
+        self.index_one(loser, Dir::Reply);
+        Some(CtRef::Conn { id: loser, info })
+    }
+
+    /// Tells what gathered on a connection (kernel: `nf_ct_deliver_cached_events`).
+    fn tell(&mut self, id: ConnId) {
+        let now = self.now;
+        let listening = self.events.listening;
+        let Some(conn) = self.get_mut(id) else { return };
+        let mut bits = core::mem::take(&mut conn.events);
+        if !conn.is_confirmed() || conn.is_dying() {
+            return;
+        }
+        if let Some(mask) = conn.event_mask {
+            bits.0 &= mask;
+        }
+        if bits.0 == 0 || !listening {
+            return;
+        }
+        let kind = if bits.any(EventBits::NEW | EventBits::RELATED) {
+            EventKind::New
+        } else {
+            EventKind::Update
+        };
+        let conn = conn.clone();
+        self.events.tell(kind, now, &conn);
+    }
+}
+
+/// Kernel: `nf_ct_match`.
+fn same(a: &Conn, b: &Conn) -> bool {
+    a.tuples == b.tuples && a.zones == b.zones
+}
+
+/// Both ends sent at the same moment (kernel: `nf_ct_match_reverse`).
+fn reverse(a: &Conn, b: &Conn) -> bool {
+    let swapped: [CtTuple; 2] = [b.tuples[1], b.tuples[0]];
+    a.tuples == swapped && (a.zones.orig, a.zones.reply) == (b.zones.reply, b.zones.orig)
+}

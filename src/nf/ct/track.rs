@@ -1,0 +1,273 @@
+//! A packet meets the table: it is looked up, a connection is made, its protocol's tracker judges
+//! (kernel: `nf_conntrack_in`, `resolve_normal_ct`, `init_conntrack`).
+//!
+//! Invariant: after [`Conntrack::track`] a frame has a connection, is untracked, or has none: INVALID.
+
+use super::conn::{Conn, CtStatus, Zones};
+use super::event::EventBits;
+use super::packet::Packet;
+use super::sysctl::CtSysctl;
+use super::tuple::{CtTuple, Dir, GRE, UDPLITE};
+use super::{Conntrack, CtDrop, icmp, sctp, tcp, udp};
+use crate::base::{Instant, limits};
+use crate::net::NetNs;
+use crate::nf::eval::{At, Cx};
+use crate::nf::{Counters, Hook};
+use crate::wire::{ConnId, CtInfo, CtRef, Frame, proto};
+use core::time::Duration;
+
+/// What a tracker looks at besides connection and packet.
+#[derive(Clone, Copy)]
+pub(super) struct Env<'a> {
+    pub now: Instant,
+    pub sysctl: &'a CtSysctl,
+    pub hook: Hook,
+}
+
+impl Env<'_> {
+    /// Kernel: `nf_ct_refresh_acct`.
+    pub fn refresh(&self, conn: &mut Conn, dir: Dir, p: &Packet<'_>, life: Duration) {
+        conn.refresh(self.now, life);
+        conn.account(dir, p.len);
+    }
+}
+
+/// A tracker's answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Seen {
+    /// The packet belongs to the connection.
+    Accept,
+    /// It belongs, and it was the last: the connection leaves the table.
+    AcceptAndKill,
+    /// It does not belong to the connection; it goes on without one.
+    Invalid,
+    /// It begins a new connection in place of this one, which is over.
+    Reopen,
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tracked {
+    /// It goes on; the frame says with which connection.
+    Accept,
+    /// It is dropped.
+    Drop(CtDrop),
+}
+
+/// A template of `-j CT` (kernel: `struct xt_ct_target_info_v1`).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Template {
+    /// Zones of the connection to come.
+    pub zones: Zones,
+    /// `--zone mark`, `--zone-orig mark`, `--zone-reply mark`: the packet's mark is the zone, in the
+    /// directions given.
+    pub zone_from_mark: Option<[bool; 2]>,
+    /// `--helper`
+    pub helper: Option<&'static str>,
+    /// `--ctevents`: only these events are told; `None` for all.
+    pub events: Option<u32>,
+}
+
+impl Template {
+    /// Kernel: `nf_ct_zone_tmpl`.
+    fn zones(&self, mark: u32) -> Zones {
+        match self.zone_from_mark {
+            Some([orig, reply]) => Zones {
+                orig: if orig { mark as u16 } else { 0 },
+                reply: if reply { mark as u16 } else { 0 },
+            },
+            None => self.zones,
+        }
+    }
+}
+
+impl Conntrack {
+    /// The reference a frame gets from a `-j CT` rule; equal templates are one.
+    pub fn new_template(&mut self, t: Template) -> Option<u32> {
+        let at = self.templates.iter().position(|known| *known == t);
+        if at.is_none() && self.templates.len() >= limits::CT_TEMPLATES_MAX {
+            return None;
+        }
+        let at = at.unwrap_or_else(|| {
+            self.templates.push(t);
+            self.templates.len() - 1
+        });
+        u32::try_from(at).ok()
+    }
+
+    /// Finds or makes the connection of a packet and sets the frame's reference to it.
+    pub fn track(&mut self, ns: &NetNs, f: &mut Frame, at: &At, cx: &mut Cx<'_>) -> Tracked {
+        let template = match f.ct {
+            CtRef::Conn { .. } | CtRef::Untracked => return Tracked::Accept,
+            CtRef::Template(t) => self.templates.get(t as usize).cloned(),
+            CtRef::None => None,
+        };
+        self.now = cx.now;
+        f.ct = CtRef::None;
+        let env = Env {
+            now: cx.now,
+            sysctl: &ns.sysctl().ct,
+            hook: at.hook,
+        };
+        let zones = template.as_ref().map_or(Zones::default(), |t| t.zones(f.mark));
+        let Some(p) = Packet::parse(f.l3()) else {
+            self.stats.invalid += 1;
+            return Tracked::Accept;
+        };
+        if matches!(p.proto, proto::ICMP | proto::ICMPV6) {
+            match icmp::early(self, &p, at.family, zones, &env) {
+                icmp::Early::Lookup => {}
+                icmp::Early::Error => {
+                    self.stats.error += 1;
+                    return Tracked::Accept;
+                }
+                icmp::Early::Untracked => {
+                    f.ct = CtRef::Untracked;
+                    return Tracked::Accept;
+                }
+                icmp::Early::Related(id, info) => {
+                    f.ct = CtRef::Conn { id, info };
+                    return Tracked::Accept;
+                }
+            }
+        }
+        match self.follow(&p, zones, template.as_ref(), &env, cx) {
+            Ok(ct) => {
+                f.ct = ct;
+                Tracked::Accept
+            }
+            Err(why) => {
+                self.stats.drop += 1;
+                Tracked::Drop(why)
+            }
+        }
+    }
+
+    /// The lookup, the tracker, and once more if the tracker says that the connection is over.
+    fn follow(
+        &mut self,
+        p: &Packet<'_>,
+        zones: Zones,
+        template: Option<&Template>,
+        env: &Env<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Result<CtRef, CtDrop> {
+        // A connection that was just reopened cannot be reopened again.
+        for _ in 0..2 {
+            let Some((id, info)) = self.resolve(p, zones, template, env, cx)? else {
+                break;
+            };
+            let dir = dir_of(info);
+            let Some(conn) = self.get_mut(id) else { break };
+            let seen = judge(conn, dir, p, env);
+            match seen {
+                Seen::Accept | Seen::AcceptAndKill => {
+                    let reply = info == CtInfo::EstablishedReply;
+                    if reply && conn.mark_status(CtStatus::SEEN_REPLY) {
+                        conn.events.set(EventBits::REPLY);
+                    }
+                    if seen == Seen::AcceptAndKill {
+                        self.kill(id);
+                    }
+                    return Ok(CtRef::Conn { id, info });
+                }
+                Seen::Reopen => self.kill(id),
+                Seen::Invalid => break,
+            }
+        }
+        self.stats.invalid += 1;
+        Ok(CtRef::None)
+    }
+
+    /// Kernel: `resolve_normal_ct`.
+    fn resolve(
+        &mut self,
+        p: &Packet<'_>,
+        zones: Zones,
+        template: Option<&Template>,
+        env: &Env<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Result<Option<(ConnId, CtInfo)>, CtDrop> {
+        let Some(tuple) = p.tuple() else {
+            return Ok(None);
+        };
+        let found = match self.lookup(&tuple, zones) {
+            Some(found) => Some(found),
+            None => self
+                .init(tuple, zones, template, env, cx)?
+                .map(|id| (id, Dir::Original)),
+        };
+        let Some((id, dir)) = found else {
+            return Ok(None);
+        };
+        let status = self.get(id).map_or(CtStatus::default(), |c| c.status);
+        let info = if dir == Dir::Reply {
+            CtInfo::EstablishedReply
+        } else if status.any(CtStatus::SEEN_REPLY) {
+            CtInfo::Established
+        } else if status.any(CtStatus::EXPECTED) {
+            CtInfo::Related
+        } else {
+            CtInfo::New
+        };
+        Ok(Some((id, info)))
+    }
+
+    /// Makes a connection that is not yet in the table (kernel: `init_conntrack`).
+    fn init(
+        &mut self,
+        tuple: CtTuple,
+        zones: Zones,
+        template: Option<&Template>,
+        env: &Env<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Result<Option<ConnId>, CtDrop> {
+        let Some(reply) = tuple.invert() else {
+            return Ok(None);
+        };
+        self.make_room(env.sysctl, cx.rng)?;
+        let mut conn = Conn::new(tuple, reply, zones);
+        if env.sysctl.acct != 0 {
+            conn.acct = Some([Counters::default(); 2]);
+        }
+        if env.sysctl.timestamp != 0 {
+            conn.started = Some(env.now);
+        }
+        if let Some(exp) = self.expects.take_match(&tuple, zones, env.now) {
+            conn.status.set(CtStatus::EXPECTED);
+            conn.helper = exp.helper;
+            conn.mark = self.get(exp.master).map_or(0, |m| m.mark);
+            conn.master = Some(exp.master);
+            conn.expectation = exp.nat;
+            self.stats.expect_new += 1;
+        } else {
+            conn.helper = template.and_then(|t| t.helper);
+            if conn.helper.is_some() {
+                conn.status.set(CtStatus::HELPER);
+            }
+        }
+        conn.event_mask = template.and_then(|t| t.events);
+        self.add_unconfirmed(conn).map(Some)
+    }
+}
+
+/// The direction of a packet.
+pub(super) fn dir_of(info: CtInfo) -> Dir {
+    if info.is_reply() {
+        Dir::Reply
+    } else {
+        Dir::Original
+    }
+}
+
+/// Kernel: `nf_conntrack_handle_packet`.
+fn judge(conn: &mut Conn, dir: Dir, p: &Packet<'_>, env: &Env<'_>) -> Seen {
+    match p.proto {
+        proto::TCP => tcp::packet(conn, dir, p, env),
+        proto::UDP | UDPLITE => udp::udp(conn, dir, p, env),
+        proto::ICMP | proto::ICMPV6 => icmp::packet(conn, dir, p, env),
+        proto::SCTP => sctp::packet(conn, dir, p, env),
+        GRE => udp::gre(conn, dir, p, env),
+        _ => udp::generic(conn, dir, p, env),
+    }
+}

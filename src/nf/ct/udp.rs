@@ -1,0 +1,92 @@
+//! UDP, UDP-Lite, GRE and what has no tracker (nf_conntrack_proto_udp.c, _gre.c, _generic.c).
+//!
+//! Invariant: none of them kills a connection; a malformed packet leaves it as it was.
+
+use super::conn::{Conn, CtStatus, ProtoState, tick};
+use super::event::EventBits;
+use super::packet::Packet;
+use super::sysctl::secs;
+use super::track::{Env, Seen};
+use super::tuple::{Dir, UDPLITE};
+use core::time::Duration;
+
+/// After this long, traffic both ways counts as a stream (kernel: `nf_conntrack_udp_packet`).
+const STREAM_AFTER: Duration = Duration::from_secs(2);
+
+/// Kernel: `udp_error`, `udplite_error`.
+fn malformed(p: &Packet<'_>, env: &Env<'_>) -> bool {
+    let [_, _, _, _, l0, l1, c0, c1, ..] = *p.l4 else {
+        return true;
+    };
+    let len = usize::from(u16::from_be_bytes([l0, l1]));
+    if p.proto == UDPLITE {
+        // Coverage 0 is all of it; checksum 0 is not allowed.
+        let bad = len != 0 && !(8..=p.l4.len()).contains(&len);
+        return bad || (c0, c1) == (0, 0);
+    }
+    if !(8..=p.l4.len()).contains(&len) {
+        return true;
+    }
+    (c0, c1) != (0, 0) && p.bad_checksum(env.hook, env.sysctl.checksum)
+}
+
+fn assure(conn: &mut Conn) {
+    // An entry that only lets one clashing packet through never becomes assured.
+    if !conn.status.any(CtStatus::NAT_CLASH) && conn.mark_status(CtStatus::ASSURED) {
+        conn.events.set(EventBits::ASSURED);
+    }
+}
+
+/// Kernel: `nf_conntrack_udp_packet`, `nf_conntrack_udplite_packet`.
+pub(super) fn udp(conn: &mut Conn, dir: Dir, p: &Packet<'_>, env: &Env<'_>) -> Seen {
+    if malformed(p, env) {
+        return Seen::Invalid;
+    }
+    if !conn.is_confirmed() {
+        conn.proto = ProtoState::Udp(tick(env.now) + STREAM_AFTER);
+    }
+    let mut life = secs(env.sysctl.udp_timeout);
+    let replied = conn.status.any(CtStatus::SEEN_REPLY);
+    // A connection read from a dump has no such moment: it is older than any.
+    let since = match conn.proto {
+        ProtoState::Udp(t) if p.proto != UDPLITE => Some(t),
+        _ => None,
+    };
+    let stream = replied && since.is_none_or(|t| tick(env.now) > t);
+    if stream {
+        life = secs(env.sysctl.udp_timeout_stream);
+    }
+    env.refresh(conn, dir, p, life);
+    if stream {
+        assure(conn);
+    }
+    Seen::Accept
+}
+
+/// Kernel: `nf_conntrack_gre_packet`.
+pub(super) fn gre(conn: &mut Conn, dir: Dir, p: &Packet<'_>, env: &Env<'_>) -> Seen {
+    let now = (
+        secs(env.sysctl.gre_timeout),
+        secs(env.sysctl.gre_timeout_stream),
+    );
+    if !conn.is_confirmed() {
+        conn.proto = ProtoState::Gre(now.0, now.1);
+    }
+    let (short, long) = match conn.proto {
+        ProtoState::Gre(a, b) => (a, b),
+        _ => now,
+    };
+    if conn.status.any(CtStatus::SEEN_REPLY) {
+        env.refresh(conn, dir, p, long);
+        assure(conn);
+    } else {
+        env.refresh(conn, dir, p, short);
+    }
+    Seen::Accept
+}
+
+/// Kernel: `generic_packet`.
+pub(super) fn generic(conn: &mut Conn, dir: Dir, p: &Packet<'_>, env: &Env<'_>) -> Seen {
+    env.refresh(conn, dir, p, secs(env.sysctl.generic_timeout));
+    Seen::Accept
+}

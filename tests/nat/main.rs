@@ -1,0 +1,6 @@
+//! Address translation: choices recorded from the kernel, whole checksums, connections there and back.
+
+mod choice;
+mod flow;
+mod mangle;
+mod router;
