@@ -99,3 +99,9 @@ pub const CT_SLOTS_MAX: usize = 1 << 22;
 pub const CT_TEMPLATES_MAX: usize = 1 << 16;
 /// Events kept for one listener; further ones are counted (kernel: a full netlink socket, ENOBUFS).
 pub const CT_EVENTS_MAX: usize = 1 << 16;
+/// Elements one ipset holds, whatever its `maxelem` (kernel: no cap but maxelem; ours, so that a fuzzer cannot eat memory).
+pub const IPSET_ELEMENTS_MAX: usize = 1 << 20;
+/// Elements one line of an ipset may stand for (`add s 10.0.0.0/8` would be 2^24).
+pub const IPSET_RANGE_MAX: u128 = 1 << 18;
+/// Sets of one namespace (kernel: CONFIG_IP_SET_MAX, 256, and grown by 64 when they are used up).
+pub const IPSET_SETS_MAX: usize = 65_534;

@@ -21,6 +21,7 @@ pub mod ct;
 pub mod eval;
 pub mod forced;
 pub mod hook;
+pub mod ipset;
 pub mod matches;
 pub mod nat;
 pub mod netfilter;
