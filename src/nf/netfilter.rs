@@ -7,6 +7,7 @@ use super::ct::Conntrack;
 use super::eval::{Loaded, State};
 use super::forced::Forced;
 use super::hook::HookOp;
+use super::ipset::Sets;
 use super::{Family, Hook, RuleSet, TableName};
 
 /// Which tool's tables hold a rule; a node may have both.
@@ -46,6 +47,8 @@ pub struct Netfilter {
     pub(super) v6: Rules,
     /// Connections.
     pub ct: Conntrack,
+    /// Sets.
+    pub sets: Sets,
     /// What stateful matches remember by name, and the wall clock.
     pub state: State,
     /// Rules are asked one by one, without their index: for tests that compare.

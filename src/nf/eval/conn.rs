@@ -3,46 +3,56 @@
 //! Invariant: only connections of this namespace's table are given out.
 
 use super::chain::Env;
-use crate::nf::ct::{Conn, Conntrack, CtTuple};
-use crate::nf::target::Ct;
+use crate::nf::ct::conn::Zones;
+use crate::nf::ct::{Conn, Template};
+use crate::nf::target::{Ct, Zone};
 use crate::wire::{ConnId, CtInfo, CtRef, Frame};
-
-pub(super) fn get(_ct: &Conntrack, _id: ConnId) -> Option<&Conn> {
-    None
-}
-
-fn get_mut(_ct: &mut Conntrack, _id: ConnId) -> Option<&mut Conn> {
-    None
-}
-
-/// Whether a connection is in the table.
-pub(super) fn find(_ct: &Conntrack, _tuple: &CtTuple, _zone: u16) -> bool {
-    false
-}
 
 impl Env<'_, '_> {
     /// The packet's connection and its relation to it.
     pub fn conn(&self, f: &Frame) -> Option<(&Conn, CtInfo)> {
         let (id, info) = conn_id(f)?;
-        Some((get(&self.nf.ct, id)?, info))
+        Some((self.nf.ct.get(id)?, info))
     }
 
     /// The same to be changed.
     pub fn conn_mut(&mut self, f: &Frame) -> Option<&mut Conn> {
         let (id, _) = conn_id(f)?;
-        get_mut(&mut self.nf.ct, id)
+        self.nf.ct.get_mut(id)
     }
 
-    /// What `-j CT` leaves on a packet for `nf_conntrack_in` to find.
-    pub fn template(&mut self, _m: &Ct) -> CtRef {
-        CtRef::None
+    /// What `-j CT` leaves on a packet for `nf_conntrack_in` to find (`xt_ct_tg_check`).
+    pub fn template(&mut self, m: &Ct) -> CtRef {
+        let id = |z: Option<Zone>| match z {
+            Some(Zone::Id(id)) => id,
+            _ => 0,
+        };
+        let marked = |z: Option<Zone>| z == Some(Zone::Mark);
+        let (orig, reply) = (m.zone.or(m.zone_orig), m.zone.or(m.zone_reply));
+        let from_mark = [marked(orig), marked(reply)];
+        let template = Template {
+            zones: Zones {
+                orig: id(orig),
+                reply: id(reply),
+            },
+            zone_from_mark: from_mark.contains(&true).then_some(from_mark),
+            helper: m.helper.as_ref().and_then(|h| helper(&h.0)),
+            events: m.ctevents.map(|e| e.0),
+        };
+        let template = self.nf.ct.new_template(template);
+        template.map_or(CtRef::None, CtRef::Template)
     }
 }
 
 /// The connection a frame names.
-pub(super) fn conn_id(f: &Frame) -> Option<(ConnId, CtInfo)> {
+fn conn_id(f: &Frame) -> Option<(ConnId, CtInfo)> {
     match f.ct {
         CtRef::Conn { id, info } => Some((id, info)),
         CtRef::None | CtRef::Untracked | CtRef::Template(_) => None,
     }
+}
+
+/// Helpers that are known; another is as one whose module is not loaded.
+fn helper(name: &str) -> Option<&'static str> {
+    ["ftp", "tftp"].into_iter().find(|h| *h == name)
 }

@@ -7,12 +7,21 @@ use super::chain::Env;
 use super::{At, Verdict};
 use crate::net::{Device, NetNs};
 use crate::nf::Target;
+use crate::nf::nat::Nat;
 use crate::wire::Frame;
 use std::net::IpAddr;
 
 /// Maps the packet's connection as the rule says.
-pub(super) fn run(env: &mut Env<'_, '_>, _f: &mut Frame, _target: &Target) -> Verdict {
-    Verdict::Depends(env.rule)
+pub(super) fn run(env: &mut Env<'_, '_>, f: &mut Frame, target: &Target) -> Verdict {
+    let mut nat = Nat {
+        ct: &mut env.nf.ct,
+        forced: &env.nf.forced,
+        rule: Some(env.rule),
+    };
+    match nat.target(env.ns, f, env.at, target, env.cx) {
+        Ok(()) => Verdict::Accept,
+        Err(_) => Verdict::Drop(env.rule),
+    }
 }
 
 /// The address of this host that stands for the one a packet came in by (kernel: `nf_tproxy_laddr4`,
