@@ -27,7 +27,7 @@ impl<O: Observer> Walker<'_, O> {
         found: &Found,
         redirect: bool,
     ) {
-        if f.pkt_type != PacketType::Host {
+        if f.pkt_type != PacketType::Host || f.socket.is_some() {
             return self.drop(Some(dev), &f, DropReason::NotForUs);
         }
         if h.ttl <= 1 {
@@ -115,7 +115,7 @@ impl<O: Observer> Walker<'_, O> {
     }
 
     pub(crate) fn forward6(&mut self, dev: DevId, h: &IpHeader, mut f: Frame, found: &Found) {
-        if f.pkt_type != PacketType::Host {
+        if f.pkt_type != PacketType::Host || f.socket.is_some() {
             return self.drop(Some(dev), &f, DropReason::NotForUs);
         }
         if h.ttl <= 1 {

@@ -115,7 +115,7 @@ impl<O: Observer> Walker<'_, O> {
         match parsed {
             Ok(h) => {
                 f.trim_l3(h.total_len);
-                f.frag_max = 0; // memset(IPCB(skb)); what a bridge gathered is cut by the route's MTU
+                f.forget_fragments();
                 Some((h, f))
             }
             Err(e) => {

@@ -160,7 +160,7 @@ impl<O: Observer> Walker<'_, O> {
     }
 
     fn no_protocol(&mut self, dev: DevId, h: &IpHeader, f: Frame) {
-        if let Some(s) = self.find_socket(h, f.l3()) {
+        if let Some(s) = self.find_socket(h, &f) {
             return self.hand_to_socket(dev, s, f);
         }
         let sent = if h.is_v4() {
@@ -213,7 +213,7 @@ impl<O: Observer> Walker<'_, O> {
         if self.vxlan_listens(port) {
             return self.vxlan_receive(dev, h, f);
         }
-        if let Some(s) = self.find_socket(h, f.l3()) {
+        if let Some(s) = self.find_socket(h, &f) {
             return self.hand_to_socket(dev, s, f);
         }
         if group {
@@ -240,7 +240,7 @@ impl<O: Observer> Walker<'_, O> {
         if !build::l4_checksum_ok(h, f.l3()) {
             return self.drop(Some(dev), &f, DropReason::L4Checksum);
         }
-        if let Some(s) = self.find_socket(h, f.l3()) {
+        if let Some(s) = self.find_socket(h, &f) {
             return self.hand_to_socket(dev, s, f);
         }
         let port = h.ports(f.l3()).map_or(0, |p| p.1);
@@ -280,7 +280,7 @@ impl<O: Observer> Walker<'_, O> {
         let (typ, code) = (m[0], m[1]);
         match (h.is_v4(), typ) {
             (true, 8) | (false, 128) => self.echo(dev, h, f, group),
-            (true, 0) | (false, 129) => match self.find_socket(h, f.l3()) {
+            (true, 0) | (false, 129) => match self.find_socket(h, &f) {
                 Some(s) => self.hand_to_socket(dev, s, f),
                 None => self.end(
                     Some(dev),

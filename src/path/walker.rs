@@ -142,6 +142,8 @@ pub struct Walker<'w, O> {
     pub(crate) cx: &'w mut Shared,
     pub(crate) obs: &'w mut O,
     depth: u32,
+    /// A TEE copy is on its way: it makes no further ones.
+    pub(crate) teeing: bool,
 }
 
 impl<'w, O: Observer> Walker<'w, O> {
@@ -153,6 +155,7 @@ impl<'w, O: Observer> Walker<'w, O> {
             cx,
             obs,
             depth: 0,
+            teeing: false,
         }
     }
 
@@ -422,9 +425,10 @@ impl<'w, O: Observer> Walker<'w, O> {
         self.local_out(f, oif)
     }
 
-    /// The socket that a delivered packet belongs to.
-    pub(crate) fn find_socket(&self, h: &IpHeader, packet: &[u8]) -> Option<SocketId> {
-        self.ns.sockets.lookup(&Tuple::of(h, packet))
+    /// The socket that a delivered packet belongs to: the one TPROXY chose, else the one bound to it.
+    pub(crate) fn find_socket(&self, h: &IpHeader, f: &Frame) -> Option<SocketId> {
+        let chosen = f.socket.map(SocketId);
+        chosen.or_else(|| self.ns.sockets.lookup(&Tuple::of(h, f.l3())))
     }
 
     /// A device that must be there.

@@ -52,7 +52,21 @@ fn conn_id(f: &Frame) -> Option<(ConnId, CtInfo)> {
     }
 }
 
-/// Helpers that are known; another is as one whose module is not loaded.
+/// Helpers of nf_conntrack_*; another is as one whose module is not there.
 fn helper(name: &str) -> Option<&'static str> {
-    ["ftp", "tftp"].into_iter().find(|h| *h == name)
+    const HELPERS: [&str; 12] = [
+        "ftp",
+        "tftp",
+        "irc",
+        "sip",
+        "amanda",
+        "pptp",
+        "netbios-ns",
+        "snmp",
+        "sane",
+        "RAS",
+        "Q.931",
+        "H.245",
+    ];
+    HELPERS.into_iter().find(|h| *h == name)
 }

@@ -7,7 +7,7 @@
 
 use crate::base::{DevId, Origin};
 use crate::net::fib::Found;
-use crate::net::{BridgePort, NudState, RouteKind, frag};
+use crate::net::{BridgePort, NudState, RouteKind};
 use crate::nf::Hook;
 use crate::path::input::{Input, NoInput};
 use crate::path::observer::{Observer, Step};
@@ -37,7 +37,8 @@ impl<O: Observer> Walker<'_, O> {
             physin: Some(port),
             ..Bridged::default()
         });
-        (f.frag_max, f.ignore_df) = (0, false);
+        f.forget_fragments();
+        f.nexthop = None;
         let Some(f) = self.as_host(f, |w, f| w.nf_hook(Hook::Prerouting, f, Some(bridge), None))
         else {
             return;
@@ -186,6 +187,7 @@ impl<O: Observer> Walker<'_, O> {
                     b.dnat_from = Some(src);
                 }
                 f.pkt_type = PacketType::Host;
+                self.ns.bridge_waits = true;
                 self.neigh_output(bridge, hop, f);
             }
         }
@@ -290,44 +292,5 @@ impl<O: Observer> Walker<'_, O> {
         } else if f.pkt_type != PacketType::Host && matches!(f.ct, CtRef::Conn { .. }) {
             self.nf_confirm(bridge, f);
         }
-    }
-}
-
-/// Whether a packet must be cut although it would fit: into pieces no larger than those it came in
-/// (kernel: `ip_finish_output`, `ip6_finish_output`).
-pub(crate) fn refragments(f: &Frame, mtu: usize) -> bool {
-    let len = f.l3().len();
-    len > mtu || f.frag_max > 0 && (f.ethertype_of_l3() == ETH_P_IP || len > f.frag_max)
-}
-
-impl<O: Observer> Walker<'_, O> {
-    /// The pieces of a packet as frames without link header's validity checked (kernel: `ip_do_fragment`,
-    /// `ip6_fragment`).
-    pub(crate) fn cut(&mut self, dev: DevId, f: &Frame, mtu: usize) -> Vec<Frame> {
-        let room = match f.frag_max {
-            0 => mtu,
-            max if f.ethertype_of_l3() == ETH_P_IP => mtu.min(max),
-            max => mtu.min(max.max(1280)),
-        };
-        self.ns.frag_id = self.ns.frag_id.wrapping_add(1);
-        let pieces = frag::fragment(f.l3(), room, self.ns.frag_id);
-        if pieces.is_empty() {
-            self.drop(Some(dev), f, DropReason::MtuExceeded);
-            return Vec::new();
-        }
-        self.ns.snmp.frag_creates += pieces.len() as u64;
-        self.step(Some(dev), f, |_| Step::Fragment {
-            count: pieces.len(),
-            mtu: room,
-        });
-        pieces
-            .iter()
-            .map(|p| {
-                let mut c = self.copy(f);
-                c.replace_l3(p);
-                (c.frag_max, c.ignore_df) = (0, false);
-                c
-            })
-            .collect()
     }
 }

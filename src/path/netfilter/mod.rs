@@ -9,6 +9,7 @@ mod defrag;
 mod effects;
 mod ops;
 mod output;
+mod refragment;
 mod reject;
 mod tell;
 
@@ -20,11 +21,11 @@ use crate::nf::hook::OpKind;
 use crate::path::observer::Observer;
 use crate::path::reason::{Disposition, DropReason};
 use crate::path::walker::{Errno, Walker};
-use crate::wire::{CtInfo, CtRef, Frame, IpHeader};
+use crate::wire::{ConnId, CtInfo, CtRef, Frame, IpHeader};
 use output::Routed;
 
-pub(crate) use bridge::refragments;
 pub(crate) use defrag::LOCAL_DELIVER;
+pub(crate) use refragment::refragments;
 
 /// The route of a packet of this host's own, which OUTPUT may change.
 pub(super) struct OutRoute<'a> {
@@ -133,7 +134,7 @@ impl<O: Observer> Walker<'_, O> {
                         &f,
                         DropReason::Conntrack,
                         crate::base::Origin::Kernel,
-                        |_| why.to_owned(),
+                        |_| why,
                     );
                     return None;
                 }
@@ -189,19 +190,28 @@ impl<O: Observer> Walker<'_, O> {
         if self.ns.nf.is_none() {
             return;
         }
-        let held: Vec<_> = self
-            .ns
-            .neigh
-            .iter()
-            .flat_map(|(_, _, n)| &n.queue)
+        let held = self.nf_held();
+        self.ns.bridge_waits = !held.is_empty();
+        if let Some(nf) = self.ns.nf.as_deref_mut() {
+            held.iter().for_each(|id| nf.ct.hold(*id));
+            nf.ct.end_walk();
+            held.iter().for_each(|id| nf.ct.release(*id));
+        }
+    }
+
+    /// Connections of bridged frames that wait for a neighbour.
+    fn nf_held(&self) -> Vec<ConnId> {
+        if !self.ns.bridge_waits {
+            return Vec::new();
+        }
+        let queues = self.ns.neigh.iter().map(|(_, _, n)| &n.queue);
+        let waiting = queues.flatten().filter(|f| f.bridged.is_some());
+        waiting
             .filter_map(|f| match f.ct {
                 CtRef::Conn { id, .. } => Some(id),
                 _ => None,
             })
-            .collect();
-        if let Some(nf) = self.ns.nf.as_deref_mut() {
-            ops::end_walk(nf, &held);
-        }
+            .collect()
     }
 }
 
