@@ -2,5 +2,6 @@
 
 mod choice;
 mod flow;
+mod helper;
 mod mangle;
 mod router;

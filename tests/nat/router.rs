@@ -185,10 +185,32 @@ pub fn tcp_flags(
     sport: u16,
     dst: &str,
     dport: u16,
-    (seq, ack): (u32, u32),
+    at: (u32, u32),
     flags: &str,
 ) -> Vec<u8> {
-    let mut b = PacketBuilder::ipv4(v4(src), v4(dst), 64).tcp(sport, dport, seq, 1000);
+    tcp((src, sport), (dst, dport), at, flags, b"")
+}
+
+/// A TCP segment with data.
+pub fn tcp_data(
+    src: &str,
+    sport: u16,
+    dst: &str,
+    dport: u16,
+    at: (u32, u32),
+    data: &str,
+) -> Vec<u8> {
+    tcp((src, sport), (dst, dport), at, "A", data.as_bytes())
+}
+
+fn tcp(
+    src: (&str, u16),
+    dst: (&str, u16),
+    (seq, ack): (u32, u32),
+    flags: &str,
+    data: &[u8],
+) -> Vec<u8> {
+    let mut b = PacketBuilder::ipv4(v4(src.0), v4(dst.0), 64).tcp(src.1, dst.1, seq, 1000);
     for c in flags.chars() {
         b = match c {
             'S' => b.syn(),
@@ -198,7 +220,7 @@ pub fn tcp_flags(
         };
     }
     let mut out = Vec::new();
-    b.write(&mut out, b"").unwrap();
+    b.write(&mut out, data).unwrap();
     out
 }
 
