@@ -15,6 +15,10 @@ pub const HOPS_MAX: u16 = 1_024;
 pub const EVENT_QUEUE_MAX: usize = 1 << 20;
 /// Steps kept in one trace; more are counted, not stored.
 pub const TRACE_STEPS_MAX: usize = 20_000;
+/// Rules that are not understood and that one run remembers having met.
+pub const UNDECIDED_MAX: usize = 256;
+/// Branches of one probe that are followed where rules that are not understood decide.
+pub const FORK_BRANCHES_MAX: usize = 16;
 /// Bytes that may wait for one unresolved neighbour (kernel: unres_qlen_bytes = SK_WMEM_DEFAULT).
 pub const NEIGH_QUEUE_BYTES: usize = 212_992;
 /// Bytes held in all IPv4 reassembly queues of a namespace (kernel: net.ipv4.ipfrag_high_thresh).
@@ -88,3 +92,10 @@ pub const CT_SLOTS_MAX: usize = 1 << 22;
 pub const CT_TEMPLATES_MAX: usize = 1 << 16;
 /// Events kept for one listener; further ones are counted (kernel: a full netlink socket, ENOBUFS).
 pub const CT_EVENTS_MAX: usize = 1 << 16;
+/// Chains that may call each other at a time (kernel: as many as the table has chains); a rule set that nests
+/// deeper is a finding.
+pub const NF_CALL_DEPTH_MAX: u32 = 1_024;
+/// Entries of one hashlimit table (kernel: a multiple of its buckets, set from the memory there is).
+pub const NF_HASHLIMIT_MAX: usize = 1 << 16;
+/// Connections one `-m connlimit` rule remembers; the kernel has no bound but the conntrack table's.
+pub const NF_CONNLIMIT_MAX: usize = 1 << 16;

@@ -4,6 +4,7 @@ use crate::cli::args::{Format, Global, RunArgs};
 use crate::cli::{Exit, load, out};
 use crate::cluster::{Checked, Scenario, disposition_name};
 use crate::path::Disposition;
+use crate::report::fork;
 use crate::report::trace::{self, Style};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -118,6 +119,9 @@ fn text(s: &Scenario, all: &[Checked], verbose: bool) -> anyhow::Result<()> {
                 out::RESET
             )?;
         }
+        for line in c.fork.iter().flat_map(|f| lines_of(&fork::text(f))) {
+            writeln!(o, "    {line}")?;
+        }
         if verbose || !c.mismatches.is_empty() {
             for line in trace::text(&c.events, Style::default()).lines() {
                 writeln!(o, "    {line}")?;
@@ -134,6 +138,10 @@ fn text(s: &Scenario, all: &[Checked], verbose: bool) -> anyhow::Result<()> {
     let style = if good == held { out::GREEN } else { out::RED };
     writeln!(o, "{style}{good} of {held} expectations met{}", out::RESET)?;
     Ok(())
+}
+
+fn lines_of(text: &str) -> Vec<String> {
+    text.lines().map(str::to_owned).collect()
 }
 
 /// Outcome, delay and where it was decided.
@@ -192,6 +200,9 @@ pub fn probe_json(c: &Checked) -> Value {
             o.insert("outcome".into(), r.outcome.to_string().into());
             o.insert("delay_us".into(), (r.delay.as_micros() as u64).into());
             o.insert("bytes".into(), r.bytes.into());
+            if let Some(f) = &c.fork {
+                o.insert("fork".into(), fork::json(f));
+            }
             if let Some(h) = &r.hop {
                 let reason = match &h.how {
                     Disposition::Dropped { reason, .. } | Disposition::Rejected { reason, .. } => {

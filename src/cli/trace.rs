@@ -5,6 +5,7 @@ use crate::cli::{Exit, load, out, run, show};
 use crate::cluster::service_protocol;
 use crate::endpoint::Outcome;
 use crate::kube::podpath_v1alpha1::{Family, Peer, ProbeProtocol, ProbeSpec, Target};
+use crate::report::fork;
 use crate::report::trace::{self, Style};
 use crate::wire::print as line;
 use serde_json::json;
@@ -60,6 +61,9 @@ pub fn run(g: &Global, a: &TraceArgs) -> anyhow::Result<Exit> {
                 )
             )?;
             writeln!(o)?;
+            if let Some(f) = &c.fork {
+                writeln!(o, "{}", fork::text(f))?;
+            }
             let style = if r.outcome == Outcome::Ok {
                 out::GREEN
             } else {

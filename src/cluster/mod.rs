@@ -8,6 +8,7 @@
 mod agents;
 mod build;
 mod change;
+mod fork;
 mod node;
 mod pods;
 mod scenario;
@@ -15,6 +16,7 @@ mod services;
 mod underlay;
 
 pub use change::run_command;
+pub use fork::{Assumption, Branch, Fork};
 pub use scenario::{Checked, Mismatch, Scenario, disposition_name};
 pub use services::protocol as service_protocol;
 

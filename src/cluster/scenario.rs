@@ -8,7 +8,7 @@
 use crate::base::{Finding, Instant, NsId, Origin};
 use crate::cluster::change::{block, uplinks};
 use crate::cluster::services;
-use crate::cluster::{Cluster, run_command};
+use crate::cluster::{Cluster, Fork, run_command};
 use crate::endpoint::{App, Outcome};
 use crate::kube::listen::Protocol;
 use crate::kube::podpath_v1alpha1::{
@@ -41,7 +41,8 @@ pub struct Checked {
     pub name: String,
     /// What it asked, in one line.
     pub question: String,
-    /// What came; `Err`: it could not even start.
+    /// What came; `Err`: it could not even start. Where rules that are not understood decide, the outcome
+    /// is the one that all branches of `fork` agree on, or that it depends.
     pub result: Result<ProbeResult, String>,
     /// Its frames' events.
     pub events: Vec<Event>,
@@ -49,6 +50,8 @@ pub struct Checked {
     pub mismatches: Vec<Mismatch>,
     /// Whether anything was expected.
     pub expected: bool,
+    /// What would come under each answer of rules that are not understood; `None` when it met none.
+    pub fork: Option<Fork>,
 }
 
 /// What a Fault changed on links, to be undone.
@@ -63,6 +66,8 @@ pub struct Scenario {
     pub cluster: Cluster,
     pending: Vec<(Instant, String, FaultSpec)>,
     healing: Vec<Healing>,
+    /// The probes that ran, in order.
+    pub(super) ran: Vec<ProbeSpec>,
 }
 
 impl Scenario {
@@ -104,6 +109,7 @@ impl Scenario {
             cluster,
             pending,
             healing: Vec::new(),
+            ran: Vec::new(),
         };
         findings.extend(s.apply_due());
         (s, findings)
@@ -240,10 +246,17 @@ impl Scenario {
                     events: Vec::new(),
                     mismatches,
                     expected,
+                    fork: None,
                 };
             }
         };
-        let (result, events) = self.cluster.lab.trace(&probe);
+        self.cluster.lab.world.take_undecided();
+        let (mut result, events) = self.cluster.lab.trace(&probe);
+        let fork = self.fork(spec);
+        if let Some(f) = &fork {
+            result.outcome = f.outcome();
+        }
+        self.ran.push(spec.clone());
         let mismatches = spec
             .expect
             .as_ref()
@@ -256,6 +269,7 @@ impl Scenario {
             events,
             mismatches,
             expected,
+            fork,
         }
     }
 

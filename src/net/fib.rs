@@ -351,6 +351,12 @@ impl Fib {
 
     /// What kind of address `ip` is to this host, looking in the local table (kernel: `inet_addr_type`).
     pub fn address_kind(&self, ip: IpAddr) -> RouteKind {
+        self.address_kind_on(ip, None)
+    }
+
+    /// The same as seen from one device: an address of another one is unicast (kernel:
+    /// `inet_dev_addr_type`).
+    pub fn address_kind_on(&self, ip: IpAddr, dev: Option<DevId>) -> RouteKind {
         if ip == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) {
             return RouteKind::Broadcast;
         }
@@ -360,6 +366,7 @@ impl Fib {
         let local = self.tables.get(&table::LOCAL);
         local
             .and_then(|t| t.covering(ip).into_iter().flatten().next())
+            .filter(|r| dev.is_none() || r.nexthops.first().and_then(|n| n.dev) == dev)
             .map_or(RouteKind::Unicast, |r| r.kind)
     }
 }

@@ -232,9 +232,12 @@ impl FragQueue {
     /// Header of the first fragment, payloads in order (kernel: `ip_frag_reasm`, `ip6_frag_reasm`).
     fn join(self) -> Option<Frame> {
         let mut payload = Vec::with_capacity(self.total?);
+        let mut list = Vec::with_capacity(self.parts.len());
         for (_, f) in self.parts.values() {
             let h = IpHeader::parse_lax(f.l3()).ok()?;
-            payload.extend_from_slice(h.payload(f.l3()));
+            let part = h.payload(f.l3());
+            payload.extend_from_slice(part);
+            list.push(u16::try_from(part.len()).ok()?);
         }
         let (_, (_, mut first)) = self.parts.into_iter().next()?;
         let h = IpHeader::parse_lax(first.l3()).ok()?;
@@ -265,6 +268,8 @@ impl FragQueue {
         }
         first.replace_l3(&packet);
         first.frag_max = self.max_size;
+        first.frag_df = self.df;
+        first.frag_list = list;
         Some(first)
     }
 }
@@ -279,36 +284,71 @@ fn previous_next_header(packet: &[u8], target: usize) -> Option<usize> {
     (at == target).then_some(byte)
 }
 
-/// Cuts a packet into fragments of at most `mtu` bytes (kernel: `ip_do_fragment`, `ip6_fragment`).
+/// Cuts a packet into fragments of at most `mtu` bytes (kernel: the slow path of `ip_do_fragment`,
+/// `ip6_fragment`). `df` is IPv4's bit in each of them.
 ///
 /// Options not marked "copied" stay in the first fragment only (RFC 791 section 3.1). IPv6 gets a
 /// fragment header with `id` before the upper-layer header. Empty when nothing fits.
-pub fn fragment(packet: &[u8], mtu: usize, id: u32) -> Vec<Vec<u8>> {
+pub fn fragment(packet: &[u8], mtu: usize, id: u32, df: bool) -> Vec<Vec<u8>> {
     let Ok(h) = IpHeader::parse_lax(packet) else {
         return Vec::new();
     };
-    let payload = h.payload(packet);
-    let v6 = usize::from(!h.is_v4()) * 8;
-    let room = mtu.saturating_sub(h.header_len + v6) & !7;
+    let room = room(&h, mtu) & !7;
     if room == 0 {
         return Vec::new();
     }
-    let count = payload.chunks(room).len();
-    payload
-        .chunks(room)
-        .enumerate()
-        .map(|(i, chunk)| {
-            let (off, more) = (h.frag_off + i * room, i + 1 < count || h.mf);
-            if h.is_v4() {
-                v4_fragment(packet, &h, off, more, chunk)
-            } else {
-                v6_fragment(packet, &h, off, more, chunk, id)
-            }
-        })
-        .collect()
+    let chunks = h.payload(packet).chunks(room).collect();
+    pieces(packet, &h, chunks, id, df)
 }
 
-fn v4_fragment(packet: &[u8], h: &IpHeader, off: usize, more: bool, chunk: &[u8]) -> Vec<u8> {
+/// Cuts a packet as it was cut before it came, if every piece still fits (kernel: the fast path of
+/// `ip_do_fragment`, `ip6_fragment`, which loses DF). `list` holds the payloads' lengths.
+pub fn fragment_as(packet: &[u8], list: &[u16], mtu: usize, id: u32) -> Option<Vec<Vec<u8>>> {
+    let h = IpHeader::parse_lax(packet).ok()?;
+    let (room, last) = (room(&h, mtu), list.len().checked_sub(1)?);
+    let mut rest = h.payload(packet);
+    let mut chunks = Vec::with_capacity(list.len());
+    for (i, len) in list.iter().map(|n| usize::from(*n)).enumerate() {
+        if len > room || (len % 8 != 0 && i < last) {
+            return None;
+        }
+        let (chunk, behind) = rest.split_at_checked(len)?;
+        chunks.push(chunk);
+        rest = behind;
+    }
+    rest.is_empty()
+        .then(|| pieces(packet, &h, chunks, id, false))
+}
+
+/// Bytes of payload that one fragment may carry.
+fn room(h: &IpHeader, mtu: usize) -> usize {
+    let v6 = usize::from(!h.is_v4()) * 8;
+    mtu.saturating_sub(h.header_len + v6)
+}
+
+fn pieces(packet: &[u8], h: &IpHeader, chunks: Vec<&[u8]>, id: u32, df: bool) -> Vec<Vec<u8>> {
+    let (count, mut off) = (chunks.len(), h.frag_off);
+    let mut out = Vec::with_capacity(count);
+    for (i, chunk) in chunks.into_iter().enumerate() {
+        let more = i + 1 < count || h.mf;
+        out.push(if h.is_v4() {
+            v4_fragment(packet, h, off, more, df, chunk)
+        } else {
+            v6_fragment(packet, h, off, more, chunk, id)
+        });
+        off += chunk.len();
+    }
+    out
+}
+
+fn v4_fragment(
+    packet: &[u8],
+    h: &IpHeader,
+    off: usize,
+    more: bool,
+    df: bool,
+    chunk: &[u8],
+) -> Vec<u8> {
     let mut p = packet[..h.header_len].to_vec();
     if off > h.frag_off {
         blank_uncopied_options(&mut p[20..]);
@@ -316,7 +356,7 @@ fn v4_fragment(packet: &[u8], h: &IpHeader, off: usize, more: bool, chunk: &[u8]
     p.extend_from_slice(chunk);
     let len = (p.len() as u16).to_be_bytes();
     p[2..4].copy_from_slice(&len);
-    let df = if h.df { 0x4000 } else { 0 };
+    let df = if df { 0x4000 } else { 0 };
     let word = df | if more { 0x2000 } else { 0 } | (off / 8) as u16;
     p[6..8].copy_from_slice(&word.to_be_bytes());
     ip::fill_v4_checksum(&mut p);
@@ -407,7 +447,7 @@ mod tests {
             v6: bool, n in 100usize..6000, mtu in 128usize..1500, rev: bool,
         ) {
             let p = packet(v6, n);
-            let mut parts = fragment(&p, mtu, 9);
+            let mut parts = fragment(&p, mtu, 9, false);
             prop_assert!(parts.iter().all(|f| f.len() <= mtu));
             if rev { parts.reverse(); }
             let mut t = FragTable::default();
@@ -422,6 +462,11 @@ mod tests {
                 prop_assert_eq!(w.l3(), &p[..]);
                 prop_assert!(w.frag_max <= mtu);
                 prop_assert_eq!(t.bytes, 0);
+                if !rev {
+                    let again = fragment_as(w.l3(), &w.frag_list, mtu, 9);
+                    prop_assert_eq!(again.as_deref(), Some(&parts[..]));
+                    prop_assert_eq!(fragment_as(w.l3(), &w.frag_list, w.frag_max - 1, 9), None);
+                }
             }
         }
     }
@@ -429,7 +474,7 @@ mod tests {
     #[test]
     fn an_overlap_kills_the_queue_and_a_duplicate_does_not() {
         let p = packet(false, 3000);
-        let parts = fragment(&p, 1500, 0);
+        let parts = fragment(&p, 1500, 0, false);
         let mut t = FragTable::default();
         assert!(matches!(feed(&mut t, &parts[0]), FragResult::Queued));
         assert!(matches!(feed(&mut t, &parts[0]), FragResult::Duplicate(_)));

@@ -24,4 +24,4 @@ pub use edit::{Edit, EditError, LinkSpec};
 pub use fib::{Fib, NextHop, PolicyRule, Route, RouteKind, RuleAction, table};
 pub use neigh::{Neigh, NeighTable, NudState};
 pub use netns::NetNs;
-pub use socket::{Binding, SocketId, SocketTable};
+pub use socket::{Binding, Owner, SocketId, SocketTable};

@@ -153,6 +153,8 @@ pub struct Neigh {
     pub queue: VecDeque<Frame>,
     /// Bytes in `queue`.
     pub queued_bytes: usize,
+    /// Its link header was made ready by a first packet (kernel: `neigh->hh.hh_len`).
+    pub header_cached: bool,
     /// The neighbour is a router (IPv6).
     pub router: bool,
     /// Where it came from.
@@ -171,6 +173,7 @@ impl Neigh {
             confirmed: now,
             queue: VecDeque::new(),
             queued_bytes: 0,
+            header_cached: false,
             router: false,
             origin,
         }

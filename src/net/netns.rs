@@ -69,6 +69,8 @@ pub struct NetNs {
     pub(crate) snmp: Snmp,
     pub(crate) proxy_queue: Vec<(Instant, DevId, crate::wire::Frame)>,
     pub(crate) nf: Option<Box<Netfilter>>,
+    /// A bridged, translated frame may be waiting for a neighbour: its connection must outlive the walk.
+    pub(crate) bridge_waits: bool,
 }
 
 impl NetNs {
@@ -93,6 +95,7 @@ impl NetNs {
             snmp: Snmp::default(),
             proxy_queue: Vec::new(),
             nf: None,
+            bridge_waits: false,
         };
         ns.edit().add_loopback();
         ns

@@ -24,10 +24,35 @@ pub struct Binding {
     pub remote: Option<(IpAddr, u16)>,
 }
 
+/// Whose a socket is and what was set on it; netfilter asks (`-m owner`, `-m socket`, `TPROXY`).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Owner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// IP_TRANSPARENT is set.
+    pub transparent: bool,
+    /// SO_MARK.
+    pub mark: u32,
+}
+
+/// Root's, nothing set.
+static ROOT: Owner = Owner {
+    uid: 0,
+    gid: 0,
+    groups: Vec::new(),
+    transparent: false,
+    mark: 0,
+};
+
 /// The sockets of a namespace.
 #[derive(Clone, Debug, Default)]
 pub struct SocketTable {
     bound: BTreeMap<Binding, SocketId>,
+    owners: BTreeMap<SocketId, Owner>,
 }
 
 impl SocketTable {
@@ -43,6 +68,17 @@ impl SocketTable {
     /// Closes every binding of a socket.
     pub fn close(&mut self, id: SocketId) {
         self.bound.retain(|_, s| *s != id);
+        self.owners.remove(&id);
+    }
+
+    /// Says whose a socket is; without, it is root's.
+    pub fn set_owner(&mut self, id: SocketId, owner: Owner) {
+        self.owners.insert(id, owner);
+    }
+
+    /// Whose a socket is.
+    pub fn owner(&self, id: SocketId) -> &Owner {
+        self.owners.get(&id).unwrap_or(&ROOT)
     }
 
     /// Closes one binding.
@@ -52,6 +88,11 @@ impl SocketTable {
 
     /// The best socket for a packet with this tuple: connected, then bound to the address, then to any.
     pub fn lookup(&self, t: &Tuple) -> Option<SocketId> {
+        self.find(t).map(|(_, id)| id)
+    }
+
+    /// The same with what it is bound to.
+    pub fn find(&self, t: &Tuple) -> Option<(Binding, SocketId)> {
         let base = Binding {
             proto: t.proto,
             port: t.dport,
@@ -75,7 +116,7 @@ impl SocketTable {
             base,
         ]
         .iter()
-        .find_map(|b| self.bound.get(b).copied())
+        .find_map(|b| Some((*b, *self.bound.get(b)?)))
     }
 
     /// All bindings in order.

@@ -5,8 +5,9 @@
 
 use super::ct::Conntrack;
 use super::forced::Forced;
+use super::eval::{Loaded, State};
 use super::hook::HookOp;
-use super::{Family, Hook, RuleSet};
+use super::{Family, Hook, RuleSet, TableName};
 
 /// Which tool's tables hold a rule; a node may have both.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -17,38 +18,42 @@ pub enum Backend {
     Nft,
 }
 
+impl Backend {
+    /// Both.
+    pub const ALL: [Backend; 2] = [Backend::Legacy, Backend::Nft];
+}
+
 /// The rule sets of one family.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    /// As `iptables-legacy-save` would print it.
-    pub legacy: Option<RuleSet>,
-    /// As `iptables-nft-save` would print it.
-    pub nft: Option<RuleSet>,
+    pub(super) loaded: [Option<Box<Loaded>>; 2],
+    /// Tables in the order in which they were first loaded.
+    pub(super) registered: Vec<(Backend, TableName)>,
 }
 
 impl Rules {
-    /// One of the two.
+    /// One of the two, as it was loaded: the counters are those it had then.
+    /// [`Netfilter::rule_set`] has the present ones.
     pub fn backend(&self, b: Backend) -> Option<&RuleSet> {
-        match b {
-            Backend::Legacy => self.legacy.as_ref(),
-            Backend::Nft => self.nft.as_ref(),
-        }
+        self.loaded[b as usize].as_ref().map(|l| l.set())
     }
 }
 
 /// Netfilter in one namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Netfilter {
-    /// IPv4 rules.
-    pub v4: Rules,
-    /// IPv6 rules.
-    pub v6: Rules,
+    pub(super) v4: Rules,
+    pub(super) v6: Rules,
     /// Connections.
     pub ct: Conntrack,
     /// What NAT and random rules have to decide, for a replay.
     pub forced: Forced,
+    /// What stateful matches remember by name, and the wall clock.
+    pub state: State,
+    /// Rules are asked one by one, without their index: for tests that compare.
+    pub linear: bool,
     /// Sorted operations by family and hook.
-    ops: [[Vec<HookOp>; 5]; 2],
+    pub(super) ops: [[Vec<HookOp>; 5]; 2],
 }
 
 impl Netfilter {

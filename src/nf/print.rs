@@ -29,6 +29,13 @@ fn with_counters(rule: &Rule, text: &str) -> String {
     }
 }
 
+impl Rule {
+    /// The rule as iptables-save prints it in a chain, counters left out.
+    pub fn text(&self, chain: &str) -> String {
+        rule_line(chain, self)
+    }
+}
+
 impl RuleSet {
     /// The rule set as it was written: every line in its place and in its words. Rules that no file had
     /// follow the rule before them.

@@ -1,7 +1,6 @@
 //! The bridge: learn, forward, flood, hand up (kernel: `br_input.c`, `br_forward.c`, `br_device.c`).
 //!
-//! With `bridge-nf-call-iptables` on, IPv4 headers are checked and trailers cut even without a rule
-//! (`br_validate_ipv4`). No spanning tree, no multicast snooping.
+//! What br_netfilter adds is in `netfilter::bridge`. No spanning tree, no multicast snooping.
 
 use crate::base::{DevId, Origin};
 use crate::net::bridge::FdbEntry;
@@ -9,9 +8,7 @@ use crate::net::{BridgePort, Device};
 use crate::path::observer::{Direction, Observer, Step};
 use crate::path::reason::DropReason;
 use crate::path::walker::Walker;
-use crate::wire::{
-    ETH_HLEN, ETH_P_IP, ETH_P_IPV6, Frame, IpHeader, MacAddr, Malformed, PacketType,
-};
+use crate::wire::{ETH_HLEN, Frame, MacAddr, PacketType};
 
 /// VLAN slack of `is_skb_forwardable`: frames may exceed the MTU by a tag.
 const VLAN_HLEN: usize = 4;
@@ -38,14 +35,11 @@ impl<O: Observer> Walker<'_, O> {
                 "the bridge is down".into()
             });
         }
-        if !self.bridge_netfilter(port, &mut f) {
-            return;
-        }
         // kernel: br_handle_frame, "ether_addr_equal(p->br->dev->dev_addr, dest)"
         if self.device(bridge).is_some_and(|b| b.mac == dst) {
             f.pkt_type = PacketType::Host;
         }
-        self.bridge_input(bridge, port, &flags, f);
+        self.bridge_prerouting(bridge, port, &flags, f);
     }
 
     /// 01:80:c2:00:00:00 is forwarded while STP is off; the rest as `group_fwd_mask` says; never pause
@@ -71,36 +65,14 @@ impl<O: Observer> Walker<'_, O> {
         self.drop(Some(port), &f, DropReason::LinkLocalGroup);
     }
 
-    /// br_netfilter's header checks; false when the frame was dropped.
-    fn bridge_netfilter(&mut self, port: DevId, f: &mut Frame) -> bool {
-        let s = &self.ns.sysctl;
-        let on = match f.ethertype() {
-            ETH_P_IP => s.bridge_nf_call_iptables != 0,
-            ETH_P_IPV6 => s.bridge_nf_call_ip6tables != 0,
-            _ => false,
-        };
-        if !on {
-            return true;
-        }
-        let version = if f.ethertype() == ETH_P_IP { 4 } else { 6 };
-        match IpHeader::parse(f.l3()) {
-            Ok(h) if f.l3()[0] >> 4 == version => {
-                f.trim_l3(h.total_len);
-                true
-            }
-            Err(Malformed::Checksum) => {
-                self.drop(Some(port), f, DropReason::IpChecksum);
-                false
-            }
-            _ => {
-                self.drop(Some(port), f, DropReason::BridgeIpHeader);
-                false
-            }
-        }
-    }
-
     /// kernel: `br_handle_frame_finish`
-    fn bridge_input(&mut self, bridge: DevId, port: DevId, flags: &BridgePort, f: Frame) {
+    pub(crate) fn bridge_input(
+        &mut self,
+        bridge: DevId,
+        port: DevId,
+        flags: &BridgePort,
+        f: Frame,
+    ) {
         let Some(b) = self.device(bridge).and_then(Device::bridge) else {
             return;
         };
@@ -119,27 +91,28 @@ impl<O: Observer> Walker<'_, O> {
         let dst = f.dst_mac();
         if dst.is_multicast() {
             self.bridge_flood(bridge, Some(port), vlan, &f);
-            return self.bridge_up(bridge, vlan, f);
+            let promisc = self.device(bridge).is_some_and(|d| d.promisc);
+            return self.bridge_up(bridge, vlan, f, promisc);
         }
         let entry = self.fdb_lookup(bridge, vlan, dst, ageing);
         match entry {
-            Some(e) if e.local => self.bridge_up(bridge, vlan, f),
+            Some(e) if e.local => self.bridge_up(bridge, vlan, f, false),
             Some(e) => {
                 if self.should_deliver(bridge, Some(port), flags, e.port, vlan, &f, true) {
                     self.step(Some(bridge), &f, |ns| Step::BridgeForward {
                         port: ns.dev_name(e.port).into(),
                     });
-                    self.bridge_port_transmit(e.port, f);
+                    self.bridge_forward(bridge, e.port, f);
                 }
             }
             None => {
                 if f.pkt_type == PacketType::Host {
-                    return self.bridge_up(bridge, vlan, f);
+                    return self.bridge_up(bridge, vlan, f, false);
                 }
                 let promisc = self.device(bridge).is_some_and(|d| d.promisc);
                 let sent = self.bridge_flood(bridge, Some(port), vlan, &f);
                 if promisc {
-                    return self.bridge_up(bridge, vlan, f);
+                    return self.bridge_up(bridge, vlan, f, true);
                 }
                 if sent == 0 {
                     self.drop(Some(bridge), &f, DropReason::NoFloodPort);
@@ -256,13 +229,16 @@ impl<O: Observer> Walker<'_, O> {
         }
         for p in &to {
             let c = self.copy(f);
-            self.bridge_port_transmit(*p, c);
+            match from {
+                Some(_) => self.bridge_forward(bridge, *p, c),
+                None => self.bridge_port_transmit(*p, c),
+            }
         }
         to.len()
     }
 
     /// Out of a port, if it fits (kernel: `br_dev_queue_push_xmit`, `is_skb_forwardable`).
-    fn bridge_port_transmit(&mut self, port: DevId, f: Frame) {
+    pub(crate) fn bridge_port_transmit(&mut self, port: DevId, f: Frame) {
         let Some(d) = self.device(port) else { return };
         if f.len() > d.mtu as usize + ETH_HLEN + VLAN_HLEN {
             let (mtu, origin) = (d.mtu, d.origin.clone());
@@ -274,7 +250,7 @@ impl<O: Observer> Walker<'_, O> {
     }
 
     /// To the host (kernel: `br_pass_frame_up`).
-    fn bridge_up(&mut self, bridge: DevId, vlan: u16, f: Frame) {
+    fn bridge_up(&mut self, bridge: DevId, vlan: u16, mut f: Frame, promisc: bool) {
         let Some(d) = self.device(bridge) else { return };
         let in_vlan = d
             .bridge()
@@ -282,6 +258,7 @@ impl<O: Observer> Walker<'_, O> {
         if !in_vlan {
             return self.drop(Some(bridge), &f, DropReason::VlanFiltered);
         }
+        self.bridge_local_in(bridge, &mut f, promisc);
         self.count_rx(bridge, f.len());
         self.step(Some(bridge), &f, |ns| Step::BridgeUp {
             bridge: ns.dev_name(bridge).into(),
@@ -292,6 +269,9 @@ impl<O: Observer> Walker<'_, O> {
 
     /// The host sends through its bridge (kernel: `br_dev_xmit`).
     pub(crate) fn bridge_transmit(&mut self, bridge: DevId, f: Frame) {
+        let Some(f) = self.bridge_resumed(bridge, f) else {
+            return;
+        };
         let Some(b) = self.device(bridge).and_then(Device::bridge) else {
             return;
         };

@@ -3,6 +3,7 @@
 use crate::base::DevId;
 use crate::net::addr::is_link_local;
 use crate::net::fib::Found;
+use crate::nf::Hook;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::DropReason;
 use crate::path::walker::Walker;
@@ -26,7 +27,7 @@ impl<O: Observer> Walker<'_, O> {
         found: &Found,
         redirect: bool,
     ) {
-        if f.pkt_type != PacketType::Host {
+        if f.pkt_type != PacketType::Host || f.socket.is_some() {
             return self.drop(Some(dev), &f, DropReason::NotForUs);
         }
         if h.ttl <= 1 {
@@ -41,7 +42,9 @@ impl<O: Observer> Walker<'_, O> {
             );
         }
         let mtu = self.forward_mtu(found, h.dst);
-        if f.l3().len() > mtu && h.df {
+        // What conntrack put together is cut again, unless a piece with DF was too big itself
+        // (kernel: ip_exceeds_mtu).
+        if f.l3().len() > mtu && h.df && (f.frag_max > mtu || !f.ignore_df) {
             return self.too_big(dev, h, f, found, mtu);
         }
         ip::decrease_ttl(f.l3_mut());
@@ -49,6 +52,10 @@ impl<O: Observer> Walker<'_, O> {
         if redirect {
             self.send_redirect(dev, h, &f, found);
         }
+        let out = self.out_device(found);
+        let Some((h, mut f)) = self.nf_hook_h(Hook::Forward, *h, f, Some(dev), out) else {
+            return;
+        };
         if h.options {
             let out = self.ns.source_for(found, h.dst);
             let out = out.and_then(|a| if let IpAddr::V4(a) = a { Some(a) } else { None });
@@ -56,8 +63,7 @@ impl<O: Observer> Walker<'_, O> {
             options::forward(f.l3_mut(), &o, out);
         }
         self.ns.snmp.forwarded += 1;
-        // FORWARD comes here.
-        self.ip_output(found, h.dst, f);
+        self.ip_output(found, h.dst, f, Some(dev));
     }
 
     /// kernel: `ip_dst_mtu_maybe_forward`
@@ -109,7 +115,7 @@ impl<O: Observer> Walker<'_, O> {
     }
 
     pub(crate) fn forward6(&mut self, dev: DevId, h: &IpHeader, mut f: Frame, found: &Found) {
-        if f.pkt_type != PacketType::Host {
+        if f.pkt_type != PacketType::Host || f.socket.is_some() {
             return self.drop(Some(dev), &f, DropReason::NotForUs);
         }
         if h.ttl <= 1 {
@@ -147,13 +153,15 @@ impl<O: Observer> Walker<'_, O> {
         // Unlike IPv4, forwarding obeys a learned path MTU (kernel: ip6_dst_mtu_maybe_forward on the
         // exception).
         let mtu = self.forward_mtu(found, h.dst).max(1280);
-        if f.l3().len() > mtu {
+        if f.l3().len() > mtu && (f.frag_max > mtu || !f.ignore_df) {
             return self.too_big(dev, h, f, found, mtu);
         }
         ip::decrease_ttl(f.l3_mut());
         self.step(Some(dev), &f, |_| Step::Ttl { to: h.ttl - 1 });
         self.ns.snmp.forwarded += 1;
-        // FORWARD comes here.
-        self.ip_output(found, h.dst, f);
+        let out = self.out_device(found);
+        if let Some((h, f)) = self.nf_hook_h(Hook::Forward, *h, f, Some(dev), out) {
+            self.ip_output(found, h.dst, f, Some(dev));
+        }
     }
 }

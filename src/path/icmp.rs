@@ -2,6 +2,7 @@
 
 use crate::base::DevId;
 use crate::net::RouteKind;
+use crate::path::netfilter::attach;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::IcmpSent;
 use crate::path::walker::Walker;
@@ -68,7 +69,11 @@ impl<O: Observer> Walker<'_, O> {
             typ,
             code,
         };
-        let f = self.child_of(cause, Frame::ip(&packet));
+        let mut f = self.child_of(cause, Frame::ip(&packet));
+        if self.ns.sysctl.fwmark_reflect != 0 {
+            f.mark = cause.mark;
+        }
+        attach(&mut f, cause);
         self.step(in_dev, cause, |_| Step::IcmpError { icmp, to: h.src });
         let _ = self.local_out(f, oif);
         Some(icmp)

@@ -39,10 +39,12 @@ pub(crate) enum NoInput {
 impl<O: Observer> Walker<'_, O> {
     /// kernel: `ip_rcv_core`, `ip_rcv_finish`
     pub(crate) fn ipv4_receive(&mut self, dev: DevId, f: Frame) {
-        let Some((h, mut f)) = self.ip_header(dev, f, 4) else {
+        let Some((h, f)) = self.ip_header(dev, f, 4) else {
             return;
         };
-        // PREROUTING comes here.
+        let Some((h, mut f)) = self.nf_prerouting(dev, h, f) else {
+            return;
+        };
         let decision = self.route_input(dev, h.src, h.dst, &f, false);
         let routed = !matches!(decision, Err(NoInput::Silent(..)));
         if h.options && routed && !self.ip_options(dev, &h, &mut f) {
@@ -84,6 +86,9 @@ impl<O: Observer> Walker<'_, O> {
         if !self.hop_by_hop(dev, &h, &f) {
             return;
         }
+        let Some((h, f)) = self.nf_prerouting(dev, h, f) else {
+            return;
+        };
         match self.route_input6(dev, &h, &f) {
             Ok(Input::Local { group }) => self.deliver(dev, &h, f, group),
             Ok(Input::Forward { found, .. }) => {
@@ -110,6 +115,7 @@ impl<O: Observer> Walker<'_, O> {
         match parsed {
             Ok(h) => {
                 f.trim_l3(h.total_len);
+                f.forget_fragments();
                 Some((h, f))
             }
             Err(e) => {
@@ -443,7 +449,12 @@ impl<O: Observer> Walker<'_, O> {
     }
 
     /// kernel: `ip6_route_input` and what hangs on the route it finds
-    fn route_input6(&mut self, dev: DevId, h: &IpHeader, f: &Frame) -> Result<Input, NoInput> {
+    pub(crate) fn route_input6(
+        &mut self,
+        dev: DevId,
+        h: &IpHeader,
+        f: &Frame,
+    ) -> Result<Input, NoInput> {
         let IpAddr::V6(dst) = h.dst else {
             return Err(NoInput::Told(FibError::NoRoute));
         };

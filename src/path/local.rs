@@ -4,37 +4,37 @@
 use crate::base::{DevId, Origin};
 use crate::net::SocketId;
 use crate::net::frag::FragResult;
+use crate::nf::Hook;
+use crate::path::netfilter::LOCAL_DELIVER;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::{Disposition, DropReason};
 use crate::path::walker::{Output, Walker};
 use crate::wire::{Frame, IpHeader, build, options, proto};
-use core::time::Duration;
 use std::net::IpAddr;
-
-/// Who reassembles (kernel: `IP_DEFRAG_LOCAL_DELIVER`).
-const LOCAL: u32 = 0;
 
 impl<O: Observer> Walker<'_, O> {
     /// A packet for this host.
     pub(crate) fn deliver(&mut self, dev: DevId, h: &IpHeader, f: Frame, group: bool) {
         if !h.is_fragment() {
-            // INPUT comes here.
-            return self.deliver_whole(dev, h, f, group);
+            return self.input(dev, h, f, group);
         }
-        let life = if h.is_v4() {
-            self.ns.sysctl.ipfrag_time
-        } else {
-            self.ns.sysctl.ip6frag_time
+        // IPv6 takes fragments to INPUT as they are (kernel: ip6_input before ip6_protocol_deliver_rcu).
+        let passed = match h.is_v4() {
+            true => Some((*h, f)),
+            false => self.nf_hook_h(Hook::Input, *h, f, Some(dev), None),
         };
-        let life = Duration::from_secs(life.max(0) as u64);
+        let Some((h, f)) = passed else { return };
+        let life = self.fragment_life(h.is_v4());
         let shown = f.clone();
-        match self.ns.frags.add(f, h, LOCAL, dev, self.now, life) {
+        match self.ns.frags.add(f, &h, LOCAL_DELIVER, dev, self.now, life) {
             FragResult::Queued => self.step(Some(dev), &shown, |_| Step::FragmentQueued),
             FragResult::Whole(w) => {
                 self.ns.snmp.reasm_ok += 1;
                 self.step(Some(dev), &w, |_| Step::Reassembled { len: w.l3().len() });
-                if let Ok(h) = IpHeader::parse_lax(w.l3()) {
-                    self.deliver_whole(dev, &h, w, group);
+                match IpHeader::parse_lax(w.l3()) {
+                    Ok(h) if h.is_v4() => self.input(dev, &h, w, group),
+                    Ok(h) => self.deliver_whole(dev, &h, w, group),
+                    Err(_) => {}
                 }
             }
             FragResult::Bad(f) => self.drop(Some(dev), &f, DropReason::FragmentBad),
@@ -50,6 +50,13 @@ impl<O: Observer> Walker<'_, O> {
                 );
             }
             FragResult::Duplicate(f) => self.drop(Some(dev), &f, DropReason::FragmentDuplicate),
+        }
+    }
+
+    /// INPUT, then whoever it is for.
+    fn input(&mut self, dev: DevId, h: &IpHeader, f: Frame, group: bool) {
+        if let Some((h, f)) = self.nf_hook_h(Hook::Input, *h, f, Some(dev), None) {
+            self.deliver_whole(dev, &h, f, group);
         }
     }
 
@@ -153,7 +160,7 @@ impl<O: Observer> Walker<'_, O> {
     }
 
     fn no_protocol(&mut self, dev: DevId, h: &IpHeader, f: Frame) {
-        if let Some(s) = self.find_socket(h, f.l3()) {
+        if let Some(s) = self.find_socket(h, &f) {
             return self.hand_to_socket(dev, s, f);
         }
         let sent = if h.is_v4() {
@@ -175,6 +182,7 @@ impl<O: Observer> Walker<'_, O> {
     pub(crate) fn hand_to_socket(&mut self, dev: DevId, socket: SocketId, mut f: Frame) {
         self.end(Some(dev), &f, Disposition::Delivered(socket));
         f.strip_link();
+        f.scrub();
         self.cx.out.push(Output::Socket {
             ns: self.ns.id,
             socket,
@@ -205,7 +213,7 @@ impl<O: Observer> Walker<'_, O> {
         if self.vxlan_listens(port) {
             return self.vxlan_receive(dev, h, f);
         }
-        if let Some(s) = self.find_socket(h, f.l3()) {
+        if let Some(s) = self.find_socket(h, &f) {
             return self.hand_to_socket(dev, s, f);
         }
         if group {
@@ -232,7 +240,7 @@ impl<O: Observer> Walker<'_, O> {
         if !build::l4_checksum_ok(h, f.l3()) {
             return self.drop(Some(dev), &f, DropReason::L4Checksum);
         }
-        if let Some(s) = self.find_socket(h, f.l3()) {
+        if let Some(s) = self.find_socket(h, &f) {
             return self.hand_to_socket(dev, s, f);
         }
         let port = h.ports(f.l3()).map_or(0, |p| p.1);
@@ -272,7 +280,7 @@ impl<O: Observer> Walker<'_, O> {
         let (typ, code) = (m[0], m[1]);
         match (h.is_v4(), typ) {
             (true, 8) | (false, 128) => self.echo(dev, h, f, group),
-            (true, 0) | (false, 129) => match self.find_socket(h, f.l3()) {
+            (true, 0) | (false, 129) => match self.find_socket(h, &f) {
                 Some(s) => self.hand_to_socket(dev, s, f),
                 None => self.end(
                     Some(dev),

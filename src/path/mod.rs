@@ -13,6 +13,7 @@ mod input;
 mod local;
 mod nd;
 mod neigh;
+mod netfilter;
 mod observer;
 mod output;
 mod reason;
@@ -20,7 +21,7 @@ mod trace;
 mod tunnel;
 mod walker;
 
-pub use observer::{Direction, NoTrace, Observer, Place, Step, Tee};
+pub use observer::{Direction, NoTrace, Observer, Place, RuleAt, Step, Tee};
 pub use reason::{Disposition, DropReason, IcmpSent};
 pub use trace::{Event, EventKind, TraceBuilder};
 pub use walker::{Errno, Output, Shared, Walker};

@@ -181,7 +181,9 @@ impl<O: Observer> Walker<'_, O> {
             &f,
             Disposition::Consumed("neighbour solicitation"),
         );
-        self.neigh_output(dev, to.into(), r);
+        if let Some(r) = self.nf_link_output(dev, r) {
+            self.neigh_output(dev, to.into(), r);
+        }
     }
 
     /// Asks for a neighbour (kernel: `ndisc_solicit`): from the waiting packet's source if it is this
@@ -213,7 +215,10 @@ impl<O: Observer> Walker<'_, O> {
             target,
             lladdr: Some(mac),
         };
-        let mut f = self.child_of(cause, Frame::ip(&ask.packet(src, to)));
+        let f = self.child_of(cause, Frame::ip(&ask.packet(src, to)));
+        let Some(mut f) = self.nf_link_output(dev, f) else {
+            return;
+        };
         let dst_mac = unicast.unwrap_or_else(|| MacAddr::ipv6_group(to));
         f.set_ethernet(dst_mac, mac, crate::wire::ETH_P_IPV6);
         self.transmit(dev, f);

@@ -44,6 +44,7 @@ impl<O: Observer> Walker<'_, O> {
         match self.ns.neigh.get_mut(dev, hop) {
             Some(n) if n.state.is_valid() => {
                 n.used = now;
+                n.header_cached = true;
                 let (mac, state) = (n.lladdr, n.state);
                 if state == NudState::Stale {
                     n.state = NudState::Delay;

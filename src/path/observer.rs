@@ -2,6 +2,7 @@
 
 use crate::base::{DevId, Instant, Origin};
 use crate::net::NetNs;
+use crate::nf::Hook;
 use crate::path::reason::{Disposition, IcmpSent};
 use crate::wire::{Frame, MacAddr};
 use std::net::IpAddr;
@@ -153,8 +154,80 @@ pub enum Step {
         /// Bytes.
         mtu: u32,
     },
+    /// A netfilter rule matched.
+    Rule {
+        /// Which.
+        at: RuleAt,
+        /// Rules of its chain that were passed over since the last one told.
+        skipped: u32,
+        /// Its chance in 1/2^31, if it matches at random.
+        chance: Option<u32>,
+    },
+    /// A built-in chain ended and its policy decided.
+    Policy {
+        /// Which chain.
+        at: RuleAt,
+        /// Rules passed over since the last one told.
+        skipped: u32,
+    },
+    /// Conntrack looked at the packet.
+    Conntrack {
+        /// Where.
+        hook: Hook,
+        /// NEW, ESTABLISHED, RELATED, INVALID, UNTRACKED.
+        state: &'static str,
+        /// The connection, or why there is none.
+        text: String,
+    },
+    /// A connection was mapped to another address or port.
+    NatSetup {
+        /// `source` or `destination`.
+        what: &'static str,
+        /// The rule that asked for it.
+        at: Option<RuleAt>,
+        /// Before.
+        from: String,
+        /// After.
+        to: String,
+    },
+    /// A packet's addresses were translated.
+    NatPacket {
+        /// Where.
+        hook: Hook,
+        /// Before.
+        from: String,
+        /// After.
+        to: String,
+    },
     /// Anything else worth a line.
     Note(String),
+}
+
+/// A netfilter rule or a chain's policy, for people.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RuleAt {
+    /// The command that lists it: `iptables`, `ip6tables-legacy`...
+    pub tool: &'static str,
+    /// Table.
+    pub table: &'static str,
+    /// Chain.
+    pub chain: String,
+    /// Number in the chain, from 1; `None` for the policy.
+    pub number: Option<u32>,
+    /// The rule as iptables-save prints it, or `policy DROP`.
+    pub text: String,
+    /// Who made it.
+    pub origin: Origin,
+}
+
+impl core::fmt::Display for RuleAt {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} {}", self.table, self.chain)?;
+        match self.number {
+            Some(n) => write!(f, " rule {n}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Watches walks. Never changes one.

@@ -4,9 +4,10 @@
 use crate::base::{DevId, Origin};
 use crate::net::RouteKind;
 use crate::net::fib::{FibError, FlowL4, Found};
-use crate::net::frag;
 use crate::net::text::route_text;
-use crate::path::observer::{Observer, Step};
+use crate::nf::Hook;
+use crate::path::netfilter::refragments;
+use crate::path::observer::Observer;
 use crate::path::reason::DropReason;
 use crate::path::walker::{Errno, Walker};
 use crate::wire::{Frame, IpHeader};
@@ -25,6 +26,7 @@ impl<O: Observer> Walker<'_, O> {
             IpAddr::V4(_) => false,
         };
         if link_scope && let Some(dev) = oif {
+            let f = self.nf_link_output(dev, f).ok_or(Errno::Perm)?;
             self.neigh_output(dev, h.dst, f);
             return Ok(());
         }
@@ -39,21 +41,28 @@ impl<O: Observer> Walker<'_, O> {
             Ok(found) => found,
             Err(e) => return Err(self.output_failed(&f, h.dst, &e)),
         };
-        if O::TRACING {
-            let dev = found.dev();
-            self.step(dev, &f, |ns| Step::Route {
-                table: found.table,
-                rule: found.rule,
-                route: route_text(ns, &found.route),
-                origin: found.route.origin.clone(),
-            });
+        if let Some(dev) = found.dev() {
+            self.show_route(dev, &f, &found);
         }
-        // OUTPUT comes here.
-        self.ip_output(&found, h.dst, f);
+        self.local_out_by(found, f, oif)
+    }
+
+    /// A packet of this host's own whose route is known (kernel: `ip_local_out`).
+    pub(crate) fn local_out_by(
+        &mut self,
+        found: Found,
+        f: Frame,
+        oif: Option<DevId>,
+    ) -> Result<(), Errno> {
+        let (f, found) = self.nf_output(f, found, oif)?;
+        match IpHeader::parse_lax(f.l3()) {
+            Ok(h) => self.ip_output(&found, h.dst, f, None),
+            Err(_) => self.drop(None, &f, DropReason::IpHeader),
+        }
         Ok(())
     }
 
-    fn output_failed(&mut self, f: &Frame, dst: IpAddr, e: &FibError) -> Errno {
+    pub(crate) fn output_failed(&mut self, f: &Frame, dst: IpAddr, e: &FibError) -> Errno {
         let (errno, reason, route) = match e {
             FibError::NoRoute => (Errno::NetUnreach, DropReason::NoRoute, None),
             FibError::Unreachable(r) => (Errno::HostUnreach, DropReason::Unreachable, r.clone()),
@@ -69,11 +78,11 @@ impl<O: Observer> Walker<'_, O> {
     }
 
     /// Sends along a route (kernel: `ip_output`, `ip_finish_output`).
-    pub(crate) fn ip_output(&mut self, found: &Found, dst: IpAddr, f: Frame) {
-        // IPv6 anycast addresses of our own are reached through `lo` too (`ip6_rt_get_dev_rcu`).
-        let local = matches!(found.route.kind, RouteKind::Local | RouteKind::Anycast);
-        let out = if local { self.loopback() } else { found.dev() };
-        let Some(dev) = out else {
+    ///
+    /// `input` is where a forwarded packet came in.
+    pub(crate) fn ip_output(&mut self, found: &Found, dst: IpAddr, f: Frame, input: Option<DevId>) {
+        let local = is_local(found);
+        let Some(dev) = self.out_device(found) else {
             return self.drop_with(
                 None,
                 &f,
@@ -82,7 +91,11 @@ impl<O: Observer> Walker<'_, O> {
                 |_| "the route has no device".into(),
             );
         };
-        // POSTROUTING comes here.
+        // MASQUERADE chooses its address by the gateway.
+        f.nexthop = found.nexthop().and_then(|n| n.via).filter(|_| !local);
+        let Some(f) = self.nf_hook(Hook::Postrouting, f, input, Some(dev)) else {
+            return;
+        };
         let mtu = if local {
             self.device(dev).map_or(65_536, |d| d.mtu as usize)
         } else if f.local {
@@ -95,10 +108,18 @@ impl<O: Observer> Walker<'_, O> {
             .and_then(|n| n.via)
             .filter(|_| !local)
             .unwrap_or(dst);
-        if f.l3().len() <= mtu {
+        if !refragments(&f, mtu) {
             return self.neigh_output(dev, hop, f);
         }
         self.fragment_out(dev, hop, f, mtu, dst);
+    }
+
+    /// The device a route leads out of.
+    pub(crate) fn out_device(&self, found: &Found) -> Option<DevId> {
+        match is_local(found) {
+            true => self.loopback(),
+            false => found.dev(),
+        }
     }
 
     fn loopback(&self) -> Option<DevId> {
@@ -113,8 +134,13 @@ impl<O: Observer> Walker<'_, O> {
         let Ok(h) = IpHeader::parse_lax(f.l3()) else {
             return self.drop(Some(dev), &f, DropReason::IpHeader);
         };
-        if h.df && h.is_v4() {
-            let sent = self.icmp_error(&f, None, 3, 4, mtu as u32);
+        let refused = match h.is_v4() {
+            true => h.df && (!f.ignore_df || f.frag_max > mtu),
+            false => f.frag_max > mtu,
+        };
+        if refused {
+            let (typ, code) = if h.is_v4() { (3, 4) } else { (2, 0) };
+            let sent = self.icmp_error(&f, None, typ, code, mtu as u32);
             return self.rejected(
                 Some(dev),
                 &f,
@@ -130,21 +156,14 @@ impl<O: Observer> Walker<'_, O> {
                 },
             );
         }
-        self.ns.frag_id = self.ns.frag_id.wrapping_add(1);
-        let pieces = frag::fragment(f.l3(), mtu, self.ns.frag_id);
-        if pieces.is_empty() {
-            return self.drop(Some(dev), &f, DropReason::MtuExceeded);
-        }
-        self.ns.snmp.frag_creates += pieces.len() as u64;
-        self.step(Some(dev), &f, |_| Step::Fragment {
-            count: pieces.len(),
-            mtu,
-        });
-        for p in pieces {
-            let mut c = self.copy(&f);
+        for mut c in self.cut(dev, &f, mtu) {
             c.strip_link();
-            c.replace_l3(&p);
             self.neigh_output(dev, hop, c);
         }
     }
+}
+
+/// IPv6 anycast addresses of our own are reached through `lo` too (`ip6_rt_get_dev_rcu`).
+fn is_local(found: &Found) -> bool {
+    matches!(found.route.kind, RouteKind::Local | RouteKind::Anycast)
 }

@@ -63,6 +63,10 @@ pub enum DropReason {
     FragmentBad,
     FragmentDuplicate,
     Ipv6Disabled,
+    Netfilter,
+    NetfilterReject,
+    NetfilterQueue,
+    Conntrack,
     DummyDevice,
     LinkLoss,
     LinkBlocked,
@@ -71,7 +75,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in order.
-    pub const ALL: [DropReason; 58] = {
+    pub const ALL: [DropReason; 62] = {
         use DropReason::*;
         [
             DeviceDown,
@@ -128,6 +132,10 @@ impl DropReason {
             FragmentBad,
             FragmentDuplicate,
             Ipv6Disabled,
+            Netfilter,
+            NetfilterReject,
+            NetfilterQueue,
+            Conntrack,
             DummyDevice,
             LinkLoss,
             LinkBlocked,
@@ -186,6 +194,7 @@ impl DropReason {
             FragmentBad => "FRAG_TOO_FAR",
             FragmentDuplicate => "DUP_FRAG",
             Ipv6Disabled => "IPV6DISABLED",
+            Netfilter | NetfilterReject | NetfilterQueue | Conntrack => "NETFILTER_DROP",
             LinkLoss | LinkBlocked => "not the kernel: lost between machines",
             QueueFull => "FULL_RING",
         }
@@ -251,6 +260,10 @@ impl DropReason {
             FragmentBad => "fragments overlap or contradict each other",
             FragmentDuplicate => "a copy of a fragment that is there already",
             Ipv6Disabled => "IPv6 is disabled on the device",
+            Netfilter => "a netfilter rule or policy drops it",
+            NetfilterReject => "a netfilter rule rejects it",
+            NetfilterQueue => "queued for a program (NFQUEUE) that is not there",
+            Conntrack => "conntrack drops it",
             DummyDevice => "a dummy device swallows what is sent to it",
             LinkLoss => "lost on the link",
             LinkBlocked => "blocked between the machines (security group, firewall)",

@@ -116,8 +116,10 @@ impl<O: Observer> Walker<'_, O> {
             head[at + 6..at + 8].copy_from_slice(&c.to_be_bytes());
         }
         f.push(&head, 0);
+        f.scrub();
         f.local = true;
-        self.ip_output(&found, remote, f);
+        // The tunnel is told of a drop by its counters only.
+        let _ = self.local_out_by(found, f, None);
     }
 
     /// kernel: `vxlan_rcv`
@@ -162,8 +164,7 @@ impl<O: Observer> Walker<'_, O> {
             kind: "vxlan",
             dev: ns.dev_name(t.0).into(),
         });
-        f.mark = 0;
-        f.local = false;
+        f.scrub();
         self.cx.out.push(Output::Backlog {
             at: PortAt {
                 ns: self.ns.id,
@@ -278,9 +279,10 @@ impl<O: Observer> Walker<'_, O> {
         set_length(&mut head, inner.total_len);
         f.strip_link();
         f.push(&head, 0);
+        f.scrub();
         f.local = true;
         f.nexthop = None;
-        self.ip_output(&found, remote, f);
+        let _ = self.local_out_by(found, f, None);
     }
 
     /// kernel: `ipip_rcv`, `ip_tunnel_lookup`: the most exact tunnel, then the one open to all
@@ -323,8 +325,7 @@ impl<O: Observer> Walker<'_, O> {
             kind: "ipip",
             dev: ns.dev_name(t).into(),
         });
-        f.mark = 0;
-        f.local = false;
+        f.scrub();
         self.cx.out.push(Output::Backlog {
             at: PortAt {
                 ns: self.ns.id,

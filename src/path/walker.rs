@@ -3,11 +3,13 @@
 //! Frames that leave, or that the kernel would put on its backlog, become [`Output`]s; whoever joins the
 //! namespaces hands them on. Each protocol's part is a file beside this one.
 
-use crate::base::{DevId, FrameId, Instant, Origin, Rng, limits};
+use crate::base::{DevId, FrameId, Instant, NsId, Origin, Rng, limits};
 use crate::net::{Device, DeviceKind, NetNs, PortAt, SocketId};
+use crate::nf::eval::RuleRef;
 use crate::path::observer::{Direction, Observer, Place, Step};
 use crate::path::reason::{Disposition, DropReason, IcmpSent};
 use crate::wire::{ETH_HLEN, ETH_P_8021Q, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, Frame, IpHeader, Tuple};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Why the kernel refused to send what a socket gave it.
@@ -67,6 +69,10 @@ pub struct Shared {
     next_frame: u64,
     /// What left, in order.
     pub out: Vec<Output>,
+    /// What is assumed of netfilter rules that are not understood: matched or not.
+    pub assume: BTreeMap<NsId, BTreeMap<RuleRef, bool>>,
+    /// Rules that are not understood, not assumed anything of, and that decided, as they were met.
+    pub undecided: Vec<(NsId, RuleRef)>,
 }
 
 impl Shared {
@@ -76,6 +82,8 @@ impl Shared {
             rng: Rng::new(seed),
             next_frame: 0,
             out: Vec::new(),
+            assume: BTreeMap::new(),
+            undecided: Vec::new(),
         }
     }
 
@@ -134,6 +142,8 @@ pub struct Walker<'w, O> {
     pub(crate) cx: &'w mut Shared,
     pub(crate) obs: &'w mut O,
     depth: u32,
+    /// A TEE copy is on its way: it makes no further ones.
+    pub(crate) teeing: bool,
 }
 
 impl<'w, O: Observer> Walker<'w, O> {
@@ -145,6 +155,7 @@ impl<'w, O: Observer> Walker<'w, O> {
             cx,
             obs,
             depth: 0,
+            teeing: false,
         }
     }
 
@@ -394,9 +405,9 @@ impl<'w, O: Observer> Walker<'w, O> {
         while let Some((dev, ip)) = self.ns.neigh.pop_due(self.now) {
             self.neigh_timer(dev, ip);
         }
-        while let Some((_, dev, first)) = self.ns.frags.pop_expired(self.now) {
+        while let Some((key, dev, first)) = self.ns.frags.pop_expired(self.now) {
             if let Some(f) = first {
-                self.reassembly_timed_out(dev, f);
+                self.fragments_timed_out(dev, f, key.user);
             }
         }
         let now = self.now;
@@ -414,9 +425,10 @@ impl<'w, O: Observer> Walker<'w, O> {
         self.local_out(f, oif)
     }
 
-    /// The socket that a delivered packet belongs to.
-    pub(crate) fn find_socket(&self, h: &IpHeader, packet: &[u8]) -> Option<SocketId> {
-        self.ns.sockets.lookup(&Tuple::of(h, packet))
+    /// The socket that a delivered packet belongs to: the one TPROXY chose, else the one bound to it.
+    pub(crate) fn find_socket(&self, h: &IpHeader, f: &Frame) -> Option<SocketId> {
+        let chosen = f.socket.map(SocketId);
+        chosen.or_else(|| self.ns.sockets.lookup(&Tuple::of(h, f.l3())))
     }
 
     /// A device that must be there.

@@ -5,6 +5,7 @@
 
 use crate::base::{DevId, FrameId, Instant, NodeId, NsId, limits};
 use crate::net::{Edit, EditError, NetNs, PortAt, SocketId};
+use crate::nf::eval::RuleRef;
 use crate::path::{Disposition, DropReason, Errno, Observer, Output, Place, Shared, Walker};
 use crate::sim::link::Link;
 use crate::wire::{ETH_HLEN, Frame};
@@ -119,6 +120,25 @@ impl World {
     /// A namespace's sockets, to bind and close.
     pub fn ns_mut(&mut self, id: NsId) -> Option<&mut NetNs> {
         self.spaces.get_mut(id.0 as usize)
+    }
+
+    /// Assumes of a rule that is not understood that it matches, or that it does not.
+    pub fn assume(&mut self, ns: NsId, rule: RuleRef, matches: bool) {
+        self.shared
+            .assume
+            .entry(ns)
+            .or_default()
+            .insert(rule, matches);
+    }
+
+    /// Rules that are not understood, nothing was assumed of, and that had to decide, as they were met.
+    pub fn undecided(&self) -> &[(NsId, RuleRef)] {
+        &self.shared.undecided
+    }
+
+    /// The same, and forgets them.
+    pub fn take_undecided(&mut self) -> Vec<(NsId, RuleRef)> {
+        std::mem::take(&mut self.shared.undecided)
     }
 
     /// Changes a namespace's configuration and lets the other ends of its cables see it.
@@ -244,7 +264,9 @@ impl World {
         let Some(ns) = self.spaces.get_mut(id.0 as usize) else {
             return;
         };
-        f(&mut Walker::new(ns, self.now, &mut self.shared, obs));
+        let mut walker = Walker::new(ns, self.now, &mut self.shared, obs);
+        f(&mut walker);
+        walker.finish();
         self.reschedule(id);
         for o in std::mem::take(&mut self.shared.out) {
             match o {
@@ -263,7 +285,7 @@ impl World {
     }
 
     /// A frame on a cable (kernel: `veth_xmit` with `is_skb_forwardable`; elsewhere the link's own fate).
-    fn cable<O: Observer>(&mut self, from: PortAt, to: PortAt, frame: Frame, obs: &mut O) {
+    fn cable<O: Observer>(&mut self, from: PortAt, to: PortAt, mut frame: Frame, obs: &mut O) {
         let Some(peer) = self.ns(to.ns).and_then(|n| n.dev(to.dev)) else {
             return self.lost(from, &frame, DropReason::NoPeer, obs);
         };
@@ -272,6 +294,12 @@ impl World {
         }
         if frame.len() > peer.mtu as usize + ETH_HLEN + VLAN_HLEN {
             return self.lost(from, &frame, DropReason::PeerMtu, obs);
+        }
+        // What the frame was here is nothing there (kernel: `____dev_forward_skb`).
+        frame.scrub();
+        frame.priority = 0;
+        if from.ns != to.ns {
+            frame.mark = 0;
         }
         let link = self.links.get(&from);
         let latency = link.map_or_else(Default::default, |l| l.latency);

@@ -4,6 +4,7 @@
 //! valid in the namespace that set it, which is why a frame that changes namespace loses it.
 
 use crate::base::DevId;
+use crate::wire::MacAddr;
 
 /// A connection's slot in its table; the generation tells a reused slot from the one that was meant.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -56,10 +57,15 @@ pub enum CtRef {
 }
 
 /// Kept while br_netfilter shows a bridged frame to the IP hooks (kernel: `struct nf_bridge_info`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Bridged {
     /// The port it came in by; `None` if this host sent it through its bridge.
     pub physin: Option<DevId>,
     /// The port it leaves by, once known.
     pub physout: Option<DevId>,
+    /// PREROUTING was run in the bridge and has been left out once in the IP layer (`sabotage_in_done`).
+    pub skipped: bool,
+    /// Translated in the bridge and now on its way through the neighbour layer: the source address to
+    /// be put back (`bridged_dnat`, `neigh_header`).
+    pub dnat_from: Option<MacAddr>,
 }

@@ -40,6 +40,14 @@ pub struct Frame {
     pub pkt_type: PacketType,
     /// Largest fragment that was merged into this packet, 0 for none (kernel: `IPCB->frag_max_size`).
     pub frag_max: usize,
+    /// The largest of those fragments had DF, and so shall those it is cut into (kernel:
+    /// `IPSKB_FRAG_PMTU`).
+    pub frag_df: bool,
+    /// Payload lengths of those fragments in order, while they lie side by side (kernel:
+    /// `skb_shinfo(skb)->frag_list`).
+    pub frag_list: Vec<u16>,
+    /// May be cut in spite of DF: conntrack put it together (kernel: `skb->ignore_df`).
+    pub ignore_df: bool,
     /// IPv4 options as compiled on input.
     pub options: Options,
     /// Devices passed so far, over all namespaces: the guard against loops at layer 2.
@@ -50,6 +58,8 @@ pub struct Frame {
     pub local: bool,
     /// Its connection in the table of the namespace it is in.
     pub ct: CtRef,
+    /// The socket it is for, wherever it is addressed to (TPROXY; kernel: `skb->sk`).
+    pub socket: Option<u32>,
     /// Bridge ports, while br_netfilter shows it to the IP hooks.
     pub bridged: Option<Bridged>,
     /// Traffic class (`skb->priority`).
@@ -154,6 +164,25 @@ impl Frame {
         if end < self.buf.len() {
             self.buf.truncate(end);
         }
+    }
+
+    /// Forgets what belongs to the place it leaves, as when it goes through a veth or into or out of a
+    /// tunnel (kernel: `skb_scrub_packet`). The mark stays unless the namespace changes.
+    pub fn scrub(&mut self) {
+        self.ct = CtRef::None;
+        self.bridged = None;
+        self.socket = None;
+        self.local = false;
+        self.forget_fragments();
+        self.ignore_df = false;
+        self.frag_list.clear();
+    }
+
+    /// What the IP layer knew of the fragments it came in is lost when it is received anew
+    /// (kernel: `memset(IPCB(skb), 0, ...)` in `ip_rcv_core`).
+    pub fn forget_fragments(&mut self) {
+        self.frag_max = 0;
+        self.frag_df = false;
     }
 
     /// Takes the link header away.

@@ -242,6 +242,14 @@ pub fn decrease_ttl(packet: &mut [u8]) {
     }
 }
 
+/// Forbids to fragment an IPv4 packet; its checksum is computed anew.
+pub fn set_df(packet: &mut [u8]) {
+    if packet.first().is_some_and(|b| b >> 4 == 4) && packet.len() >= 20 {
+        packet[6] |= 0x40;
+        fill_v4_checksum(packet);
+    }
+}
+
 /// Sets TOS or traffic class, IPv4 checksum kept right.
 pub fn set_tos(packet: &mut [u8], tos: u8) {
     match packet.first().map(|b| b >> 4) {

@@ -109,7 +109,9 @@ impl Conntrack {
             sysctl: &ns.sysctl().ct,
             hook: at.hook,
         };
-        let zones = template.as_ref().map_or(Zones::default(), |t| t.zones(f.mark));
+        let zones = template
+            .as_ref()
+            .map_or(Zones::default(), |t| t.zones(f.mark));
         let Some(p) = Packet::parse(f.l3()) else {
             self.stats.invalid += 1;
             return Tracked::Accept;

@@ -1,11 +1,42 @@
-//! Evaluation of rules: where a packet is, what came out.
+//! Evaluation of rules: a rule set compiled to a program, run as the kernel runs it.
 //!
-//! Invariant: a verdict other than `Accept` names the rule or policy that gave it.
+//! [`table`] carries one packet through one built-in chain (kernel: `ipt_do_table`, `nft_do_chain` with
+//! `nft_compat`); [`Netfilter::set_rules`] compiles. Changes frames, connections, sets and what stateful
+//! matches remember; does not send anything: that is [`Effect`]. Invariant: a verdict other than `Accept`
+//! names the rule or policy that gave it.
 
-use super::netfilter::Backend;
-use super::target::RejectWith;
+mod chain;
+mod conn;
+mod hashlimit;
+mod index;
+mod load;
+mod matches_ct;
+mod matches_ip;
+mod matches_l4;
+mod matches_net;
+mod matches_set;
+mod matches_state;
+mod matches_text;
+mod packet;
+mod program;
+mod recent;
+mod state;
+mod targets;
+mod targets_ip;
+mod targets_nat;
+mod tcpmss;
+
+use super::netfilter::{Backend, Netfilter};
+use super::target::{AuditKind, RejectWith};
 use super::{Family, Hook, TableName};
 use crate::base::{DevId, Instant, Rng};
+use crate::net::{NetNs, SocketId};
+use crate::wire::Frame;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+pub use load::{Loaded, check};
+pub use state::State;
 
 /// Where a packet is while a hook runs (kernel: `struct nf_hook_state`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +79,54 @@ pub enum Verdict {
     Queue(RuleRef),
     /// A rule that is not understood decides.
     Depends(RuleRef),
+}
+
+/// What the walker does after a table has run, in this order; none of it changes the verdict.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// `LOG`: a line in the kernel's log.
+    Log {
+        /// Which rule.
+        rule: RuleRef,
+        /// Before the line.
+        prefix: Arc<str>,
+        /// Syslog level.
+        level: u8,
+    },
+    /// `NFLOG`: a message to a netlink group.
+    Nflog {
+        /// Which rule.
+        rule: RuleRef,
+        /// In the message.
+        prefix: Arc<str>,
+        /// The group.
+        group: u16,
+    },
+    /// `AUDIT`: a record.
+    Audit {
+        /// Which rule.
+        rule: RuleRef,
+        /// What it says.
+        kind: AuditKind,
+    },
+    /// `TEE`: a copy of the packet as it is now goes to another machine (kernel: `nf_dup_ipv4`).
+    Tee {
+        /// Which rule.
+        rule: RuleRef,
+        /// The next hop.
+        gateway: IpAddr,
+        /// Only through this device.
+        oif: Option<DevId>,
+        /// The copy: the original may change further on.
+        copy: Box<Frame>,
+    },
+    /// `TPROXY`: the packet is for this socket wherever it is addressed to.
+    Tproxy {
+        /// Which rule.
+        rule: RuleRef,
+        /// The socket.
+        socket: SocketId,
+    },
 }
 
 /// What a trace tells of one operation. Only what took part is told: rules that did not match are counted.
@@ -105,6 +184,29 @@ pub struct Cx<'a> {
     pub rng: &'a mut Rng,
     /// Filled for a trace; `None` costs nothing.
     pub steps: Option<&'a mut Vec<NfStep>>,
-    /// What is assumed of rules that are not understood: matched or not.
+    /// What is assumed of rules that are not understood. A rule with an unknown match: whether that match
+    /// (every unknown one of the rule) matches. A rule whose target alone is unknown: whether the packet
+    /// goes on behind the rule (`true`) or is dropped by it (`false`). With both unknown, `true` means that
+    /// the rule matches and drops.
     pub assume: &'a std::collections::BTreeMap<RuleRef, bool>,
+}
+
+/// Runs the built-in chain of a table at a hook; `Accept` if nothing is loaded there.
+///
+/// `nf` was taken out of `ns` by the walker: `ns.nf` is `None` while this runs.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the kernel's hook state, skb and private data"
+)]
+pub fn table(
+    nf: &mut Netfilter,
+    ns: &NetNs,
+    f: &mut Frame,
+    at: &At,
+    backend: Backend,
+    table: TableName,
+    cx: &mut Cx<'_>,
+    fx: &mut Vec<Effect>,
+) -> Verdict {
+    chain::run(nf, ns, f, at, (backend, table), cx, fx)
 }

@@ -3,7 +3,7 @@
 
 use super::lines::icmp_text;
 use crate::base::Origin;
-use crate::path::{Direction, Disposition, DropReason, Event, EventKind, IcmpSent, Step};
+use crate::path::{Direction, Disposition, DropReason, Event, EventKind, IcmpSent, RuleAt, Step};
 use serde_json::{Map, Value, json};
 
 /// The document's version.
@@ -96,12 +96,49 @@ fn step(s: &Step) -> Value {
         Step::PmtuLearned { dst, mtu } => {
             ("pmtu-learned", json!({"dst": dst.to_string(), "mtu": mtu}))
         }
+        Step::Rule {
+            at,
+            skipped,
+            chance,
+        } => (
+            "rule",
+            json!({"rule": rule(at), "skipped": skipped, "chance": chance.map(share)}),
+        ),
+        Step::Policy { at, skipped } => ("policy", json!({"rule": rule(at), "skipped": skipped})),
+        Step::Conntrack { hook, state, text } => (
+            "conntrack",
+            json!({"hook": hook.chain(), "state": state, "text": text}),
+        ),
+        Step::NatSetup { what, at, from, to } => (
+            "nat-setup",
+            json!({"what": what, "rule": at.as_ref().map(rule), "from": from, "to": to}),
+        ),
+        Step::NatPacket { hook, from, to } => {
+            ("nat", json!({"hook": hook.chain(), "from": from, "to": to}))
+        }
         Step::Note(text) => ("note", json!({"text": text})),
     };
     let mut m = Map::new();
     put(&mut m, json!({"kind": "step", "step": name}));
     put(&mut m, fields);
     Value::Object(m)
+}
+
+/// A rule or policy with its place.
+fn rule(at: &RuleAt) -> Value {
+    json!({
+        "tool": at.tool,
+        "table": at.table,
+        "chain": at.chain,
+        "number": at.number,
+        "text": at.text,
+        "origin": self::origin(&at.origin),
+    })
+}
+
+/// A chance in 1/2^31 as a fraction of 1.
+fn share(chance: u32) -> f64 {
+    f64::from(chance) / f64::from(1u32 << 31)
 }
 
 fn icmp(i: IcmpSent) -> Value {

@@ -2,7 +2,7 @@
 
 use crate::base::Origin;
 use crate::net::text::table_name;
-use crate::path::{Disposition, DropReason, IcmpSent, Step};
+use crate::path::{Disposition, DropReason, IcmpSent, RuleAt, Step};
 use crate::wire::print::icmp_name;
 use std::net::{IpAddr, SocketAddr};
 
@@ -89,7 +89,53 @@ pub(super) fn step(s: &Step) -> Line {
         Step::IcmpError { icmp, to } => line("icmp", format!("{} to {to}", icmp_text(*icmp))),
         Step::IcmpSuppressed { why } => line("icmp", format!("no error sent: {why}")),
         Step::PmtuLearned { dst, mtu } => line("pmtu", format!("{dst} takes {mtu} bytes")),
+        Step::Rule {
+            at,
+            skipped,
+            chance,
+        } => rule(at, *skipped, *chance),
+        Step::Policy { at, skipped } => rule(at, *skipped, None),
+        Step::Conntrack { hook, state, text } => {
+            line("conntrack", format!("{hook} {state} {text}"))
+        }
+        Step::NatSetup { what, from, to, at } => {
+            let by = at.as_ref().map_or(String::new(), |r| format!(" ({r})"));
+            line("nat", format!("{what} {from} becomes {to}{by}"))
+        }
+        Step::NatPacket { hook, from, to } => line("nat", format!("{hook} {from} → {to}")),
         Step::Note(text) => line("note", text.clone()),
+    }
+}
+
+/// `nat PREROUTING 1. -j KUBE-SERVICES, 3 rules passed over, chance 1 of 3, 33%`
+fn rule(at: &RuleAt, skipped: u32, chance: Option<u32>) -> Line {
+    let own = format!("-A {} ", at.chain);
+    let text = at.text.strip_prefix(&own).unwrap_or(&at.text);
+    let number = at.number.map_or(String::new(), |n| format!(" {n}."));
+    let passed = match skipped {
+        0 => String::new(),
+        1 => ", 1 rule passed over".to_owned(),
+        n => format!(", {n} rules passed over"),
+    };
+    let chance = chance.map_or(String::new(), |c| format!(", chance {}", chance_text(c)));
+    Line {
+        origin: at.number.map(|_| at.origin.to_string()),
+        ..line(
+            "rule",
+            format!("{} {}{number} {text}{chance}{passed}", at.table, at.chain),
+        )
+    }
+}
+
+/// A chance in 1/2^31: `1 of 3, 33%`.
+fn chance_text(c: u32) -> String {
+    let share = f64::from(c) / f64::from(1u32 << 31);
+    let n = (1.0 / share).round();
+    let percent = format!("{:.0}%", share * 100.0);
+    if share > 0.0 && n <= 10_000.0 && (1.0 / n - share).abs() < 1e-6 {
+        format!("1 of {n:.0}, {percent}")
+    } else {
+        percent
     }
 }
 

@@ -1,0 +1,384 @@
+//! Rule sets into and out of a namespace: compiled on the way in, with live counters on the way out.
+//!
+//! What the tools refuse of a whole rule set is [`check`]; loading takes everything and lets what cannot be
+//! followed behave as not understood. Invariant: after a load `ops` hold exactly what the rule sets need.
+
+use super::program::Program;
+use super::state::Slot;
+use super::{RuleRef, State};
+use crate::base::Finding;
+use crate::nf::hook::{self, HookOp, OpKind};
+use crate::nf::netfilter::{Backend, Netfilter, Rules};
+use crate::nf::{Chain, Counters, Family, Hook, Match, Rule, RuleSet, Table, TableName, Target};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// What changes while rules run, by table.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Live {
+    /// Of every rule, and behind a chain's rules its policy's.
+    pub counters: [Vec<Counters>; 5],
+    /// State of the matches that have their own.
+    pub slots: [Vec<Slot>; 5],
+    /// Where jumps return to: chain, next rule, rules told so far. Kept to be used again.
+    pub stack: Vec<(u32, u32, u32)>,
+}
+
+/// A rule set that runs.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    set: Arc<RuleSet>,
+    pub(super) program: Arc<Program>,
+    pub(super) live: Live,
+}
+
+impl Loaded {
+    fn new(set: RuleSet, backend: Backend, old: Option<&Loaded>) -> (Self, Vec<Finding>) {
+        let (program, findings) = Program::compile(&set, backend);
+        let mut live = Live::default();
+        for (i, table) in program.tables.iter().enumerate() {
+            let Some(table) = table else { continue };
+            live.slots[i] = table.slots.clone();
+            live.counters[i] = vec![Counters::default(); table.counters as usize];
+        }
+        let mut loaded = Loaded {
+            set: Arc::new(set),
+            program: Arc::new(program),
+            live,
+        };
+        loaded.take_counters();
+        if let Some(old) = old {
+            loaded.take_slots(old, backend);
+        }
+        (loaded, findings)
+    }
+
+    /// The rule set as it was loaded.
+    pub(crate) fn set(&self) -> &RuleSet {
+        &self.set
+    }
+
+    fn take_counters(&mut self) {
+        for table in &self.set.tables {
+            let own = self.live.counters[table.name as usize].iter_mut();
+            let written = table.chains.iter().flat_map(|c| {
+                let rules = c.rules.iter().map(|r| r.counters);
+                rules.chain([c.counters])
+            });
+            own.zip(written).for_each(|(to, from)| *to = from);
+        }
+    }
+
+    /// State of rules that a change did not touch. x_tables swaps a whole table and every `checkentry`
+    /// begins anew, so only tables that are equal keep it; nf_tables keeps each rule that stays.
+    fn take_slots(&mut self, old: &Loaded, backend: Backend) {
+        for table in &self.set.tables {
+            let Some(before) = old.set.table(table.name) else {
+                continue;
+            };
+            let n = table.name as usize;
+            let (to, from) = (&mut self.live.slots[n], &old.live.slots[n]);
+            let (programs, tables) = ((&*self.program, &*old.program), (table, before));
+            if to.is_empty() || from.is_empty() {
+                continue;
+            }
+            match backend {
+                Backend::Legacy if same_rules(table, before) => to.clone_from(from),
+                Backend::Legacy => {}
+                Backend::Nft => keep_rules(programs, tables, to, from),
+            }
+        }
+    }
+
+    /// The rule set with what it has counted since.
+    fn with_counters(&self) -> RuleSet {
+        let mut set = (*self.set).clone();
+        for table in &mut set.tables {
+            let mut counters = self.live.counters[table.name as usize].iter();
+            for chain in &mut table.chains {
+                let slots = chain.rules.iter_mut().map(|r| &mut r.counters);
+                let slots = slots.chain([&mut chain.counters]);
+                slots.zip(&mut counters).for_each(|(to, from)| *to = *from);
+            }
+        }
+        set
+    }
+
+    fn names(&self, out: &mut Names) {
+        let conds = self.program.tables.iter().flatten().flat_map(|t| &t.conds);
+        for cond in conds {
+            match &cond.m {
+                Match::Recent(r) => out.recent.extend(r.name.as_ref().map(|n| n.0.clone())),
+                Match::Hashlimit(h) => out.hashlimit.extend(h.name.as_ref().map(|n| n.0.clone())),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Lists and tables that some rule still names.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    pub recent: BTreeSet<String>,
+    pub hashlimit: BTreeSet<String>,
+}
+
+fn same_rule(a: &Rule, b: &Rule) -> bool {
+    a.matches() == b.matches() && a.target() == b.target()
+}
+
+fn same_rules(a: &Table, b: &Table) -> bool {
+    let chain = |a: &Chain, b: &Chain| {
+        let rules = a.rules.iter().zip(&b.rules);
+        a.name == b.name
+            && a.rules.len() == b.rules.len()
+            && rules.into_iter().all(|(a, b)| same_rule(a, b))
+    };
+    let mut pairs = a.chains.iter().zip(&b.chains);
+    a.chains.len() == b.chains.len() && pairs.all(|(a, b)| chain(a, b))
+}
+
+/// Slots of the rules that a chain has in common with its former self, from both ends.
+fn keep_rules(
+    (new, old): (&Program, &Program),
+    (table, before): (&Table, &Table),
+    to: &mut [Slot],
+    from: &[Slot],
+) {
+    let (Some(new), Some(old)) = (new.table(table.name), old.table(table.name)) else {
+        return;
+    };
+    for (c, chain) in table.chains.iter().enumerate() {
+        let Some(o) = before.chains.iter().position(|x| x.name == chain.name) else {
+            continue;
+        };
+        let (now, was) = (&chain.rules, &before.chains[o].rules);
+        let short = now.len().min(was.len());
+        let head = now
+            .iter()
+            .zip(was)
+            .take_while(|(a, b)| same_rule(a, b))
+            .count();
+        let ends = now.iter().rev().zip(was.iter().rev());
+        let tail = ends
+            .take(short - head)
+            .take_while(|(a, b)| same_rule(a, b))
+            .count();
+        let heads = (0..head).map(|i| (i, i));
+        let pairs = heads.chain((1..=tail).map(|i| (now.len() - i, was.len() - i)));
+        for (n, w) in pairs {
+            let (Some(n), Some(w)) = (new.chains[c].rules.get(n), old.chains[o].rules.get(w))
+            else {
+                continue;
+            };
+            for (a, b) in new.conds(n).iter().zip(old.conds(w)) {
+                if let (Some(to), Some(from)) =
+                    (to.get_mut(a.slot as usize), from.get(b.slot as usize))
+                {
+                    *to = from.clone();
+                }
+            }
+        }
+    }
+}
+
+/// What the tools refuse of a rule set: loops of chains, jumps to chains that are not there.
+pub fn check(set: &RuleSet, backend: Backend) -> Vec<Finding> {
+    Program::compile(set, backend).1
+}
+
+/// Whether a rule makes the kernel track connections (the extensions that call `nf_ct_netns_get`).
+fn tracks(r: &Rule) -> bool {
+    let target = match r.target() {
+        Target::Connmark(_) | Target::Dnat(_) | Target::Snat(_) | Target::Masquerade(_) => true,
+        Target::Redirect(_) | Target::Netmap(_) => true,
+        Target::Ct(c) => !c.notrack,
+        _ => false,
+    };
+    target
+        || r.matches().iter().any(|m| {
+            matches!(
+                m,
+                Match::Conntrack(_)
+                    | Match::State(_)
+                    | Match::Connmark(_)
+                    | Match::Connbytes(_)
+                    | Match::Connlabel(_)
+                    | Match::Connlimit(_)
+                    | Match::Helper(_)
+            )
+        })
+}
+
+/// Whether a rule makes the kernel put fragments together (`nf_defrag_ipv4_enable`).
+fn defragments(r: &Rule) -> bool {
+    matches!(r.target(), Target::Tproxy(_))
+        || r.matches().iter().any(|m| matches!(m, Match::Socket(_)))
+}
+
+fn all_rules(set: &RuleSet) -> impl Iterator<Item = &Rule> {
+    let chains = set.tables.iter().flat_map(|t| &t.chains);
+    chains.flat_map(|c| &c.rules)
+}
+
+impl Netfilter {
+    pub(super) fn loaded(&self, family: Family, backend: Backend) -> Option<&Loaded> {
+        self.rules(family).loaded[backend as usize].as_deref()
+    }
+
+    pub(super) fn loaded_mut(&mut self, family: Family, backend: Backend) -> Option<&mut Loaded> {
+        self.rules_mut(family).loaded[backend as usize].as_deref_mut()
+    }
+
+    fn rules_mut(&mut self, family: Family) -> &mut Rules {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
+    }
+
+    /// Loads a rule set in the place of the back end's former one. All of it is taken; what the kernel
+    /// would have refused (see [`check`]) is said and behaves as a rule that is not understood.
+    ///
+    /// Counters begin at what the rules say. What `limit` and `statistic --mode nth` remember survives as
+    /// in the kernel, lists of `recent` and `hashlimit` while some rule names them.
+    pub fn set_rules(&mut self, family: Family, backend: Backend, set: RuleSet) -> Vec<Finding> {
+        let (loaded, findings) = Loaded::new(set, backend, self.loaded(family, backend));
+        self.rules_mut(family).loaded[backend as usize] = Some(Box::new(loaded));
+        self.settle();
+        findings
+    }
+
+    /// Takes a back end's rules away altogether: no hooks of theirs are left.
+    pub fn clear_rules(&mut self, family: Family, backend: Backend) {
+        self.rules_mut(family).loaded[backend as usize] = None;
+        self.settle();
+    }
+
+    /// A back end's rules with their present counters, as the save tools print them.
+    pub fn rule_set(&self, family: Family, backend: Backend) -> Option<RuleSet> {
+        self.loaded(family, backend).map(Loaded::with_counters)
+    }
+
+    /// A rule; its counters are those it was loaded with. `None` for a policy.
+    pub fn rule(&self, at: &RuleRef) -> Option<&Rule> {
+        self.chain(at)?.rules.get(at.rule as usize)
+    }
+
+    /// The name of the chain a rule or policy is in.
+    pub fn chain_name(&self, at: &RuleRef) -> Option<&str> {
+        Some(self.chain(at)?.name.as_str())
+    }
+
+    /// What a rule or policy has counted.
+    pub fn counters(&self, at: &RuleRef) -> Option<Counters> {
+        let loaded = self.loaded(at.family, at.backend)?;
+        let table = loaded.program.table(at.table)?;
+        let id = table.chains.get(at.chain as usize)?.base + at.rule;
+        loaded.live.counters[at.table as usize]
+            .get(id as usize)
+            .copied()
+    }
+
+    fn chain(&self, at: &RuleRef) -> Option<&Chain> {
+        let set = self.loaded(at.family, at.backend)?.set();
+        set.table(at.table)?.chains.get(at.chain as usize)
+    }
+
+    /// Whether any rule of a family makes the kernel track its connections.
+    pub fn needs_conntrack(&self, family: Family) -> bool {
+        self.family_has(family, tracks)
+    }
+
+    fn family_has(&self, family: Family, what: fn(&Rule) -> bool) -> bool {
+        let sets = Backend::ALL.iter().filter_map(|b| self.loaded(family, *b));
+        sets.flat_map(|l| all_rules(l.set())).any(what)
+    }
+
+    /// Brings what depends on all rules up to date.
+    fn settle(&mut self) {
+        let mut names = Names::default();
+        for family in [Family::V4, Family::V6] {
+            for backend in Backend::ALL {
+                if let Some(l) = self.loaded(family, backend) {
+                    l.names(&mut names);
+                }
+            }
+            self.register(family);
+            for hook in Hook::ALL {
+                self.ops[family as usize][hook as usize] = self.operations(family, hook);
+            }
+        }
+        State::keep(&mut self.state, &names);
+    }
+
+    /// The tables of a family in the order in which they were first loaded, and no others.
+    fn register(&mut self, family: Family) {
+        let rules = self.rules(family);
+        let loaded = |b: &Backend| {
+            let tables = rules.backend(*b).map(|s| &s.tables).into_iter().flatten();
+            tables.map(|t| (*b, t.name)).collect::<Vec<_>>()
+        };
+        let now: Vec<_> = Backend::ALL.iter().flat_map(loaded).collect();
+        let registered = &mut self.rules_mut(family).registered;
+        registered.retain(|r| now.contains(r));
+        for table in now {
+            if !registered.contains(&table) {
+                registered.push(table);
+            }
+        }
+    }
+
+    /// The nat tables in the order in which a new connection asks them: as with all hooks of one priority,
+    /// the one that was registered later comes first (`nf_hook_entries_grow`).
+    pub fn nat_tables(&self, family: Family) -> impl Iterator<Item = Backend> + '_ {
+        let all = self.rules(family).registered.iter().rev();
+        all.filter(|t| t.1 == TableName::Nat).map(|t| t.0)
+    }
+
+    /// The operations of a hook by priority; of equal ones the table that was loaded later comes first
+    /// (`nf_hook_entries_grow`). For a dump of both back ends that is the order of loading them, as no
+    /// dump tells which was there first.
+    fn operations(&self, family: Family, hook: Hook) -> Vec<HookOp> {
+        let mut ops = Vec::new();
+        let mut add = |priority, kind| ops.push(HookOp { priority, kind });
+        let tracked = self.needs_conntrack(family);
+        if matches!(hook, Hook::Prerouting | Hook::Output) {
+            if tracked || self.family_has(family, defragments) {
+                add(hook::DEFRAG, OpKind::Defrag);
+            }
+            if tracked {
+                add(hook::CONNTRACK, OpKind::Conntrack);
+            }
+        }
+        if matches!(hook, Hook::Input | Hook::Postrouting) && tracked {
+            add(hook::HELPER, OpKind::Helper);
+            add(hook::CONFIRM, OpKind::Confirm);
+        }
+        let mut nat = false;
+        let rules = self.rules(family);
+        for (backend, name) in rules.registered.iter().rev() {
+            let table = rules.backend(*backend).and_then(|s| s.table(*name));
+            if *name == TableName::Nat {
+                nat = true;
+            } else if table.is_some_and(|t| has_hook(t, hook, *backend)) {
+                add(hook::table_priority(*name), OpKind::Table(*backend, *name));
+            }
+        }
+        // The first nat chain registers all four (`nf_nat_register_fn`).
+        match hook {
+            Hook::Prerouting | Hook::Output if nat => add(hook::NAT_DST, OpKind::Nat),
+            Hook::Input | Hook::Postrouting if nat => add(hook::NAT_SRC, OpKind::Nat),
+            _ => {}
+        }
+        ops.sort_by_key(|o| o.priority);
+        ops
+    }
+}
+
+/// x_tables hangs a whole table in at once, nf_tables every base chain by itself.
+fn has_hook(table: &Table, hook: Hook, backend: Backend) -> bool {
+    let name = hook.chain();
+    let own = table.name.builtin_chains().contains(&name);
+    own && (backend == Backend::Legacy || table.chain(name).is_some())
+}

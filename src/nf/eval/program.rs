@@ -1,0 +1,358 @@
+//! A rule set as it is run: chains numbered, targets resolved, conditions in the order they are asked.
+//!
+//! Compiled once per load, never changed; counters and what stateful matches remember are kept beside it
+//! in [`super::load::Live`]. Invariant: every jump leads to a chain of the same table, and no chain reaches
+//! itself (`mark_source_chains` refuses that with ELOOP; here the closing jump is cut off and said).
+
+use super::index::Index;
+use super::state::Slot;
+use crate::base::{Finding, Origin, Span, limits};
+use crate::nf::matches::StatisticMode;
+use crate::nf::netfilter::Backend;
+use crate::nf::{Hook, Match, Policy, Rule, RuleSet, Table, TableName, Target};
+use hashbrown::HashMap;
+
+/// One condition of a rule.
+#[derive(Clone, Debug)]
+pub(super) struct Cond {
+    pub m: Match,
+    /// Where its state is, for matches that have one of their own.
+    pub slot: u32,
+}
+
+/// What a rule does.
+#[derive(Clone, Debug)]
+pub(super) enum Act {
+    /// Only counts.
+    None,
+    Accept,
+    Drop,
+    Return,
+    Jump(u32),
+    Goto(u32),
+    /// An extension.
+    Ext(Target),
+    /// Not understood, or a jump that cannot be followed.
+    Unknown,
+}
+
+/// A rule.
+#[derive(Clone, Debug)]
+pub(super) struct PRule {
+    /// Its conditions in [`PTable::conds`].
+    pub from: u32,
+    pub to: u32,
+    pub act: Act,
+    /// Whether it counts: always in x_tables, in nf_tables only with a counter.
+    pub counts: bool,
+}
+
+/// A chain.
+#[derive(Clone, Debug)]
+pub(super) struct PChain {
+    pub rules: Vec<PRule>,
+    pub policy: Policy,
+    /// Whether the policy counts.
+    pub counts: bool,
+    /// Number of its first rule's counter; the policy's comes behind the last rule's.
+    pub base: u32,
+    /// For chains that are long enough.
+    pub index: Option<Index>,
+}
+
+/// A table.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PTable {
+    pub chains: Vec<PChain>,
+    pub conds: Vec<Cond>,
+    /// Built-in chains by hook.
+    pub entry: [Option<u32>; 5],
+    /// How many counters it has.
+    pub counters: u32,
+    /// Fresh state for every slot.
+    pub slots: Vec<Slot>,
+}
+
+impl PTable {
+    /// The conditions of a rule.
+    pub fn conds(&self, r: &PRule) -> &[Cond] {
+        self.conds
+            .get(r.from as usize..r.to as usize)
+            .unwrap_or_default()
+    }
+}
+
+/// All tables of one rule set, by [`TableName`].
+#[derive(Clone, Debug, Default)]
+pub(super) struct Program {
+    pub tables: [Option<PTable>; 5],
+}
+
+impl Program {
+    /// Compiles; what cannot be run as it stands is said and behaves as if not understood.
+    pub fn compile(set: &RuleSet, backend: Backend) -> (Program, Vec<Finding>) {
+        let (mut program, mut findings) = (Program::default(), Vec::new());
+        for table in &set.tables {
+            // With several of one name the last counts, as `RuleSet::table` has it.
+            let compiled = Compiler::new(table, backend, &mut findings).table();
+            if let Some(slot) = program.tables.get_mut(table.name as usize) {
+                *slot = Some(compiled);
+            }
+        }
+        (program, findings)
+    }
+
+    /// A table.
+    pub fn table(&self, name: TableName) -> Option<&PTable> {
+        self.tables.get(name as usize)?.as_ref()
+    }
+}
+
+struct Compiler<'a> {
+    table: &'a Table,
+    backend: Backend,
+    names: HashMap<&'a str, u32, foldhash::fast::FixedState>,
+    findings: &'a mut Vec<Finding>,
+    out: PTable,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(table: &'a Table, backend: Backend, findings: &'a mut Vec<Finding>) -> Self {
+        let mut names = HashMap::default();
+        for (i, c) in table.chains.iter().enumerate() {
+            names.entry(c.name.as_str()).or_insert(i as u32);
+        }
+        let out = PTable::default();
+        Compiler {
+            table,
+            backend,
+            names,
+            findings,
+            out,
+        }
+    }
+
+    fn table(mut self) -> PTable {
+        for (i, chain) in self.table.chains.iter().enumerate() {
+            let base = self.out.counters;
+            self.out.counters += chain.rules.len() as u32 + 1;
+            let rules: Vec<PRule> = chain.rules.iter().map(|r| self.rule(r)).collect();
+            let hook = Hook::of_chain(&chain.name);
+            let built_in = self.table.name.builtin_chains().contains(&&*chain.name);
+            if let Some(hook) = hook.filter(|_| built_in) {
+                self.out.entry[hook as usize] = Some(i as u32);
+            }
+            self.out.chains.push(PChain {
+                rules,
+                policy: chain.policy.unwrap_or(Policy::Accept),
+                counts: self.backend == Backend::Legacy,
+                base,
+                index: None,
+            });
+        }
+        self.cut_loops();
+        let conds = &self.out.conds;
+        for chain in &mut self.out.chains {
+            chain.index = Index::build(&chain.rules, conds);
+        }
+        self.out
+    }
+
+    fn rule(&mut self, r: &Rule) -> PRule {
+        let from = self.out.conds.len() as u32;
+        let rank = |m: &Match| match m {
+            Match::Source(_) | Match::Destination(_) => 0,
+            Match::InInterface(_) | Match::OutInterface(_) | Match::Fragment(_) => 0,
+            // Last of the header: `ip6_packet_match` looks for the protocol when all else fits.
+            Match::Protocol(_) => 1,
+            _ => 2,
+        };
+        for wanted in 0..3 {
+            for m in r.matches().iter().filter(|m| rank(m) == wanted) {
+                if matches!(m, Match::Comment(_)) {
+                    continue;
+                }
+                let slot = self.slot(m);
+                self.out.conds.push(Cond { m: m.clone(), slot });
+            }
+        }
+        PRule {
+            from,
+            to: self.out.conds.len() as u32,
+            act: self.act(r),
+            counts: self.backend == Backend::Legacy || r.counted || r.origin == Origin::Kernel,
+        }
+    }
+
+    fn slot(&mut self, m: &Match) -> u32 {
+        let fresh = match m {
+            Match::Limit(l) => Slot::limit(l),
+            Match::Statistic(s) if s.mode == Some(StatisticMode::Nth) => Slot::nth(s),
+            Match::Connlimit(_) => Slot::Connlimit(Vec::new()),
+            _ => return u32::MAX,
+        };
+        self.out.slots.push(fresh);
+        self.out.slots.len() as u32 - 1
+    }
+
+    fn act(&mut self, r: &Rule) -> Act {
+        let (name, goto) = match r.target() {
+            Target::None => return Act::None,
+            Target::Accept => return Act::Accept,
+            Target::Drop => return Act::Drop,
+            Target::Return => return Act::Return,
+            Target::Unknown { .. } => return Act::Unknown,
+            Target::Jump(name) => (name, false),
+            Target::Goto(name) => (name, true),
+            other => return Act::Ext(other.clone()),
+        };
+        match self.names.get(name.as_str()) {
+            Some(&to) if self.is_built_in(to) => {
+                self.say(
+                    r,
+                    format!("`{name}` is a built-in chain; no rule leads there"),
+                );
+                Act::Unknown
+            }
+            Some(&to) if goto => Act::Goto(to),
+            Some(&to) => Act::Jump(to),
+            None => {
+                self.say(r, format!("no chain `{name}` in table {}", self.table.name));
+                Act::Unknown
+            }
+        }
+    }
+
+    fn is_built_in(&self, chain: u32) -> bool {
+        let chain = self.table.chains.get(chain as usize);
+        chain.is_some_and(|c| self.table.name.builtin_chains().contains(&&*c.name))
+    }
+
+    fn say(&mut self, r: &Rule, message: String) {
+        if self.findings.len() >= limits::NF_FINDINGS_MAX {
+            return;
+        }
+        let span = match &r.origin {
+            Origin::Dump { file, line } => Span::new(file.clone(), *line, 0),
+            Origin::Manifest { file, line, column } => Span::new(file.clone(), *line, *column),
+            other => Span::new(other.to_string(), r.line, 0),
+        };
+        let help = "the kernel refuses such a table; correct the rule's -j or -g";
+        self.findings.push(Finding::error(span, message, help));
+    }
+
+    /// Walks the chains as `mark_source_chains` does, cuts what closes a loop or nests too deep.
+    fn cut_loops(&mut self) {
+        let n = self.out.chains.len();
+        let mut walk = Walk {
+            colour: vec![Colour::White; n],
+            below: vec![0; n],
+            bad: Vec::new(),
+            deepest: match self.backend {
+                Backend::Legacy => limits::NF_CALL_DEPTH_MAX,
+                // NFT_JUMP_STACK_SIZE: a further level is refused with EMLINK.
+                Backend::Nft => 16,
+            },
+        };
+        let hooks = self.out.entry.into_iter().flatten();
+        // x_tables only looks at what a hook reaches; nf_tables at every chain.
+        let rest = match self.backend {
+            Backend::Legacy => 0..0,
+            Backend::Nft => 0..n as u32,
+        };
+        for start in hooks.chain(rest) {
+            walk.from(&self.out.chains, start);
+        }
+        for (chain, rule, message) in walk.bad {
+            let at = self.table.chains.get(chain as usize);
+            if let Some(r) = at.and_then(|c| c.rules.get(rule as usize)) {
+                self.say(
+                    r,
+                    format!(
+                        "{message} (chain {})",
+                        self.table.chains[chain as usize].name
+                    ),
+                );
+            }
+            let cut = self.out.chains.get_mut(chain as usize);
+            if let Some(r) = cut.and_then(|c| c.rules.get_mut(rule as usize)) {
+                r.act = Act::Unknown;
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Colour {
+    White,
+    Grey,
+    Black,
+}
+
+/// A depth-first walk over chains.
+struct Walk {
+    colour: Vec<Colour>,
+    /// Chains on the longest way down from a chain, itself included.
+    below: Vec<u32>,
+    bad: Vec<(u32, u32, &'static str)>,
+    deepest: u32,
+}
+
+impl Walk {
+    fn from(&mut self, chains: &[PChain], start: u32) {
+        let mut stack: Vec<(u32, u32)> = Vec::new();
+        self.enter(start, &mut stack);
+        while let Some((c, r)) = stack.last_mut() {
+            let (c, rule) = (*c, *r);
+            let Some(next) = chains
+                .get(c as usize)
+                .and_then(|x| x.rules.get(rule as usize))
+            else {
+                stack.pop();
+                self.leave(c, stack.last().map(|p| p.0));
+                continue;
+            };
+            *r += 1;
+            let (Act::Jump(to) | Act::Goto(to)) = next.act else {
+                continue;
+            };
+            match self.colour.get(to as usize) {
+                Some(Colour::White) if stack.len() as u32 >= self.deepest => {
+                    self.bad.push((c, rule, "chains nest too deep here"));
+                }
+                Some(Colour::White) => self.enter(to, &mut stack),
+                Some(Colour::Grey) => self.bad.push((c, rule, "this closes a loop of chains")),
+                Some(Colour::Black) => self.join(c, rule, to, stack.len() as u32),
+                None => {}
+            }
+        }
+    }
+
+    fn enter(&mut self, chain: u32, stack: &mut Vec<(u32, u32)>) {
+        if let Some(colour) = self.colour.get_mut(chain as usize)
+            && *colour == Colour::White
+        {
+            *colour = Colour::Grey;
+            self.below[chain as usize] = 1;
+            stack.push((chain, 0));
+        }
+    }
+
+    fn leave(&mut self, chain: u32, caller: Option<u32>) {
+        self.colour[chain as usize] = Colour::Black;
+        let depth = self.below[chain as usize] + 1;
+        if let Some(up) = caller.and_then(|c| self.below.get_mut(c as usize)) {
+            *up = (*up).max(depth);
+        }
+    }
+
+    fn join(&mut self, chain: u32, rule: u32, to: u32, depth: u32) {
+        let below = self.below[to as usize];
+        if depth + below > self.deepest {
+            self.bad.push((chain, rule, "chains nest too deep here"));
+            return;
+        }
+        let mine = &mut self.below[chain as usize];
+        *mine = (*mine).max(below + 1);
+    }
+}

@@ -1,0 +1,296 @@
+//! br_netfilter: bridged IP frames seen by the IP hooks (kernel: `br_netfilter_hooks.c`,
+//! `br_netfilter_ipv6.c`).
+//!
+//! A frame is shown to PREROUTING, FORWARD and POSTROUTING with its bridge as device; its TTL stays.
+//! One whose destination was translated to a neighbour of the bridge is bridged on with the neighbour's
+//! MAC and its own source; any other translated one goes up to be routed.
+
+use crate::base::{DevId, Origin};
+use crate::net::fib::Found;
+use crate::net::{BridgePort, NudState, RouteKind};
+use crate::nf::Hook;
+use crate::path::input::{Input, NoInput};
+use crate::path::observer::{Observer, Step};
+use crate::path::reason::DropReason;
+use crate::path::walker::Walker;
+use crate::wire::{
+    Bridged, CtRef, ETH_P_IP, ETH_P_IPV6, Frame, IpHeader, MacAddr, Malformed, PacketType,
+};
+use std::net::IpAddr;
+
+impl<O: Observer> Walker<'_, O> {
+    /// A frame on a port, before the bridge looks where it goes (kernel: `br_nf_pre_routing`).
+    pub(crate) fn bridge_prerouting(
+        &mut self,
+        bridge: DevId,
+        port: DevId,
+        flags: &BridgePort,
+        f: Frame,
+    ) {
+        let Some((mut f, shown)) = self.bridge_header(port, f) else {
+            return;
+        };
+        let Some(h) = shown else {
+            return self.bridge_input(bridge, port, flags, f);
+        };
+        f.bridged = Some(Bridged {
+            physin: Some(port),
+            ..Bridged::default()
+        });
+        f.forget_fragments();
+        f.nexthop = None;
+        let Some(f) = self.as_host(f, |w, f| w.nf_hook(Hook::Prerouting, f, Some(bridge), None))
+        else {
+            return;
+        };
+        match IpHeader::parse_lax(f.l3()) {
+            Ok(now) if now.dst != h.dst => self.bridge_translated(bridge, port, flags, &now, f),
+            _ => self.bridge_input(bridge, port, flags, f),
+        }
+    }
+
+    /// The header checks; the header where the IP hooks are to see the frame (kernel: `br_validate_ipv4`,
+    /// `br_validate_ipv6`).
+    fn bridge_header(&mut self, port: DevId, mut f: Frame) -> Option<(Frame, Option<IpHeader>)> {
+        let s = &self.ns.sysctl;
+        let (on, version) = match f.ethertype() {
+            ETH_P_IP => (s.bridge_nf_call_iptables != 0, 4),
+            ETH_P_IPV6 => (s.bridge_nf_call_ip6tables != 0, 6),
+            _ => (false, 0),
+        };
+        if !on {
+            return Some((f, None));
+        }
+        match IpHeader::parse(f.l3()) {
+            Ok(h) if f.l3().first().is_some_and(|b| b >> 4 == version) => {
+                f.trim_l3(h.total_len);
+                return Some((f, Some(h)));
+            }
+            Err(Malformed::Checksum) => self.drop(Some(port), &f, DropReason::IpChecksum),
+            _ => self.drop(Some(port), &f, DropReason::BridgeIpHeader),
+        }
+        None
+    }
+
+    /// Shows a frame for somebody else as one for this host while the hooks run
+    /// (kernel: `nf_bridge->pkt_otherhost`).
+    fn as_host(
+        &mut self,
+        mut f: Frame,
+        hooks: impl FnOnce(&mut Self, Frame) -> Option<Frame>,
+    ) -> Option<Frame> {
+        let other = f.pkt_type == PacketType::OtherHost;
+        if other {
+            f.pkt_type = PacketType::Host;
+        }
+        let mut f = hooks(self, f)?;
+        if other {
+            f.pkt_type = PacketType::OtherHost;
+        }
+        Some(f)
+    }
+
+    /// The destination was translated (kernel: `br_nf_pre_routing_finish`).
+    fn bridge_translated(
+        &mut self,
+        bridge: DevId,
+        port: DevId,
+        flags: &BridgePort,
+        h: &IpHeader,
+        mut f: Frame,
+    ) {
+        let decision = if h.is_v4() {
+            self.route_input(bridge, h.src, h.dst, &f, false)
+        } else {
+            self.route_input6(bridge, h, &f)
+        };
+        match decision {
+            Ok(Input::Forward { found, .. }) if found.dev() == Some(bridge) => {
+                self.show_route(bridge, &f, &found);
+                self.bridge_to_neighbour(bridge, port, flags, h.dst, &found, f);
+            }
+            Ok(_) => {
+                let mac = self.device(bridge).map_or(MacAddr::ZERO, |d| d.mac);
+                let (src, proto) = (f.src_mac(), f.ethertype());
+                f.set_ethernet(mac, src, proto);
+                f.pkt_type = PacketType::Host;
+                self.bridge_input(bridge, port, flags, f);
+            }
+            Err(why) => match self.bridged_without_forwarding(bridge, h, &f) {
+                Some(found) => self.bridge_to_neighbour(bridge, port, flags, h.dst, &found, f),
+                None => self.bridge_unroutable(bridge, h, &f, why),
+            },
+        }
+    }
+
+    /// "Bridged-and-DNAT'ed traffic doesn't require ip_forwarding" (IPv4 only).
+    fn bridged_without_forwarding(&self, bridge: DevId, h: &IpHeader, f: &Frame) -> Option<Found> {
+        if !h.is_v4() || self.ns.forwards(bridge, true) {
+            return None;
+        }
+        let found = self
+            .ns
+            .route_output(None, h.dst, None, f.mark, h.tos)
+            .ok()?;
+        (found.dev() == Some(bridge) && found.route.kind == RouteKind::Unicast).then_some(found)
+    }
+
+    /// No way to the new destination: it dies without a word.
+    fn bridge_unroutable(&mut self, bridge: DevId, h: &IpHeader, f: &Frame, why: NoInput) {
+        let dst = h.dst;
+        let (reason, origin, text) = match why {
+            NoInput::Silent(reason, origin, text) => (reason, origin, text),
+            NoInput::Told(_) => (
+                DropReason::NoRoute,
+                Origin::Kernel,
+                format!("translated to {dst}"),
+            ),
+        };
+        self.drop_with(Some(bridge), f, reason, origin, |_| text);
+    }
+
+    /// On to a neighbour of the bridge: at once when its address is known and in use, else by way of the
+    /// neighbour layer (kernel: `br_nf_pre_routing_finish_bridge`).
+    fn bridge_to_neighbour(
+        &mut self,
+        bridge: DevId,
+        port: DevId,
+        flags: &BridgePort,
+        dst: IpAddr,
+        found: &Found,
+        mut f: Frame,
+    ) {
+        let hop = found.nexthop().and_then(|n| n.via).unwrap_or(dst);
+        let src = f.src_mac();
+        let connected = |s: NudState| {
+            matches!(
+                s,
+                NudState::Permanent | NudState::Noarp | NudState::Reachable
+            )
+        };
+        let known = self.ns.neigh.get(bridge, hop);
+        match known.filter(|n| connected(n.state) && n.header_cached) {
+            Some(n) => {
+                let (mac, state) = (n.lladdr, n.state.name());
+                self.step(Some(bridge), &f, |_| Step::NeighHit {
+                    ip: hop,
+                    mac,
+                    state,
+                });
+                let proto = f.ethertype();
+                f.set_ethernet(mac, src, proto);
+                f.pkt_type = PacketType::OtherHost;
+                self.bridge_input(bridge, port, flags, f);
+            }
+            None => {
+                if let Some(b) = &mut f.bridged {
+                    b.dnat_from = Some(src);
+                }
+                f.pkt_type = PacketType::Host;
+                self.ns.bridge_waits = true;
+                self.neigh_output(bridge, hop, f);
+            }
+        }
+    }
+
+    /// The bridge is to send a frame that in truth is being bridged and had only to find its
+    /// destination's MAC (kernel: `br_nf_pre_routing_finish_bridge_slow`); gives back any other frame.
+    pub(crate) fn bridge_resumed(&mut self, bridge: DevId, mut f: Frame) -> Option<Frame> {
+        let Some(b) = &mut f.bridged else {
+            return Some(f);
+        };
+        let (Some(port), Some(src)) = (b.physin, b.dnat_from.take()) else {
+            return Some(f);
+        };
+        b.physout = None;
+        let master = self.device(port).and_then(|d| d.master.clone());
+        let Some((_, flags)) = master.filter(|m| m.0 == bridge) else {
+            self.drop(Some(bridge), &f, DropReason::NoPeer);
+            return None;
+        };
+        let (dst, proto) = (f.dst_mac(), f.ethertype());
+        f.set_ethernet(dst, src, proto);
+        f.pkt_type = PacketType::OtherHost;
+        self.bridge_input(bridge, port, &flags, f);
+        None
+    }
+
+    /// A frame bridged to a port: FORWARD, POSTROUTING, and as large as it came (kernel:
+    /// `br_nf_forward`, `br_nf_post_routing`, `br_nf_dev_queue_xmit`).
+    pub(crate) fn bridge_forward(&mut self, bridge: DevId, port: DevId, mut f: Frame) {
+        let Some(b) = &mut f.bridged else {
+            return self.bridge_port_transmit(port, f);
+        };
+        b.physout = Some(port);
+        let br = Some(bridge);
+        let Some(f) = self.as_host(f, |w, f| {
+            let f = w.nf_hook(Hook::Forward, f, br, br)?;
+            w.nf_hook(Hook::Postrouting, f, None, br)
+        }) else {
+            return;
+        };
+        let mut mtu = self.device(port).map_or(0, |d| d.mtu as usize);
+        if f.frag_max > 0 {
+            mtu = mtu.min(f.frag_max);
+        }
+        if f.l3().len() <= mtu {
+            return self.bridge_leave(port, f);
+        }
+        self.bridge_fragment(bridge, port, f);
+    }
+
+    fn bridge_leave(&mut self, port: DevId, mut f: Frame) {
+        f.bridged = None;
+        self.bridge_port_transmit(port, f);
+    }
+
+    /// kernel: `br_nf_ip_fragment`, `ip6_fragment`: the route is the bridge's own, with its MTU
+    fn bridge_fragment(&mut self, bridge: DevId, port: DevId, f: Frame) {
+        let Ok(h) = IpHeader::parse_lax(f.l3()) else {
+            return self.drop(Some(bridge), &f, DropReason::IpHeader);
+        };
+        let mtu = self.device(bridge).map_or(0, |d| d.mtu as usize);
+        let whole = f.l3().len();
+        let refused = f.frag_max > mtu || !f.ignore_df && h.df && (h.is_v4() || whole > mtu);
+        if refused {
+            // IPv4 dies silently here, IPv6 tells.
+            let sent = match h.is_v4() {
+                true => None,
+                false => self.icmp_error(&f, Some(bridge), 2, 0, mtu as u32),
+            };
+            let origin = self
+                .device(port)
+                .map(|d| d.origin.clone())
+                .unwrap_or_default();
+            return self.rejected(
+                Some(bridge),
+                &f,
+                sent,
+                DropReason::MtuExceeded,
+                origin,
+                |ns| {
+                    format!(
+                        "{whole} bytes, port {} of a bridge with mtu {mtu}",
+                        ns.dev_name(port)
+                    )
+                },
+            );
+        }
+        for c in self.cut(port, &f, mtu) {
+            self.bridge_leave(port, c);
+        }
+    }
+
+    /// Before a copy goes up to the host (kernel: `br_nf_local_in`): a promiscuous one is tracked anew,
+    /// a broadcast's connection enters the table.
+    pub(crate) fn bridge_local_in(&mut self, bridge: DevId, f: &mut Frame, promisc: bool) {
+        if self.ns.nf.is_none() {
+            return;
+        }
+        if promisc {
+            f.ct = CtRef::None;
+        } else if f.pkt_type != PacketType::Host && matches!(f.ct, CtRef::Conn { .. }) {
+            self.nf_confirm(bridge, f);
+        }
+    }
+}

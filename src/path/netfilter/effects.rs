@@ -1,0 +1,81 @@
+//! What a target asks the walk to do besides its verdict: copies (TEE), a socket (TPROXY), log lines.
+
+use crate::base::DevId;
+use crate::nf::Hook;
+use crate::nf::eval::{At, Effect, RuleRef};
+use crate::path::observer::{Observer, Step};
+use crate::path::walker::Walker;
+use crate::wire::{CtRef, Frame, IpHeader, ip};
+use std::net::IpAddr;
+
+impl<O: Observer> Walker<'_, O> {
+    /// Carries out what one operation asked for, in order.
+    pub(super) fn nf_effects(&mut self, at: &At, f: &mut Frame, fx: Vec<Effect>) {
+        for e in fx {
+            match e {
+                Effect::Log { rule, prefix, .. } => self.nf_note(at, f, &rule, "logged", &prefix),
+                Effect::Nflog { rule, prefix, .. } => self.nf_note(at, f, &rule, "logged", &prefix),
+                Effect::Audit { rule, .. } => self.nf_note(at, f, &rule, "audited", ""),
+                Effect::Tproxy { socket, .. } => f.socket = Some(socket.0),
+                Effect::Tee {
+                    gateway, oif, copy, ..
+                } => self.nf_tee(at, f, gateway, oif, *copy),
+            }
+        }
+    }
+
+    fn nf_note(&mut self, at: &At, f: &Frame, rule: &RuleRef, what: &str, prefix: &str) {
+        if O::TRACING {
+            let (by, _) = self.nf_rule(rule);
+            let prefix = match prefix {
+                "" => String::new(),
+                p => format!(" \"{p}\""),
+            };
+            let dev = at.input.or(at.output);
+            self.step(dev, f, |_| Step::Note(format!("{what}{prefix} by {by}")));
+        }
+    }
+
+    /// A copy on its own way to `gateway`; a copy is not copied again (kernel: `nf_dup_ipv4`,
+    /// `nf_dup_ipv6`, `nf_skb_duplicated`).
+    fn nf_tee(
+        &mut self,
+        at: &At,
+        f: &Frame,
+        gateway: IpAddr,
+        oif: Option<DevId>,
+        mut copy: Frame,
+    ) {
+        if self.teeing {
+            return;
+        }
+        copy.strip_link();
+        let Ok(h) = IpHeader::parse_lax(copy.l3()) else {
+            return;
+        };
+        copy.ct = CtRef::Untracked;
+        copy.local = true;
+        if h.is_v4() {
+            ip::set_df(copy.l3_mut());
+        }
+        if matches!(at.hook, Hook::Prerouting | Hook::Input) {
+            ip::decrease_ttl(copy.l3_mut());
+        }
+        let copy = self.child_of(f, copy);
+        let found = match self.ns.route_output(None, gateway, oif, 0, h.tos) {
+            Ok(found) => found,
+            Err(e) => {
+                self.output_failed(&copy, gateway, &e);
+                return;
+            }
+        };
+        self.teeing = true;
+        self.step(found.dev(), &copy, |_| {
+            Step::Note(format!("a copy for {gateway} (TEE)"))
+        });
+        if let Ok((copy, found)) = self.nf_output(copy, found, oif) {
+            self.ip_output(&found, gateway, copy, None);
+        }
+        self.teeing = false;
+    }
+}

@@ -1,0 +1,154 @@
+//! One operation of a hook: the calls into `nf`, with the namespace's netfilter taken out meanwhile.
+
+use crate::base::DevId;
+use crate::net::NetNs;
+use crate::nf::ct::{Confirmed, Conn, CtDrop, CtTuple, Tracked};
+use crate::nf::eval::{At, Cx, Effect, NfStep, RuleRef, Verdict};
+use crate::nf::hook::OpKind;
+use crate::nf::{Family, Hook, Netfilter, TableName, eval, nat};
+use crate::path::observer::Observer;
+use crate::path::walker::Walker;
+use crate::wire::tuple::proto_name;
+use crate::wire::{CtInfo, CtRef, ETH_P_IPV6, Frame};
+use std::net::SocketAddr;
+
+impl<O: Observer> Walker<'_, O> {
+    /// Lets a new connection enter the table outside its hook (kernel: `nf_ct_hook->confirm`).
+    pub(super) fn nf_confirm(&mut self, bridge: DevId, f: &mut Frame) {
+        let at = At {
+            hook: Hook::Input,
+            family: family(f),
+            input: Some(bridge),
+            output: None,
+        };
+        // A connection that cannot be confirmed (a clash) leaves the copy as it is.
+        let _ = self.nf_op(OpKind::Confirm, &at, f, &mut Vec::new());
+    }
+
+    /// A connection that was reset by a rule closes (kernel: `nf_ct_set_closing`).
+    pub(super) fn nf_closing(&mut self, f: &Frame) {
+        let _ = f;
+    }
+
+    /// Runs one operation; `Err` says why conntrack dropped the packet.
+    pub(super) fn nf_op(
+        &mut self,
+        kind: OpKind,
+        at: &At,
+        f: &mut Frame,
+        fx: &mut Vec<Effect>,
+    ) -> Result<Verdict, String> {
+        let Some(mut nf) = self.ns.nf.take() else {
+            return Ok(Verdict::Accept);
+        };
+        let mut steps = O::TRACING.then(Vec::new);
+        let mut cx = Cx {
+            now: self.now,
+            rng: &mut self.cx.rng,
+            steps: steps.as_mut(),
+            assume: self.cx.assume.get(&self.ns.id).unwrap_or(&NOTHING),
+        };
+        let verdict = run(&mut nf, self.ns, f, at, kind, &mut cx, fx);
+        self.ns.nf = Some(nf);
+        if let Some(steps) = steps {
+            self.nf_tell(at, f, steps);
+        }
+        verdict
+    }
+}
+
+/// What is assumed where nobody assumes anything.
+static NOTHING: std::collections::BTreeMap<RuleRef, bool> = std::collections::BTreeMap::new();
+
+/// The rules a packet meets.
+pub(super) fn family(f: &Frame) -> Family {
+    match f.ethertype_of_l3() {
+        ETH_P_IPV6 => Family::V6,
+        _ => Family::V4,
+    }
+}
+
+fn run(
+    nf: &mut Netfilter,
+    ns: &NetNs,
+    f: &mut Frame,
+    at: &At,
+    kind: OpKind,
+    cx: &mut Cx<'_>,
+    fx: &mut Vec<Effect>,
+) -> Result<Verdict, String> {
+    match kind {
+        OpKind::Defrag => Ok(Verdict::Accept),
+        OpKind::Conntrack => match nf.ct.track(ns, f, at, cx) {
+            Tracked::Accept => {
+                tell_tracked(nf, f, cx);
+                Ok(Verdict::Accept)
+            }
+            Tracked::Drop(why) => Err(why_dropped(why).to_owned()),
+        },
+        OpKind::Table(backend, table) => {
+            Ok(eval::table(nf, ns, f, at, backend, table, cx, fx))
+        }
+        OpKind::Nat => nat::hook(nf, f, at, cx, &mut |nf, f, cx, backend| {
+            eval::table(nf, ns, f, at, backend, TableName::Nat, cx, fx)
+        })
+        .map_err(|why| why.to_string()),
+        OpKind::Helper => Ok(Verdict::Accept),
+        OpKind::Confirm => match nf.ct.confirm(ns, f, at, cx) {
+            Confirmed::Accept => Ok(Verdict::Accept),
+            Confirmed::Drop(why) => Err(why_dropped(why).to_owned()),
+        },
+    }
+}
+
+fn why_dropped(why: CtDrop) -> &'static str {
+    match why {
+        CtDrop::TableFull => "nf_conntrack: table full, dropping packet",
+        CtDrop::Clash => "another connection took its tuple first (insert_failed)",
+        CtDrop::Dying => "its connection was deleted meanwhile (insert_failed)",
+    }
+}
+
+/// What conntrack made of a packet.
+fn tell_tracked(nf: &Netfilter, f: &Frame, cx: &mut Cx<'_>) {
+    let Some(steps) = &mut cx.steps else { return };
+    let (state, text) = match f.ct {
+        CtRef::Conn { id, info } => {
+            let state = match info {
+                CtInfo::New => "NEW",
+                CtInfo::Established | CtInfo::EstablishedReply => "ESTABLISHED",
+                CtInfo::Related | CtInfo::RelatedReply => "RELATED",
+            };
+            (state, nf.ct.get(id).map(connection).unwrap_or_default())
+        }
+        CtRef::Untracked => ("UNTRACKED", String::new()),
+        CtRef::None | CtRef::Template(_) => ("INVALID", String::new()),
+    };
+    steps.push(NfStep::Conntrack { text, state });
+}
+
+/// A connection in one line: its original tuple, and its replies' where they are not just the reverse.
+fn connection(c: &Conn) -> String {
+    let [orig, reply] = c.tuples;
+    let mapped = orig.invert() != Some(reply);
+    let reply = if mapped {
+        format!(", replies {}", tuple(&reply))
+    } else {
+        String::new()
+    };
+    format!("{} {}{reply}", proto_name(orig.proto), tuple(&orig))
+}
+
+fn tuple(t: &CtTuple) -> String {
+    if t.is_icmp() {
+        return format!("{} > {} id {}", t.src, t.dst, t.sport);
+    }
+    match (t.sport, t.dport) {
+        (0, 0) => format!("{} > {}", t.src, t.dst),
+        (s, d) => format!(
+            "{} > {}",
+            SocketAddr::new(t.src, s),
+            SocketAddr::new(t.dst, d)
+        ),
+    }
+}

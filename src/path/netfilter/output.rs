@@ -1,0 +1,107 @@
+//! OUTPUT for packets of this host's own, and their route after a change (kernel: `__ip_local_out`,
+//! `ip_route_me_harder`, `ip6_route_me_harder`).
+
+use super::OutRoute;
+use crate::base::DevId;
+use crate::net::fib::{FlowL4, Found};
+use crate::nf::hook::OpKind;
+use crate::nf::{Hook, TableName};
+use crate::path::observer::Observer;
+use crate::path::walker::{Errno, Walker};
+use crate::wire::{Frame, IpHeader};
+use std::net::IpAddr;
+
+/// What of a packet decides its route, as far as one operation's changes count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Routed {
+    /// Any change counts (kernel: `ipt_mangle_out`, `ip6t_mangle_out`, nft `route` chains): addresses,
+    /// mark, TOS; in IPv6 hop limit and flow label too.
+    Mangle(IpAddr, IpAddr, u32, [u8; 4], u8),
+    /// A new destination counts (kernel: `nf_nat_ipv4_local_fn`).
+    Nat(IpAddr),
+}
+
+impl Routed {
+    /// What to watch while an operation runs; `None` for those that change no route.
+    pub(super) fn of(kind: OpKind, f: &Frame) -> Option<Routed> {
+        let mangle = match kind {
+            OpKind::Table(_, TableName::Mangle) => true,
+            OpKind::Nat => false,
+            _ => return None,
+        };
+        let h = IpHeader::parse_lax(f.l3()).ok()?;
+        if !mangle {
+            return Some(Routed::Nat(h.dst));
+        }
+        let (head, ttl) = if h.is_v4() {
+            ([0, h.tos, 0, 0], 0)
+        } else {
+            (f.l3().first_chunk().copied().unwrap_or_default(), h.ttl)
+        };
+        Some(Routed::Mangle(h.src, h.dst, f.mark, head, ttl))
+    }
+
+    /// The same of a packet as it is now.
+    pub(super) fn now(before: &Routed, f: &Frame) -> Routed {
+        use crate::nf::Backend::Legacy;
+        let kind = match before {
+            Routed::Mangle(..) => OpKind::Table(Legacy, TableName::Mangle),
+            Routed::Nat(_) => OpKind::Nat,
+        };
+        Routed::of(kind, f).unwrap_or(*before)
+    }
+}
+
+impl<O: Observer> Walker<'_, O> {
+    /// OUTPUT for a routed packet: as it is afterwards, with its route.
+    pub(crate) fn nf_output(
+        &mut self,
+        f: Frame,
+        mut found: Found,
+        oif: Option<DevId>,
+    ) -> Result<(Frame, Found), Errno> {
+        if self.ns.nf.is_none() {
+            return Ok((f, found));
+        }
+        let out = self.out_device(&found);
+        let mut errno = Errno::Perm;
+        let route = OutRoute {
+            found: &mut found,
+            oif,
+            errno: &mut errno,
+        };
+        match self.nf_run(Hook::Output, f, None, out, Some(route)) {
+            Some(f) => Ok((f, found)),
+            None => Err(errno),
+        }
+    }
+
+    /// OUTPUT and POSTROUTING for what the kernel sends on one link by itself (neighbour discovery, groups;
+    /// kernel: `ndisc_send_skb`, `ip6_output`).
+    pub(crate) fn nf_link_output(&mut self, dev: DevId, f: Frame) -> Option<Frame> {
+        let f = self.nf_hook(Hook::Output, f, None, Some(dev))?;
+        self.nf_hook(Hook::Postrouting, f, None, Some(dev))
+    }
+
+    /// Looks the route up again with what the packet is now.
+    pub(super) fn nf_reroute(&mut self, r: &mut OutRoute<'_>, f: Frame) -> Option<Frame> {
+        let h = IpHeader::parse_lax(f.l3()).ok()?;
+        let l4 = FlowL4::of(&h, f.l3());
+        match self
+            .ns
+            .route_output_l4(Some(h.src), h.dst, r.oif, f.mark, h.tos, l4)
+        {
+            Ok(found) => {
+                if let Some(dev) = found.dev() {
+                    self.show_route(dev, &f, &found);
+                }
+                *r.found = found;
+                Some(f)
+            }
+            Err(e) => {
+                *r.errno = self.output_failed(&f, h.dst, &e);
+                None
+            }
+        }
+    }
+}

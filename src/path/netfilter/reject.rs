@@ -1,0 +1,151 @@
+//! REJECT: an ICMP error or a TCP reset to the sender (kernel: `nf_reject_ipv4.c`, `nf_reject_ipv6.c`).
+
+use super::attach;
+use crate::net::RouteKind;
+use crate::nf::eval::{At, RuleRef};
+use crate::nf::target::RejectWith;
+use crate::path::observer::{Observer, Step};
+use crate::path::reason::{DropReason, IcmpSent};
+use crate::path::walker::Walker;
+use crate::wire::{Frame, IpHeader, build, checksum, proto};
+use std::net::IpAddr;
+
+/// ICMP code 3/x or ICMPv6 code 1/x (kernel: `reject_tg`, `reject_tg6`); `None` for a reset.
+fn code(with: RejectWith) -> Option<u8> {
+    use RejectWith::*;
+    Some(match with {
+        NetUnreachable => 0,
+        HostUnreachable => 1,
+        ProtoUnreachable => 2,
+        PortUnreachable => 3,
+        NetProhibited => 9,
+        HostProhibited => 10,
+        AdminProhibited => 13,
+        V6NoRoute => 0,
+        V6AdmProhibited => 1,
+        V6AddrUnreachable => 3,
+        V6PortUnreachable => 4,
+        V6PolicyFail => 5,
+        V6RejectRoute => 6,
+        TcpReset => return None,
+    })
+}
+
+impl<O: Observer> Walker<'_, O> {
+    pub(super) fn nf_reject(&mut self, at: &At, f: Frame, with: RejectWith, rule: &RuleRef) {
+        let dev = at.input.or(at.output);
+        let (text, origin) = self.nf_rule(rule);
+        match code(with) {
+            Some(code) => {
+                let sent = self.nf_send_unreach(at, &f, code);
+                self.rejected(dev, &f, sent, DropReason::NetfilterReject, origin, |_| text);
+            }
+            None => {
+                let reset = self.nf_reset(&f);
+                let answered = reset.is_some();
+                self.drop_with(
+                    dev,
+                    &f,
+                    DropReason::NetfilterReject,
+                    origin,
+                    |_| match answered {
+                        true => format!("{text}: answered with RST"),
+                        false => text,
+                    },
+                );
+                if let Some(packet) = reset {
+                    self.nf_send_reset(&f, &packet);
+                }
+            }
+        }
+    }
+
+    /// kernel: `nf_send_unreach`, `nf_send_unreach6`
+    fn nf_send_unreach(&mut self, at: &At, f: &Frame, code: u8) -> Option<IcmpSent> {
+        let h = IpHeader::parse_lax(f.l3()).ok()?;
+        let why = if h.frag_off > 0 {
+            Some("not for a later fragment")
+        } else if !checksum_ok(&h, f.l3()) {
+            Some("its checksum is wrong")
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            self.step(at.input, f, |_| Step::IcmpSuppressed { why });
+            return None;
+        }
+        let typ = if h.is_v4() { 3 } else { 1 };
+        self.icmp_error(f, at.input, typ, code, 0)
+    }
+
+    /// The reset for a segment, as an IP packet (kernel: `nf_send_reset`, `nf_send_reset6`).
+    fn nf_reset(&self, f: &Frame) -> Option<Vec<u8>> {
+        let h = IpHeader::parse_lax(f.l3()).ok()?;
+        if h.proto != proto::TCP || h.frag_off > 0 || !checksum_ok(&h, f.l3()) {
+            return None;
+        }
+        let group = |ip: IpAddr| match ip {
+            IpAddr::V4(_) => matches!(
+                self.ns.fib.address_kind(ip),
+                RouteKind::Broadcast | RouteKind::Multicast
+            ),
+            IpAddr::V6(a) => a.is_multicast() || a.is_unspecified(),
+        };
+        if group(h.dst) || !h.is_v4() && group(h.src) {
+            return None;
+        }
+        let segment = build::tcp_reset(&h, f.l3())?;
+        let ttl = self.default_ttl(h.is_v4(), None);
+        Some(build::ip_packet(
+            h.dst,
+            h.src,
+            proto::TCP,
+            ttl,
+            0,
+            0,
+            true,
+            &segment,
+        ))
+    }
+
+    fn nf_send_reset(&mut self, f: &Frame, packet: &[u8]) {
+        let mut r = self.child_of(f, Frame::ip(packet));
+        if self.ns.sysctl.fwmark_reflect != 0 {
+            r.mark = f.mark;
+        }
+        attach(&mut r, f);
+        self.nf_closing(f);
+        self.step(None, f, |_| Step::Answer { what: "TCP reset" });
+        match f.bridged.and_then(|b| b.physin) {
+            // Straight out of the port it came in by, as if the other end had sent it: no hook sees it
+            // and nothing translates it back (kernel: CONFIG_BRIDGE_NETFILTER in nf_send_reset).
+            Some(port) => {
+                let proto = r.ethertype_of_l3();
+                r.set_ethernet(f.src_mac(), f.dst_mac(), proto);
+                self.transmit(port, r);
+            }
+            None => {
+                // Its sender is the kernel; OUTPUT tells what became of it.
+                let _ = self.local_out(r, None);
+            }
+        }
+    }
+}
+
+/// Whether the packet's checksum lets it be answered (kernel: `nf_reject_verify_csum`, `nf_ip_checksum`,
+/// `nf_ip6_checksum`): protocols without a plain checksum pass, unknown ones are summed up all the same.
+fn checksum_ok(h: &IpHeader, packet: &[u8]) -> bool {
+    /// GRE, ESP, AH, DCCP, SCTP, UDP-Lite.
+    const OTHER: [u8; 6] = [47, 50, 51, 33, proto::SCTP, 136];
+    let p = h.payload(packet);
+    if OTHER.contains(&h.proto) || h.proto == proto::UDP && p.get(6..8) == Some(&[0, 0]) {
+        return true;
+    }
+    // nf_ip_checksum leaves the pseudo header out for all but TCP and UDP, nf_ip6_checksum for none.
+    let pseudo = if h.is_v4() && !matches!(h.proto, proto::TCP | proto::UDP) {
+        0
+    } else {
+        checksum::pseudo(h.src, h.dst, h.proto, p.len())
+    };
+    checksum::sum(p, pseudo) == 0xffff
+}
