@@ -4,9 +4,9 @@ use etherparse::PacketBuilder;
 use podpath::base::{DevId, Instant, NodeId, NsId, Origin, Rng};
 use podpath::net::{DeviceKind, IfAddr, LinkSpec, NetNs};
 use podpath::nf::ct::{Confirmed, Tracked};
-use podpath::nf::eval::{At, Cx, RuleRef, Verdict};
-use podpath::nf::nat::{self, Nat, NoNat};
-use podpath::nf::{Backend, Family, Hook, Netfilter, RuleSet, TableName, Target};
+use podpath::nf::eval::{self, At, Cx, Verdict};
+use podpath::nf::nat::{self, NoNat};
+use podpath::nf::{Backend, Family, Hook, Netfilter, RuleSet, TableName};
 use podpath::wire::{CtRef, Frame, IpHeader, MacAddr, Tuple};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -17,13 +17,11 @@ pub struct Router {
     pub outside: DevId,
     /// How often the rules were asked.
     pub asked: u32,
-    dst: Option<Target>,
-    src: Option<Target>,
     rng: Rng,
     now: Instant,
 }
 
-/// Dropped: by NAT with a reason, or `None` by conntrack.
+/// Dropped: by NAT with a reason, or `None` by a rule or conntrack.
 pub type Dropped = Option<NoNat>;
 
 impl Router {
@@ -33,14 +31,27 @@ impl Router {
         let mut ns = NetNs::new(NsId(0), "r", NodeId(0));
         let inside = device(&mut ns, "in", &["10.61.0.1/24", "10.61.0.100/24"]);
         let outside = device(&mut ns, "out", &["10.62.0.1/24"]);
+        let mut nf = Netfilter::default();
+        let rule = |chain: &str, words: &str| match words {
+            "" => String::new(),
+            words => format!("-A {chain} {words}\n"),
+        };
+        let text = format!(
+            "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+             :POSTROUTING ACCEPT [0:0]\n{}{}{}COMMIT\n",
+            rule("PREROUTING", dst),
+            rule("OUTPUT", dst),
+            rule("POSTROUTING", src)
+        );
+        let (set, bad) = RuleSet::parse("t", &text, Family::V4);
+        assert!(bad.is_empty(), "{bad:?}");
+        nf.set_rules(Family::V4, Backend::Legacy, set);
         Router {
             ns,
-            nf: Netfilter::default(),
+            nf,
             inside,
             outside,
             asked: 0,
-            dst: target(dst),
-            src: target(src),
             rng: Rng::new(3),
             now: Instant::from_secs(1),
         }
@@ -94,30 +105,15 @@ impl Router {
         if self.nf.ct.track(&self.ns, f, first, &mut cx) != Tracked::Accept {
             return Err(None);
         }
-        for (at, rule) in [(first, &self.dst), (last, &self.src)] {
-            let (ns, asked) = (&self.ns, &mut self.asked);
-            let mut why = None;
+        for at in [first, last] {
+            let (ns, asked, fx) = (&self.ns, &mut self.asked, &mut Vec::new());
             let mut ask = |nf: &mut Netfilter, f: &mut Frame, cx: &mut Cx<'_>, b: Backend| {
-                if b == Backend::Nft {
-                    return Verdict::Accept;
-                }
                 *asked += 1;
-                let mut nat = Nat {
-                    ct: &mut nf.ct,
-                    forced: &nf.forced,
-                    rule: None,
-                };
-                match rule.as_ref().map(|t| nat.target(ns, f, at, t, cx)) {
-                    Some(Err(e)) => {
-                        why = Some(e);
-                        Verdict::Drop(RULE)
-                    }
-                    _ => Verdict::Accept,
-                }
+                eval::table(nf, ns, f, at, b, TableName::Nat, cx, fx)
             };
             let verdict = nat::hook(&mut self.nf, f, at, &mut cx, &mut ask).map_err(Some)?;
             if verdict != Verdict::Accept {
-                return Err(why);
+                return Err(None);
             }
         }
         match self.nf.ct.confirm(&self.ns, f, last, &mut cx) {
@@ -126,15 +122,6 @@ impl Router {
         }
     }
 }
-
-/// Stands for the one rule.
-const RULE: RuleRef = RuleRef {
-    family: Family::V4,
-    backend: Backend::Legacy,
-    table: TableName::Nat,
-    chain: 0,
-    rule: 0,
-};
 
 fn device(ns: &mut NetNs, name: &str, addrs: &[&str]) -> DevId {
     let mut e = ns.edit();
@@ -152,16 +139,6 @@ fn device(ns: &mut NetNs, name: &str, addrs: &[&str]) -> DevId {
         e.addr_add(dev, addr).unwrap();
     }
     dev
-}
-
-/// The target of a rule's words.
-fn target(words: &str) -> Option<Target> {
-    let text = format!("*nat\n:X - [0:0]\n-A X {words}\nCOMMIT\n");
-    let (set, bad) = RuleSet::parse("t", &text, Family::V4);
-    assert!(bad.is_empty(), "{bad:?}");
-    let chain = set.table(TableName::Nat)?.chain("X")?;
-    let rule = chain.rules.first().filter(|_| !words.is_empty())?;
-    Some(rule.target().clone())
 }
 
 pub fn ip(s: &str) -> IpAddr {

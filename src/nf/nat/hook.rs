@@ -86,7 +86,8 @@ fn decide(
     let CtRef::Conn { id, .. } = f.ct else {
         return Ok(Verdict::Accept);
     };
-    for backend in [Backend::Legacy, Backend::Nft] {
+    let backends: Vec<Backend> = nf.nat_tables(at.family).collect();
+    for backend in backends {
         let verdict = ask(nf, f, cx, backend);
         if verdict != Verdict::Accept {
             return Ok(verdict);
