@@ -4,8 +4,8 @@
 //! the hooks are called by `path`. Invariant: each family's two rule sets do not know of each other.
 
 use super::ct::Conntrack;
-use super::forced::Forced;
 use super::eval::{Loaded, State};
+use super::forced::Forced;
 use super::hook::HookOp;
 use super::{Family, Hook, RuleSet, TableName};
 

@@ -80,7 +80,13 @@ impl<O: Observer> Walker<'_, O> {
     /// Sends along a route (kernel: `ip_output`, `ip_finish_output`).
     ///
     /// `input` is where a forwarded packet came in.
-    pub(crate) fn ip_output(&mut self, found: &Found, dst: IpAddr, f: Frame, input: Option<DevId>) {
+    pub(crate) fn ip_output(
+        &mut self,
+        found: &Found,
+        dst: IpAddr,
+        mut f: Frame,
+        input: Option<DevId>,
+    ) {
         let local = is_local(found);
         let Some(dev) = self.out_device(found) else {
             return self.drop_with(

@@ -12,8 +12,8 @@ use super::round::{Backend, LOCAL, Out, Outcome, Round, Sent};
 use super::traffic::Traffic;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, bind, recvfrom, send,
-    sendto, setsockopt, socket, sockopt,
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, bind,
+    recvfrom, send, sendto, setsockopt, socket, sockopt,
 };
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -28,7 +28,8 @@ const OUTGOING: u8 = 4;
 const QUIET: Duration = Duration::from_millis(12);
 
 /// Five empty tables.
-const EMPTY: &str = "*filter\nCOMMIT\n*nat\nCOMMIT\n*mangle\nCOMMIT\n*raw\nCOMMIT\n*security\nCOMMIT\n";
+const EMPTY: &str =
+    "*filter\nCOMMIT\n*nat\nCOMMIT\n*mangle\nCOMMIT\n*raw\nCOMMIT\n*security\nCOMMIT\n";
 
 /// A router of one shape with everything around it.
 pub struct Kernel {
@@ -90,12 +91,25 @@ pub fn lacks() -> Option<String> {
     let probe = run("ip", &["netns", "add", &name], "").and_then(|_| {
         run(
             "ip",
-            &["netns", "exec", &name, "iptables-nft", "-t", "nat", "-A", "OUTPUT", "-j", "ACCEPT"],
+            &[
+                "netns",
+                "exec",
+                &name,
+                "iptables-nft",
+                "-t",
+                "nat",
+                "-A",
+                "OUTPUT",
+                "-j",
+                "ACCEPT",
+            ],
             "",
         )
     });
     let _ = run("ip", &["netns", "del", &name], "");
-    probe.err().map(|e| format!("needs network namespaces with iptables ({e})"))
+    probe
+        .err()
+        .map(|e| format!("needs network namespaces with iptables ({e})"))
 }
 
 impl Kernel {
@@ -109,7 +123,9 @@ impl Kernel {
         }
         let built = Kernel::build(shape, &names);
         if built.is_err() {
-            names.iter().for_each(|n| drop(run("ip", &["netns", "del", n], "")));
+            names
+                .iter()
+                .for_each(|n| drop(run("ip", &["netns", "del", n], "")));
         }
         built
     }
@@ -157,10 +173,16 @@ impl Kernel {
         let mut out = Vec::new();
         for (i, r) in CABLES.iter().enumerate() {
             let e = format!("e{i}");
-            let pair = ["link", "add", &e, "type", "veth", "peer", "name", r, "netns", &names[0]];
+            let pair = [
+                "link", "add", &e, "type", "veth", "peer", "name", r, "netns", &names[0],
+            ];
             run("ip", &pair, "")?;
             let mac = mac(host_mac(i));
-            run("ip", &["link", "set", &e, "address", &mac, "arp", "off", "up"], "")?;
+            run(
+                "ip",
+                &["link", "set", &e, "address", &mac, "arp", "off", "up"],
+                "",
+            )?;
             out.push(packet_socket(&e)?);
         }
         Ok(out)
@@ -172,7 +194,11 @@ impl Kernel {
         names: &[String; 2],
     ) -> Result<(OwnedFd, Child, Receiver<String>), String> {
         let _ = names;
-        for (key, value) in shape.sysctls().iter().filter(|(k, _)| !k.contains("bridge")) {
+        for (key, value) in shape
+            .sysctls()
+            .iter()
+            .filter(|(k, _)| !k.contains("bridge"))
+        {
             sysctl(key, value)?;
         }
         // Its neighbours never come and go, and its addresses are used at once.
@@ -185,12 +211,22 @@ impl Kernel {
             sysctl(key, value)?;
         }
         // Checksums in frames are real ones.
-        for dev in CABLES.iter().chain((shape == Shape::Bridged).then_some(&"br0")) {
-            let off = ["-K", dev, "tx", "off", "tso", "off", "gso", "off", "gro", "off", "sg", "off"];
+        for dev in CABLES
+            .iter()
+            .chain((shape == Shape::Bridged).then_some(&"br0"))
+        {
+            let off = [
+                "-K", dev, "tx", "off", "tso", "off", "gso", "off", "gro", "off", "sg", "off",
+            ];
             run("ethtool", &off, "")?;
         }
-        let raw = socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), SockProtocol::Raw)
-            .map_err(|e| format!("raw socket: {e}"))?;
+        let raw = socket(
+            AddressFamily::Inet,
+            SockType::Raw,
+            SockFlag::empty(),
+            SockProtocol::Raw,
+        )
+        .map_err(|e| format!("raw socket: {e}"))?;
         let (events, lines) = events()?;
         Ok((raw, events, lines))
     }
@@ -295,13 +331,20 @@ impl Kernel {
     fn put(&self, s: &Sent) -> Result<(), String> {
         let fail = |e: nix::Error| format!("sending at {}: {e}", s.at);
         if s.at == LOCAL {
-            let dst: [u8; 4] = s.data.get(16..20).and_then(|d| d.try_into().ok()).unwrap_or_default();
+            let dst: [u8; 4] = s
+                .data
+                .get(16..20)
+                .and_then(|d| d.try_into().ok())
+                .unwrap_or_default();
             let to = SockaddrIn::new(dst[0], dst[1], dst[2], dst[3], 0);
             // Refused by a rule, or no route: both are results.
             let _ = sendto(self.local.as_raw_fd(), &s.data, &to, MsgFlags::MSG_DONTWAIT);
             return Ok(());
         }
-        let cable = CABLES.iter().position(|c| *c == s.at).ok_or("no such cable")?;
+        let cable = CABLES
+            .iter()
+            .position(|c| *c == s.at)
+            .ok_or("no such cable")?;
         send(self.cables[cable].as_raw_fd(), &s.data, MsgFlags::empty()).map_err(fail)?;
         Ok(())
     }
@@ -363,12 +406,19 @@ pub const SETTINGS: [(&str, &[&str]); 4] = [
     ("net.netfilter.nf_conntrack_tcp_be_liberal", &["0", "1"]),
     ("net.netfilter.nf_conntrack_tcp_loose", &["1", "0"]),
     ("net.netfilter.nf_conntrack_checksum", &["1", "0"]),
-    ("net.netfilter.nf_conntrack_tcp_ignore_invalid_rst", &["0", "1"]),
+    (
+        "net.netfilter.nf_conntrack_tcp_ignore_invalid_rst",
+        &["0", "1"],
+    ),
 ];
 
 fn tool(b: Backend, v6: bool, what: &str) -> String {
     let name = if v6 { "ip6tables" } else { "iptables" };
-    let back = if b == Backend::Legacy { "legacy" } else { "nft" };
+    let back = if b == Backend::Legacy {
+        "legacy"
+    } else {
+        "nft"
+    };
     format!("{name}-{back}-{what}")
 }
 
@@ -399,7 +449,13 @@ fn wanted(f: &[u8]) -> bool {
 fn packet_socket(dev: &str) -> Result<OwnedFd, String> {
     let fail = |e: nix::Error| format!("packet socket on {dev}: {e}");
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let fd = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).map_err(fail)?;
+    let fd = socket(
+        AddressFamily::Packet,
+        SockType::Raw,
+        flags,
+        SockProtocol::EthAll,
+    )
+    .map_err(fail)?;
     setsockopt(&fd, sockopt::RcvBuf, &(4 << 20)).map_err(fail)?;
     let mut all = nix::ifaddrs::getifaddrs().map_err(fail)?;
     let found = all.find_map(|a| {

@@ -30,33 +30,68 @@ use round::{Backend, Outcome, Round};
 use std::time::Instant;
 
 fn main() -> std::process::ExitCode {
-    let rounds: u64 = std::env::args().nth(1).and_then(|a| a.parse().ok()).unwrap_or(3);
-    let seed: u64 = std::env::args().nth(2).and_then(|a| a.parse().ok()).unwrap_or(1);
+    let rounds: u64 = std::env::args()
+        .nth(1)
+        .and_then(|a| a.parse().ok())
+        .unwrap_or(3);
+    let seed: u64 = std::env::args()
+        .nth(2)
+        .and_then(|a| a.parse().ok())
+        .unwrap_or(1);
     if let Some(why) = kernel::lacks() {
         println!("skipped: {why}");
         return 2.into();
     }
-    let mut kernels = [Kernel::new(Shape::Routed).unwrap(), Kernel::new(Shape::Bridged).unwrap()];
+    let mut kernels = [
+        Kernel::new(Shape::Routed).unwrap(),
+        Kernel::new(Shape::Bridged).unwrap(),
+    ];
     let begun = Instant::now();
     let mut refused = 0;
     for n in 0..rounds {
         match record(&mut kernels, seed, n) {
             Ok(r) => println!("{}", serde_json::to_string(&r).unwrap()),
-            Err(e) => { refused += 1; eprintln!("{e}") }
+            Err(e) => {
+                refused += 1;
+                eprintln!("{e}")
+            }
         }
     }
-    eprintln!("{refused} refused, {:?} a round", begun.elapsed() / rounds.max(1) as u32);
+    eprintln!(
+        "{refused} refused, {:?} a round",
+        begun.elapsed() / rounds.max(1) as u32
+    );
     0.into()
 }
 
 fn record(kernels: &mut [Kernel; 2], seed: u64, number: u64) -> Result<Round, String> {
     let mut rng = Rng::new(seed.wrapping_mul(0x1_0000_0001).wrapping_add(number));
-    let shape = if rng.chance(30) { Shape::Bridged } else { Shape::Routed };
+    let shape = if rng.chance(30) {
+        Shape::Bridged
+    } else {
+        Shape::Routed
+    };
     let v6 = rng.chance(30);
-    let backend = if rng.chance(30) { Backend::Legacy } else { Backend::Nft };
+    let backend = if rng.chance(30) {
+        Backend::Legacy
+    } else {
+        Backend::Nft
+    };
     let d = rules::draw(shape, v6, &format!("{}", number), &mut rng);
-    let mut r = Round { seed, number, shape, v6, backend, sysctl: Vec::new(), sets: d.sets, rules: d.rules, sent: Vec::new(), kernel: Outcome::default() };
+    let mut r = Round {
+        seed,
+        number,
+        shape,
+        v6,
+        backend,
+        sysctl: Vec::new(),
+        sets: d.sets,
+        rules: d.rules,
+        sent: Vec::new(),
+        kernel: Outcome::default(),
+    };
     let k = kernels.iter_mut().find(|k| k.shape() == shape).unwrap();
-    k.run(&mut r, Some((&mut rng, 40))).map_err(|e| format!("{e}\n{}", r.rules))?;
+    k.run(&mut r, Some((&mut rng, 40)))
+        .map_err(|e| format!("{e}\n{}", r.rules))?;
     Ok(r)
 }

@@ -52,7 +52,10 @@ impl Matches {
             0 => "r+",
             _ => rng.pick(self.shape.interfaces()),
         };
-        let (i, o) = (hooks.iter().all(|h| h.has_in()), hooks.iter().all(|h| h.has_out()));
+        let (i, o) = (
+            hooks.iter().all(|h| h.has_in()),
+            hooks.iter().all(|h| h.has_out()),
+        );
         let option = match (i, o) {
             (true, true) => *rng.pick(&["-i", "-o"]),
             (true, false) => "-i",
@@ -89,7 +92,10 @@ impl Matches {
             },
             "icmp" => {
                 let kind = *rng.pick(&["8", "0", "3", "3/3", "any", "11/0"]);
-                format!("-m icmp {}--icmp-type {kind}", if kind == "any" { "" } else { not(rng) })
+                format!(
+                    "-m icmp {}--icmp-type {kind}",
+                    if kind == "any" { "" } else { not(rng) }
+                )
             }
             "ipv6-icmp" => {
                 let kind = *rng.pick(&["128", "129", "1", "1/4", "3"]);
@@ -127,8 +133,12 @@ impl Matches {
                 format!("{n}--ct{which} {}", any_address(self.shape, self.v6, rng))
             }
             8 if ported => {
-                let which = *rng.pick(&["origsrcport", "origdstport", "replsrcport", "repldstport"]);
-                format!("{n}--ct{which} {}", rng.pick(&["80", "1:1000", "53", "40000:50000"]))
+                let which =
+                    *rng.pick(&["origsrcport", "origdstport", "replsrcport", "repldstport"]);
+                format!(
+                    "{n}--ct{which} {}",
+                    rng.pick(&["80", "1:1000", "53", "40000:50000"])
+                )
             }
             9..=10 => format!("--ctdir {}", rng.pick(&["ORIGINAL", "REPLY"])),
             _ => {
@@ -147,11 +157,18 @@ impl Matches {
             (5, "BROADCAST"),
             (5, "UNREACHABLE"),
         ]);
-        let kind = if self.v6 && kind == "BROADCAST" { "ANYCAST" } else { kind };
+        let kind = if self.v6 && kind == "BROADCAST" {
+            "ANYCAST"
+        } else {
+            kind
+        };
         let side = *rng.pick(&["--src-type", "--dst-type"]);
         let mut words = format!("-m addrtype {}{side} {kind}", not(rng));
         if rng.chance(10) {
-            match (hooks.iter().all(|h| h.has_in()), hooks.iter().all(|h| h.has_out())) {
+            match (
+                hooks.iter().all(|h| h.has_in()),
+                hooks.iter().all(|h| h.has_out()),
+            ) {
                 (true, false) => words += " --limit-iface-in",
                 (false, true) => words += " --limit-iface-out",
                 _ => {}
@@ -169,7 +186,10 @@ impl Matches {
             4 if ported => ("f@-port", side.to_owned()),
             _ => ("f@-list", side.to_owned()),
         };
-        Some(("set", format!("-m set {}--match-set {name} {flags}", not(rng))))
+        Some((
+            "set",
+            format!("-m set {}--match-set {name} {flags}", not(rng)),
+        ))
     }
 
     /// What is known of the link.
@@ -177,7 +197,10 @@ impl Matches {
         if self.shape == Shape::Bridged && rng.chance(50) {
             let words = match rng.below(3) {
                 0 => format!("{}--physdev-in {}", not(rng), rng.pick(&CABLES)),
-                1 if hooks.iter().all(|h| *h == Hook::Forward || *h == Hook::Postrouting) => {
+                1 if hooks
+                    .iter()
+                    .all(|h| *h == Hook::Forward || *h == Hook::Postrouting) =>
+                {
                     format!("{}--physdev-is-bridged", not(rng))
                 }
                 _ => format!("{}--physdev-is-in", not(rng)),
@@ -194,7 +217,11 @@ impl Matches {
             }
             false => Some((
                 "pkttype",
-                format!("-m pkttype {}--pkt-type {}", not(rng), rng.pick(&["unicast", "multicast"])),
+                format!(
+                    "-m pkttype {}--pkt-type {}",
+                    not(rng),
+                    rng.pick(&["unicast", "multicast"])
+                ),
             )),
         }
     }
@@ -203,11 +230,29 @@ impl Matches {
     fn header(&self, proto: &str, rng: &mut Rng) -> Option<Drawn> {
         let n = not(rng);
         Some(match rng.below(8) {
-            0 => ("length", format!("-m length {n}--length {}", rng.pick(&["0:100", "60", "500:"]))),
-            1 if self.v6 => ("ttl", format!("-m hl --hl-{}", rng.pick(&["eq 64", "lt 64", "gt 1"]))),
-            1 => ("ttl", format!("-m ttl --ttl-{}", rng.pick(&["eq 64", "lt 64", "gt 1"]))),
-            2 => ("tos", format!("-m tos {n}--tos {}", rng.pick(&["0x10/0xff", "0x08/0x18"]))),
-            3 => ("dscp", format!("-m dscp {n}--dscp {}", rng.pick(&["0x2e", "0x00", "0x04"]))),
+            0 => (
+                "length",
+                format!(
+                    "-m length {n}--length {}",
+                    rng.pick(&["0:100", "60", "500:"])
+                ),
+            ),
+            1 if self.v6 => (
+                "ttl",
+                format!("-m hl --hl-{}", rng.pick(&["eq 64", "lt 64", "gt 1"])),
+            ),
+            1 => (
+                "ttl",
+                format!("-m ttl --ttl-{}", rng.pick(&["eq 64", "lt 64", "gt 1"])),
+            ),
+            2 => (
+                "tos",
+                format!("-m tos {n}--tos {}", rng.pick(&["0x10/0xff", "0x08/0x18"])),
+            ),
+            3 => (
+                "dscp",
+                format!("-m dscp {n}--dscp {}", rng.pick(&["0x2e", "0x00", "0x04"])),
+            ),
             4 => {
                 let network = *rng.pick(self.shape.networks());
                 let (a, b) = (host(network, 2, self.v6), host(network, 3, self.v6));
@@ -216,10 +261,20 @@ impl Matches {
             }
             5 => {
                 let words = *rng.pick(&["--from 20", "--from 40 --to 100", "--to 70", ""]);
-                ("string", format!("-m string {n}--string GET --algo bm {words}").trim_end().to_owned())
+                (
+                    "string",
+                    format!("-m string {n}--string GET --algo bm {words}")
+                        .trim_end()
+                        .to_owned(),
+                )
             }
             6 if !self.v6 => {
-                let test = *rng.pick(&["8&0xFF=6", "0>>22&0x3C@0&0xFFFF=80", "0&0xFFFF=40:100", "6&0x1FFF=0"]);
+                let test = *rng.pick(&[
+                    "8&0xFF=6",
+                    "0>>22&0x3C@0&0xFFFF=80",
+                    "0&0xFFFF=40:100",
+                    "6&0x1FFF=0",
+                ]);
                 ("u32", format!("-m u32 {n}--u32 {test}"))
             }
             7 if proto == "tcp" => ("ecn", format!("-m ecn {n}--ecn-tcp-ece")),
@@ -246,13 +301,28 @@ fn ports(rng: &mut Rng) -> String {
 
 fn multiport(rng: &mut Rng) -> Option<Drawn> {
     let side = *rng.pick(&["--dports", "--dports", "--sports", "--ports"]);
-    let list = *rng.pick(&["53,80", "80,443,8080", "1:1000,8080", "30080,5000:6000", "40000:50000"]);
-    Some(("multiport", format!("-m multiport {}{side} {list}", not(rng))))
+    let list = *rng.pick(&[
+        "53,80",
+        "80,443,8080",
+        "1:1000,8080",
+        "30080,5000:6000",
+        "40000:50000",
+    ]);
+    Some((
+        "multiport",
+        format!("-m multiport {}{side} {list}", not(rng)),
+    ))
 }
 
 fn mark(rng: &mut Rng) -> Drawn {
     let kind = rng.weighted(&[(70, "mark"), (30, "connmark")]);
-    let value = *rng.pick(&["0x4000/0x4000", "0x1", "0x0/0xff", "0x8000/0x8000", "0x2/0x3"]);
+    let value = *rng.pick(&[
+        "0x4000/0x4000",
+        "0x1",
+        "0x0/0xff",
+        "0x8000/0x8000",
+        "0x2/0x3",
+    ]);
     (kind, format!("-m {kind} {}--mark {value}", not(rng)))
 }
 
@@ -270,7 +340,10 @@ fn stateful(rng: &mut Rng) -> Drawn {
             let words = format!("-m statistic --mode random --probability {p}");
             ("statistic", words)
         }
-        3 => ("limit", format!("-m limit --limit 1/hour --limit-burst {}", 1 + rng.below(5))),
+        3 => (
+            "limit",
+            format!("-m limit --limit 1/hour --limit-burst {}", 1 + rng.below(5)),
+        ),
         _ => {
             let op = *rng.pick(&[
                 "--set",

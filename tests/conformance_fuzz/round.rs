@@ -91,7 +91,10 @@ mod hex {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(d)?;
-        let pair = |i| text.get(i..i + 2).and_then(|p| u8::from_str_radix(p, 16).ok());
+        let pair = |i| {
+            text.get(i..i + 2)
+                .and_then(|p| u8::from_str_radix(p, 16).ok())
+        };
         let bytes = (0..text.len()).step_by(2).map(pair);
         bytes
             .collect::<Option<_>>()

@@ -129,7 +129,10 @@ fn sets(v6: bool, rng: &mut Rng) -> String {
     }
     for _ in 0..1 + rng.below(4) {
         let proto = *rng.pick(&["tcp", "udp", "sctp"]);
-        let (ip, port) = (host(rng.below(3), 2 + rng.below(3) as u8, v6), rng.pick(&PORTS));
+        let (ip, port) = (
+            host(rng.below(3), 2 + rng.below(3) as u8, v6),
+            rng.pick(&PORTS),
+        );
         out += &format!("add f@-ipport {ip},{proto}:{port} -exist\n");
     }
     for _ in 0..1 + rng.below(4) {
@@ -303,7 +306,10 @@ impl Drawer<'_> {
     }
 
     fn address(&mut self) -> String {
-        let (network, n) = (*self.rng.pick(self.m.shape.networks()), 2 + self.rng.below(4) as u8);
+        let (network, n) = (
+            *self.rng.pick(self.m.shape.networks()),
+            2 + self.rng.below(4) as u8,
+        );
         host(network, n, self.m.v6).to_string()
     }
 
@@ -329,12 +335,18 @@ impl Drawer<'_> {
             }
             3..=6 if ported => {
                 let a = self.address();
-                format!(" -j DNAT --to-destination {}", self.with_port(&a, &port.to_string()))
+                format!(
+                    " -j DNAT --to-destination {}",
+                    self.with_port(&a, &port.to_string())
+                )
             }
             7 if ported => {
                 // Outside of what matches name: which of them it is must not decide a verdict.
                 let a = self.address();
-                format!(" -j DNAT --to-destination {}", self.with_port(&a, "33000-33003"))
+                format!(
+                    " -j DNAT --to-destination {}",
+                    self.with_port(&a, "33000-33003")
+                )
             }
             _ => format!(" -j DNAT --to-destination {}", self.address()),
         };
@@ -402,12 +414,23 @@ impl Drawer<'_> {
 
     fn mangle(&mut self, hooks: &[Hook]) -> (String, Option<&'static str>) {
         let syn = " -m tcp --tcp-flags SYN,RST SYN -j TCPMSS";
-        let routed = hooks.iter().all(|h| matches!(h, Forward | Output | Postrouting));
+        let routed = hooks
+            .iter()
+            .all(|h| matches!(h, Forward | Output | Postrouting));
         match self.rng.below(10) {
             0 if routed => (format!("{syn} --clamp-mss-to-pmtu"), Some("tcp")),
-            1 => (format!("{syn} --set-mss {}", self.rng.pick(&[500, 1000])), Some("tcp")),
-            2 => (format!(" -j DSCP --set-dscp {:#x}", self.rng.below(64)), None),
-            3 => (format!(" -j TOS --set-tos {:#x}", self.rng.pick(&[0, 8, 16])), None),
+            1 => (
+                format!("{syn} --set-mss {}", self.rng.pick(&[500, 1000])),
+                Some("tcp"),
+            ),
+            2 => (
+                format!(" -j DSCP --set-dscp {:#x}", self.rng.below(64)),
+                None,
+            ),
+            3 => (
+                format!(" -j TOS --set-tos {:#x}", self.rng.pick(&[0, 8, 16])),
+                None,
+            ),
             4 => {
                 let op = *self.rng.pick(&["set 30", "inc 1", "dec 1"]);
                 let name = if self.m.v6 { "HL --hl" } else { "TTL --ttl" };

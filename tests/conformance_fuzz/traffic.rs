@@ -108,7 +108,11 @@ impl Traffic {
         if local {
             ip.src = host(network, 1, false);
             let l4 = remade(&ip, &l4);
-            return vec![sent(LOCAL, packet(&ip, &l4), format!("{what}, of the router"))];
+            return vec![sent(
+                LOCAL,
+                packet(&ip, &l4),
+                format!("{what}, of the router"),
+            )];
         }
         if self.v6 || l4.len() < 64 || !rng.chance(40) {
             return vec![self.from_host(network, n, &packet(&ip, &l4), what)];
@@ -367,7 +371,11 @@ fn tcp_reply(seen: &Seen, ip: &Ip, rng: &mut Rng) -> Option<(Vec<u8>, String)> {
     let segment = Segment {
         ports: (d, s),
         seq: seq_out,
-        ack: if out & ACK != 0 { seq.wrapping_add(taken) } else { 0 },
+        ack: if out & ACK != 0 {
+            seq.wrapping_add(taken)
+        } else {
+            0
+        },
         flags: out,
         window: *rng.pick(&[64240, 501, 0]),
         options,

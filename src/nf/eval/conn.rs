@@ -9,8 +9,20 @@ use crate::wire::{ConnId, CtInfo, CtRef, Frame};
 
 /// Helpers that a template may name (kernel: modules nf_conntrack_*).
 const HELPERS: [&str; 14] = [
-    "ftp", "tftp", "irc", "sip", "amanda", "pptp", "netbios-ns", "snmp", "sane", "RAS", "Q.931", "H.245",
-    "talk", "rtsp",
+    "ftp",
+    "tftp",
+    "irc",
+    "sip",
+    "amanda",
+    "pptp",
+    "netbios-ns",
+    "snmp",
+    "sane",
+    "RAS",
+    "Q.931",
+    "H.245",
+    "talk",
+    "rtsp",
 ];
 
 /// One of the table's connections.

@@ -86,9 +86,7 @@ fn run(
             }
             Tracked::Drop(why) => Err(why_dropped(why).to_owned()),
         },
-        OpKind::Table(backend, table) => {
-            Ok(eval::table(nf, ns, f, at, backend, table, cx, fx))
-        }
+        OpKind::Table(backend, table) => Ok(eval::table(nf, ns, f, at, backend, table, cx, fx)),
         OpKind::Nat => nat::hook(nf, f, at, cx, &mut |nf, f, cx, backend| {
             eval::table(nf, ns, f, at, backend, TableName::Nat, cx, fx)
         })
