@@ -15,6 +15,8 @@ pub struct Router {
     pub nf: Netfilter,
     pub inside: DevId,
     pub outside: DevId,
+    /// The gateway of the route out.
+    pub gateway: Option<IpAddr>,
     /// How often the rules were asked.
     pub asked: u32,
     rng: Rng,
@@ -31,30 +33,31 @@ impl Router {
         let mut ns = NetNs::new(NsId(0), "r", NodeId(0));
         let inside = device(&mut ns, "in", &["10.61.0.1/24", "10.61.0.100/24"]);
         let outside = device(&mut ns, "out", &["10.62.0.1/24"]);
-        let mut nf = Netfilter::default();
-        let rule = |chain: &str, words: &str| match words {
-            "" => String::new(),
-            words => format!("-A {chain} {words}\n"),
-        };
-        let text = format!(
-            "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
-             :POSTROUTING ACCEPT [0:0]\n{}{}{}COMMIT\n",
-            rule("PREROUTING", dst),
-            rule("OUTPUT", dst),
-            rule("POSTROUTING", src)
-        );
-        let (set, bad) = RuleSet::parse("t", &text, Family::V4);
-        assert!(bad.is_empty(), "{bad:?}");
-        nf.set_rules(Family::V4, Backend::Legacy, set);
         Router {
+            nf: netfilter(Family::V4, dst, src),
             ns,
-            nf,
             inside,
             outside,
+            gateway: None,
             asked: 0,
             rng: Rng::new(3),
             now: Instant::from_secs(1),
         }
+    }
+
+    /// The same for IPv6, between fd61::/64 and fd62::/64.
+    pub fn v6(dst: &str, src: &str) -> Router {
+        let mut r = Router::new("", "");
+        r.nf = netfilter(Family::V6, dst, src);
+        r.add(r.inside, "fd61::1/64");
+        r.add(r.outside, "fd62::1/64");
+        r
+    }
+
+    /// Gives a device an address.
+    pub fn add(&mut self, dev: DevId, net: &str) {
+        let addr = IfAddr::new(net.parse().unwrap(), Origin::Kernel);
+        self.ns.edit().addr_add(dev, addr).unwrap();
     }
 
     /// From the inside out.
@@ -80,7 +83,11 @@ impl Router {
             } else {
                 Hook::Output
             },
-            family: Family::V4,
+            family: if packet[0] >> 4 == 4 {
+                Family::V4
+            } else {
+                Family::V6
+            },
             input: from,
             output: None,
         };
@@ -106,6 +113,7 @@ impl Router {
             return Err(None);
         }
         for at in [first, last] {
+            f.nexthop = self.gateway;
             let (ns, asked, fx) = (&self.ns, &mut self.asked, &mut Vec::new());
             let mut ask = |nf: &mut Netfilter, f: &mut Frame, cx: &mut Cx<'_>, b: Backend| {
                 *asked += 1;
@@ -121,6 +129,26 @@ impl Router {
             _ => Err(None),
         }
     }
+}
+
+/// Rules of one family's nat table.
+fn netfilter(family: Family, dst: &str, src: &str) -> Netfilter {
+    let rule = |chain: &str, words: &str| match words {
+        "" => String::new(),
+        words => format!("-A {chain} {words}\n"),
+    };
+    let text = format!(
+        "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+         :POSTROUTING ACCEPT [0:0]\n{}{}{}COMMIT\n",
+        rule("PREROUTING", dst),
+        rule("OUTPUT", dst),
+        rule("POSTROUTING", src)
+    );
+    let (set, bad) = RuleSet::parse("t", &text, family);
+    assert!(bad.is_empty(), "{bad:?}");
+    let mut nf = Netfilter::default();
+    nf.set_rules(family, Backend::Legacy, set);
+    nf
 }
 
 fn device(ns: &mut NetNs, name: &str, addrs: &[&str]) -> DevId {
@@ -151,7 +179,11 @@ fn v4(s: &str) -> [u8; 4] {
 
 pub fn udp(src: &str, sport: u16, dst: &str, dport: u16) -> Vec<u8> {
     let mut out = Vec::new();
-    let b = PacketBuilder::ipv4(v4(src), v4(dst), 64).udp(sport, dport);
+    let b = match (ip(src), ip(dst)) {
+        (IpAddr::V6(a), IpAddr::V6(b)) => PacketBuilder::ipv6(a.octets(), b.octets(), 64),
+        _ => PacketBuilder::ipv4(v4(src), v4(dst), 64),
+    };
+    let b = b.udp(sport, dport);
     b.write(&mut out, b"data").unwrap();
     out
 }
