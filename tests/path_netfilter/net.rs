@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use podpath::base::{DevId, Instant, NsId, Origin, Span};
+use podpath::base::{NsId, Origin, Span};
 use podpath::import::ipcmd::{apply, derived_mac, parse, split_script};
 use podpath::net::socket::Binding;
 use podpath::net::{DeviceKind, LinkSpec, PortAt, SocketId};
 use podpath::nf::{Backend, Family, RuleSet};
 use podpath::path::{Direction, Disposition, Errno, Observer, Place, Step};
 use podpath::sim::World;
-use podpath::wire::{Frame, IpHeader, build, print, proto};
+use podpath::wire::{Frame, IpHeader, build, checksum, print, proto};
 
 /// A frame at a device.
 #[derive(Clone, Debug)]
@@ -20,19 +20,47 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// `ns dev In summary ttl N`
+    /// `ns dev In 10.1.0.10 > 10.2.0.10 ttl 63 udp 1000 > 9`
     pub fn line(&self) -> String {
-        format!("{} {}", self.at, print::summary(&self.frame))
+        match self.frame.ethertype() {
+            0x0806 => format!("{} {}", self.at, print::summary(&self.frame)),
+            _ => format!("{} {}", self.at, told(self.frame.l3())),
+        }
     }
+}
 
-    pub fn header(&self) -> IpHeader {
-        IpHeader::parse(self.frame.l3()).expect("an IP packet")
-    }
-
-    /// Payload behind the IP header.
-    pub fn payload(&self) -> Vec<u8> {
-        self.header().payload(self.frame.l3()).to_vec()
-    }
+/// A packet in one line, with what an ICMP error quotes. Wrong checksums are said.
+pub fn told(packet: &[u8]) -> String {
+    let Ok(h) = IpHeader::parse_lax(packet) else {
+        return "no IP header".to_owned();
+    };
+    let p = h.payload(packet);
+    let whole = packet.len() >= h.total_len && !h.is_fragment();
+    let word = |at: usize| p.get(at..at + 4).map_or(0, |b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
+    let what = match (h.proto, h.ports(packet), h.icmp(packet)) {
+        (proto::TCP, Some((s, d)), _) => {
+            let flags = p.get(13).copied().unwrap_or(0);
+            format!("tcp {s} > {d} seq {} ack {} flags {flags:#x}", word(4), word(8))
+        }
+        (_, Some((s, d)), _) => format!("udp {s} > {d}"),
+        (proto::ICMP, _, Some((t @ (3 | 11), c))) | (proto::ICMPV6, _, Some((t @ 1..=4, c))) => {
+            format!("icmp {t}/{c} {} [{}]", word(4), told(p.get(8..).unwrap_or(&[])))
+        }
+        (_, _, Some((t, c))) => format!("icmp {t}/{c} id {}", word(4) >> 16),
+        (other, ..) => format!("proto {other}"),
+    };
+    let wrong = match () {
+        () if h.is_v4() && checksum::sum(&packet[..h.header_len], 0) != 0xffff => " BAD IP CHECKSUM",
+        () if whole && !build::l4_checksum_ok(&h, packet) => " BAD CHECKSUM",
+        () => "",
+    };
+    let fragment = match (h.frag_off, h.mf) {
+        (0, false) => String::new(),
+        (at, mf) => format!(" at {at}{}", if mf { "+" } else { "" }),
+    };
+    let df = if h.df && h.is_v4() { " DF" } else { "" };
+    let len = if h.is_fragment() { format!(" len {}", h.total_len) } else { String::new() };
+    format!("{} > {} ttl {}{len}{fragment}{df} {what}{wrong}", h.src, h.dst, h.ttl)
 }
 
 /// Keeps everything.
@@ -85,11 +113,6 @@ impl Net {
         self.ns.insert(ns.to_owned(), id);
         self.run(ns, "ip link set lo up");
         id
-    }
-
-    pub fn dev(&mut self, ns: &str, dev: &str) -> DevId {
-        let id = self.id(ns);
-        self.world.ns(id).unwrap().dev_by_name(dev).unwrap().id
     }
 
     /// A veth pair, both ends up.
@@ -178,7 +201,7 @@ impl Net {
     /// What passed since the last call, resolution left out.
     pub fn taps(&mut self) -> Vec<Tap> {
         let taps = std::mem::take(&mut self.seen.taps);
-        let nd = |l: &str| l.contains(" who has ") || l.contains(" tgt is ");
+        let nd = |l: &str| (133..=136).any(|t| l.contains(&format!(" icmp {t}/0")));
         taps.into_iter()
             .filter(|t| !t.line().contains(" ARP ") && !nd(&t.line()))
             .collect()
@@ -186,6 +209,12 @@ impl Net {
 
     pub fn lines(&mut self) -> Vec<String> {
         self.taps().iter().map(Tap::line).collect()
+    }
+
+    /// What passed one place.
+    pub fn lines_at(&mut self, place: &str) -> Vec<String> {
+        let all = self.at(place);
+        all.iter().map(|t| told(t.frame.l3())).collect()
     }
 
     /// The frames seen at one place.
@@ -217,9 +246,6 @@ impl Net {
         nf.ct.iter().count()
     }
 
-    pub fn at_time(&self) -> Instant {
-        self.world.now()
-    }
 }
 
 fn restore(rules: &str) -> String {
@@ -277,7 +303,7 @@ pub fn tcp(src: (&str, u16), dst: (&str, u16), seq: u32, ack: u32, flags: u8) ->
     t.extend_from_slice(&seq.to_be_bytes());
     t.extend_from_slice(&ack.to_be_bytes());
     t.extend_from_slice(&[0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
-    let c = podpath::wire::checksum::l4(a, b, proto::TCP, &t);
+    let c = checksum::l4(a, b, proto::TCP, &t);
     t[16..18].copy_from_slice(&c.to_be_bytes());
     build::ip_packet(a, b, proto::TCP, 64, 0, 77, true, &t)
 }
