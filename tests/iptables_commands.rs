@@ -234,7 +234,7 @@ fn step(
         args.extend(options.counters.then_some("-c"));
         // Its own name, for its messages.
         let out = ns.run(&format!("{}-restore", program(tool)), &args, &text);
-        let said = restore(ours, tool, options, "-", &text, None).map(|()| String::new());
+        let said = restore(ours, tool, options, "-", &text, None).map(|o| o.stdout);
         (format!("restore {args:?}\n{text}"), out, said)
     } else {
         let table = pick(rng, &["nat", "filter", "filter", "mangle", "raw"]);

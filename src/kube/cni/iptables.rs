@@ -66,7 +66,7 @@ pub fn run(
     let mut set = RuleSet::new(family);
     let done = apply::run(&mut set, tool, args, origin);
     if !set.tables.is_empty() {
-        apply::on_netns(ns.nf_mut(), tool, |slot| *slot = set);
+        ns.nf_mut().set_rules(family, tool.backend, set);
     }
     done
 }
@@ -239,6 +239,7 @@ pub fn carry_out(ns: &mut NetNs, ops: &[RuleOp], origin: &crate::base::Origin) -
                 apply::on_netns(ns.nf_mut(), tool, |set| {
                     apply::restore(set, tool, options, "-", text, Some(origin))
                 })
+                .map(|_| ())
             }
         };
         failed.extend(done.err().map(|r| r.stderr.trim_end().to_owned()));

@@ -312,6 +312,8 @@ pub struct NodeDefaults {
     pub host_device: String,
     /// The uplink's MTU.
     pub mtu: u32,
+    /// Major version of a Docker daemon that runs on every node.
+    pub docker: Option<u32>,
 }
 
 impl Default for NodeDefaults {
@@ -320,6 +322,7 @@ impl Default for NodeDefaults {
             sysctls: BTreeMap::new(),
             host_device: "eth0".into(),
             mtu: 1500,
+            docker: None,
         }
     }
 }
@@ -335,7 +338,9 @@ pub struct NodeOverride {
     pub host_device: Option<String>,
     /// The uplink's MTU.
     pub mtu: Option<u32>,
-    /// `ip`, `bridge` and `sysctl` command lines run in order once the plugin has laid its state.
+    /// Major version of a Docker daemon that runs there.
+    pub docker: Option<u32>,
+    /// `ip`, `bridge`, `sysctl` and `iptables` command lines run in order once the plugin has laid its state.
     pub commands: Vec<String>,
     /// Its kube-proxy: one that is stopped here never ran.
     pub kube_proxy: NodeProxy,

@@ -5,12 +5,12 @@
 //! mistake ends the input, as it ends the tool. Invariant: tables committed before it stay committed, the one
 //! it stands in is as it was.
 
-use super::Tool;
 use super::command::{At, Line, chain_name};
 use super::ready::Ready;
 use super::refused::{Reason, Refused};
 use super::verify;
 use super::work::Work;
+use super::{Outcome, Tool};
 use crate::base::{Finding, Origin, Span};
 use crate::nf::RuleSet;
 use crate::nf::netfilter::Backend;
@@ -69,7 +69,7 @@ pub fn restore(
     file: &str,
     text: &str,
     origin: Option<&Origin>,
-) -> Result<(), Refused> {
+) -> Result<Outcome, Refused> {
     let mut input = Input {
         set,
         tool,
@@ -99,7 +99,11 @@ pub fn restore(
         // The legacy kernel has a table from the moment it was read.
         Work::open(input.set, work.name, tool).close(input.set, false);
     }
-    done.map_err(|(at, reason)| {
+    let outcome = Outcome {
+        stdout: String::new(),
+        changed: true,
+    };
+    done.map(|()| outcome).map_err(|(at, reason)| {
         let nft = tool.backend == Backend::Nft;
         let said = match &reason {
             Reason::NoTarget(_) if nft => input.commit,
@@ -129,7 +133,7 @@ pub fn restore_set(
     file: &str,
     input: &RuleSet,
     origin: Option<&Origin>,
-) -> Result<(), Refused> {
+) -> Result<Outcome, Refused> {
     restore(set, tool, options, file, &input.to_text(), origin)
 }
 
