@@ -8,17 +8,24 @@
 //! - `initval` and `bucketsize` of sets, and the order of their entries;
 //! - the remaining time of a connection by one second: the kernel is asked some milliseconds after the end.
 
-use super::conntrack::{self, Line};
 use super::packet::{ICMP, RST, TCP, checksum};
 use super::round::{Out, Outcome};
-use std::collections::BTreeMap;
+use super::tables;
 
 /// Everything that differs, a line or two for each.
 pub fn differences(kernel: &Outcome, ours: &Outcome, rules: &str) -> Vec<String> {
     let mut out = frames(&kernel.out, &ours.out);
-    out.extend(counters(&kernel.save, &ours.save, rules));
-    out.extend(connections(&kernel.conntrack, &ours.conntrack));
-    out.extend(sets(&kernel.sets, &ours.sets));
+    let loaded: Vec<&str> = rules.lines().filter_map(|l| l.strip_prefix('*')).collect();
+    out.extend(tables::counters(&kernel.save, &ours.save, &|t| loaded.contains(&t)).1);
+    out.extend(
+        tables::connections(
+            &tables::lines(&kernel.conntrack),
+            &tables::lines(&ours.conntrack),
+            1,
+        )
+        .1,
+    );
+    out.extend(tables::sets(&kernel.sets, &ours.sets).1);
     out
 }
 
@@ -73,111 +80,4 @@ fn normal(f: &[u8]) -> Vec<u8> {
         _ => {}
     }
     f
-}
-
-/// Lines of a save by table and chain: the chain's own first, then its rules.
-fn chains(save: &str) -> BTreeMap<(String, String), Vec<String>> {
-    let (mut out, mut table) = (BTreeMap::new(), String::new());
-    for line in save.lines() {
-        let rule = line.split_once("-A ").map(|(_, r)| r);
-        let chain = rule.or_else(|| line.strip_prefix(':'));
-        let name = chain.and_then(|c| c.split(' ').next());
-        if let Some(t) = line.strip_prefix('*') {
-            t.clone_into(&mut table);
-        } else if let Some(name) = name {
-            let key = (table.clone(), name.to_owned());
-            let list: &mut Vec<String> = out.entry(key).or_default();
-            list.push(line.to_owned());
-        }
-    }
-    out
-}
-
-fn counters(kernel: &str, ours: &str, rules: &str) -> Vec<String> {
-    let loaded: Vec<&str> = rules.lines().filter_map(|l| l.strip_prefix('*')).collect();
-    let (a, b) = (chains(kernel), chains(ours));
-    let mut keys: Vec<_> = a.keys().chain(b.keys()).collect();
-    keys.sort();
-    keys.dedup();
-    let mut out = Vec::new();
-    for key in keys
-        .into_iter()
-        .filter(|(t, _)| loaded.contains(&t.as_str()))
-    {
-        let none = Vec::new();
-        let (x, y) = (a.get(key).unwrap_or(&none), b.get(key).unwrap_or(&none));
-        for i in 0..x.len().max(y.len()) {
-            if x.get(i) != y.get(i) {
-                let show = |l: Option<&String>| l.map_or("(none)".to_owned(), String::clone);
-                let (t, k, p) = (&key.0, show(x.get(i)), show(y.get(i)));
-                out.push(format!("{t}\n  kernel  {k}\n  podpath {p}"));
-            }
-        }
-    }
-    out
-}
-
-fn connections(kernel: &[String], ours: &[String]) -> Vec<String> {
-    let read = |lines: &[String]| {
-        let mut all: Vec<Line> = lines.iter().filter_map(|l| conntrack::parse(l)).collect();
-        all.sort_by(|a, b| a.rest.cmp(&b.rest));
-        all
-    };
-    let (a, b) = (read(kernel), read(ours));
-    let (mut i, mut j, mut out) = (0, 0, Vec::new());
-    while let Some(order) = match (a.get(i), b.get(j)) {
-        (Some(x), Some(y)) => Some(x.rest.cmp(&y.rest)),
-        (Some(_), None) => Some(std::cmp::Ordering::Less),
-        (None, Some(_)) => Some(std::cmp::Ordering::Greater),
-        (None, None) => None,
-    } {
-        match order {
-            std::cmp::Ordering::Less => {
-                out.push(format!("conntrack, kernel only: {}", a[i].rest));
-                i += 1;
-            }
-            std::cmp::Ordering::Greater => {
-                out.push(format!("conntrack, podpath only: {}", b[j].rest));
-                j += 1;
-            }
-            std::cmp::Ordering::Equal => {
-                let (x, y) = (a[i].timeout, b[j].timeout);
-                let near = x.zip(y).map_or(x == y, |(x, y)| (x - y).abs() <= 1);
-                if !near {
-                    out.push(format!("conntrack timeout {x:?} / {y:?}: {}", a[i].rest));
-                }
-                (i, j) = (i + 1, j + 1);
-            }
-        }
-    }
-    out
-}
-
-fn sets(kernel: &str, ours: &str) -> Vec<String> {
-    let read = |text: &str| {
-        let mut lines: Vec<String> = text.lines().map(set_line).collect();
-        lines.sort();
-        lines
-    };
-    let (a, b) = (read(kernel), read(ours));
-    let only = |who: &str, x: &[String], y: &[String]| -> Vec<String> {
-        let missing = x.iter().filter(|l| !y.contains(l));
-        missing.map(|l| format!("ipset, {who} only: {l}")).collect()
-    };
-    let mut out = only("kernel", &a, &b);
-    out.extend(only("podpath", &b, &a));
-    out
-}
-
-/// A line of `ipset save` without what the kernel draws.
-fn set_line(line: &str) -> String {
-    let mut out = Vec::new();
-    let mut words = line.split_whitespace();
-    while let Some(w) = words.next() {
-        match w {
-            "initval" | "bucketsize" => drop(words.next()),
-            w => out.push(w),
-        }
-    }
-    out.join(" ")
 }

@@ -20,6 +20,8 @@
 
 mod args;
 mod compare;
+#[path = "../common/conntrack.rs"]
+#[allow(dead_code, reason = "shared by judges")]
 mod conntrack;
 #[path = "../common/engine.rs"]
 #[allow(dead_code, reason = "shared by judges")]
@@ -34,6 +36,8 @@ mod rng;
 mod round;
 mod rules;
 mod shrink;
+#[path = "../common/tables.rs"]
+mod tables;
 mod traffic;
 
 use args::Args;

@@ -1,14 +1,13 @@
 //! Podpath playing a round: the same router from the same lines, the same frames at the same moments.
 
-use super::conntrack;
+use super::conntrack::choice;
 use super::net::{CABLES, host_mac, mac};
 use super::round::{Backend, LOCAL, Out, Outcome, Round};
 use crate::engine;
 use podpath::base::{Instant, NsId, Origin, Span};
 use podpath::import::ipcmd::{apply, parse};
 use podpath::net::{DeviceKind, LinkSpec, PortAt};
-use podpath::nf::forced::Choice;
-use podpath::nf::{Family, ct::CtTuple};
+use podpath::nf::Family;
 use podpath::path::Direction;
 use podpath::sim::{Captures, SendOptions, World};
 use podpath::wire::{Frame, MacAddr};
@@ -206,39 +205,4 @@ fn backend(b: Backend) -> podpath::nf::Backend {
         Backend::Legacy => podpath::nf::Backend::Legacy,
         Backend::Nft => podpath::nf::Backend::Nft,
     }
-}
-
-/// What NAT decided, of a `[NEW]` line.
-pub fn choice(event: &str) -> Option<(CtTuple, Choice)> {
-    let l = conntrack::parse(event)?;
-    let (src, dst) = (l.ip(0, "src")?, l.ip(0, "dst")?);
-    let icmp = l.number(0, "id");
-    let (sport, dport) = match icmp {
-        Some(id) => (id, l.number(0, "type")? << 8 | l.number(0, "code")?),
-        None => (
-            l.number(0, "sport").unwrap_or(0),
-            l.number(0, "dport").unwrap_or(0),
-        ),
-    };
-    let proto = l.proto;
-    let orig = CtTuple {
-        proto,
-        src,
-        dst,
-        sport,
-        dport,
-    };
-    let (to, from) = (l.ip(1, "src")?, l.ip(1, "dst")?);
-    let (to_port, from_port) = match icmp {
-        Some(_) => (dport, l.number(1, "id")?),
-        None => (
-            l.number(1, "sport").unwrap_or(0),
-            l.number(1, "dport").unwrap_or(0),
-        ),
-    };
-    let choice = Choice {
-        dnat: ((to, to_port) != (dst, dport)).then_some((to, to_port)),
-        snat: ((from, from_port) != (src, sport)).then_some((from, from_port)),
-    };
-    Some((orig, choice))
 }

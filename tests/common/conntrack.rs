@@ -2,6 +2,8 @@
 //!
 //! A reader of the judge's own: the product's is what is judged.
 
+use podpath::nf::ct::CtTuple;
+use podpath::nf::forced::Choice;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -61,4 +63,39 @@ impl Line {
     pub fn number(&self, dir: usize, key: &str) -> Option<u16> {
         self.fields[dir].get(key)?.parse().ok()
     }
+}
+
+/// What NAT decided, of a `[NEW]` line.
+pub fn choice(event: &str) -> Option<(CtTuple, Choice)> {
+    let l = parse(event)?;
+    let (src, dst) = (l.ip(0, "src")?, l.ip(0, "dst")?);
+    let icmp = l.number(0, "id");
+    let (sport, dport) = match icmp {
+        Some(id) => (id, l.number(0, "type")? << 8 | l.number(0, "code")?),
+        None => (
+            l.number(0, "sport").unwrap_or(0),
+            l.number(0, "dport").unwrap_or(0),
+        ),
+    };
+    let proto = l.proto;
+    let orig = CtTuple {
+        proto,
+        src,
+        dst,
+        sport,
+        dport,
+    };
+    let (to, from) = (l.ip(1, "src")?, l.ip(1, "dst")?);
+    let (to_port, from_port) = match icmp {
+        Some(_) => (dport, l.number(1, "id")?),
+        None => (
+            l.number(1, "sport").unwrap_or(0),
+            l.number(1, "dport").unwrap_or(0),
+        ),
+    };
+    let choice = Choice {
+        dnat: ((to, to_port) != (dst, dport)).then_some((to, to_port)),
+        snat: ((from, from_port) != (src, sport)).then_some((from, from_port)),
+    };
+    Some((orig, choice))
 }
