@@ -21,6 +21,13 @@
     reason = "a test binary; its modules document themselves"
 )]
 
+#[path = "../common/conntrack.rs"]
+#[allow(dead_code, reason = "shared by judges")]
+mod conntrack;
+#[path = "../common/engine.rs"]
+#[allow(dead_code, reason = "shared by judges")]
+mod engine;
+mod flows;
 mod kube_proxy;
 #[path = "../conformance/recordings.rs"]
 #[allow(dead_code, reason = "only a folder or an archive is needed of it")]

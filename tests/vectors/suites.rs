@@ -14,11 +14,11 @@ const JUDGES: &[(&str, Judge)] = &[
     ("kube-proxy/iptables", kube_proxy::iptables),
     ("kube-proxy/iptables-incremental", kube_proxy::incremental),
     ("kube-proxy/conntrack", kube_proxy::conntrack),
+    ("kube-proxy/kernel-dumps", kube_proxy::kernel_dumps),
 ];
 
 /// What the others wait for, by what the suite's name begins with.
 const NEEDS: &[(&str, &str)] = &[
-    ("kube-proxy/kernel-dumps", "needs the engine"),
     ("kube-proxy/nftables", "needs kube-proxy in nftables mode"),
     ("kube-proxy/ipvs", "needs IPVS"),
     ("dns/", "needs DNS"),
