@@ -101,12 +101,6 @@ pub const NF_HASHLIMIT_MAX: usize = 1 << 16;
 pub const NF_CONNLIMIT_MAX: usize = 1 << 16;
 /// Jumps one below the other that the kernel's nft back end follows (uapi nf_tables.h NFT_JUMP_STACK_SIZE).
 pub const NF_CHAIN_DEPTH_MAX: usize = 16;
-/// Connections, dead ones included, one namespace's table can hold whatever `nf_conntrack_max` says.
-pub const CT_SLOTS_MAX: usize = 1 << 22;
-/// Different `-j CT` templates of one namespace.
-pub const CT_TEMPLATES_MAX: usize = 1 << 16;
-/// Events kept for one listener; further ones are counted (kernel: a full netlink socket, ENOBUFS).
-pub const CT_EVENTS_MAX: usize = 1 << 16;
 /// Elements one ipset holds, whatever its `maxelem` (kernel: no cap but maxelem; ours, so that a fuzzer cannot eat memory).
 pub const IPSET_ELEMENTS_MAX: usize = 1 << 20;
 /// Elements one line of an ipset may stand for (`add s 10.0.0.0/8` would be 2^24).

@@ -54,7 +54,7 @@ impl Fork {
     pub fn outcome(&self) -> Outcome {
         let mut all = self.branches.iter().map(|b| &b.result.outcome);
         match all.next() {
-            Some(first) if !self.cut && all.all(|o| o == first) => first.clone(),
+            Some(first) if !self.cut && all.all(|o| o == first) => *first,
             _ => Outcome::Depends,
         }
     }

@@ -12,7 +12,10 @@ use podpath::sim::World;
 use std::net::IpAddr;
 
 fn nf(world: &mut World, ns: NsId) -> Result<&mut Netfilter, String> {
-    world.ns_mut(ns).map(|ns| ns.nf_mut()).ok_or_else(|| "no such namespace".to_owned())
+    world
+        .ns_mut(ns)
+        .map(|ns| ns.nf_mut())
+        .ok_or_else(|| "no such namespace".to_owned())
 }
 
 /// Carries out the input of `iptables-restore`.
@@ -64,7 +67,9 @@ pub fn conntrack_command(world: &mut World, ns: NsId, line: &str) -> Result<(), 
     let (mut proto, mut src, mut dst) = (None, None, None);
     let address = |w: Option<&str>| -> Result<Option<IpAddr>, String> {
         let text = w.unwrap_or_default();
-        text.parse().map(Some).map_err(|_| format!("not understood: {line}"))
+        text.parse()
+            .map(Some)
+            .map_err(|_| format!("not understood: {line}"))
     };
     while let Some(w) = words.next() {
         match w {
@@ -82,7 +87,9 @@ pub fn conntrack_command(world: &mut World, ns: NsId, line: &str) -> Result<(), 
     }
     ct.delete(|c| {
         let t = &c.tuples[0];
-        proto.is_none_or(|p| p == t.proto) && src.is_none_or(|a| a == t.src) && dst.is_none_or(|a| a == t.dst)
+        proto.is_none_or(|p| p == t.proto)
+            && src.is_none_or(|a| a == t.src)
+            && dst.is_none_or(|a| a == t.dst)
     });
     Ok(())
 }
@@ -99,7 +106,9 @@ pub fn connections(world: &mut World, ns: NsId, family: Family) -> Result<Vec<St
     let now = world.now();
     let ct = &nf(world, ns)?.ct;
     let all = list(ct, now, Style::Extended);
-    let of = all.iter().filter(|e| Family::of(e.tuples()[0].src) == family);
+    let of = all
+        .iter()
+        .filter(|e| Family::of(e.tuples()[0].src) == family);
     Ok(of.map(ToString::to_string).collect())
 }
 

@@ -56,14 +56,19 @@ pub fn judge(node: &Node, flows: &[Value]) -> Result<(), String> {
         let expect = Outcome::read(&flow["expect"]);
         match found {
             Ok(found) if found == expect => {}
-            Ok(found) => wrong.push(format!("{}: expected {expect:?}, found {found:?}", flow["name"])),
+            Ok(found) => wrong.push(format!(
+                "{}: expected {expect:?}, found {found:?}",
+                flow["name"]
+            )),
             Err(e) => wrong.push(format!("{}: {e}", flow["name"])),
         }
     }
     let count = wrong.len();
-    (count == 0)
-        .then_some(())
-        .ok_or(format!("{count} flows of {}\n{}", flows.len(), wrong.join("\n")))
+    (count == 0).then_some(()).ok_or(format!(
+        "{count} flows of {}\n{}",
+        flows.len(),
+        wrong.join("\n")
+    ))
 }
 
 /// What becomes of a connection.
@@ -96,7 +101,8 @@ impl Flow {
     fn read(v: &Value) -> Result<Flow, String> {
         let ip = |key: &str| -> Result<IpAddr, String> {
             let text = v[key].as_str().unwrap_or_default();
-            text.parse().map_err(|_| format!("{key}: not an address: {text}"))
+            text.parse()
+                .map_err(|_| format!("{key}: not an address: {text}"))
         };
         let proto = match v["protocol"].as_str() {
             Some("TCP") => proto::TCP,
@@ -130,7 +136,10 @@ impl Flow {
         let (set, _) = RuleSet::parse("rules", &text, node.family);
         let nat = set.table(TableName::Nat).ok_or("no nat table")?;
         let mut out: Option<Outcome> = None;
-        let mut wishes: Vec<Option<Place>> = endpoints(nat, &self.tuple()).into_iter().map(Some).collect();
+        let mut wishes: Vec<Option<Place>> = endpoints(nat, &self.tuple())
+            .into_iter()
+            .map(Some)
+            .collect();
         wishes.push(None);
         for wish in wishes {
             let found = Try::new(node)?.send(self, wish)?;
@@ -176,7 +185,9 @@ impl Flow {
             let c = pseudo(self.src, self.dst, self.proto, &b);
             b[at..at + 2].copy_from_slice(&c.to_be_bytes());
         }
-        Ok(build::ip_packet(self.src, self.dst, self.proto, 64, 0, 1, true, &b))
+        Ok(build::ip_packet(
+            self.src, self.dst, self.proto, 64, 0, 1, true, &b,
+        ))
     }
 }
 
@@ -236,7 +247,10 @@ impl<'n> Try<'n> {
             far,
         };
         for key in ["all", "default"] {
-            t.line(others, &format!("sysctl -w net.ipv6.conf.{key}.disable_ipv6=1"))?;
+            t.line(
+                others,
+                &format!("sysctl -w net.ipv6.conf.{key}.disable_ipv6=1"),
+            )?;
         }
         for dev in ["pod0", "eth0"] {
             t.line(others, &format!("ip link set {dev} up"))?;
@@ -252,7 +266,8 @@ impl<'n> Try<'n> {
     }
 
     fn line(&mut self, ns: NsId, line: &str) -> Result<(), String> {
-        let c = parse(line, &Span::new("node", 0, 0)).map_err(|e| format!("{line}: {}", e.message))?;
+        let c =
+            parse(line, &Span::new("node", 0, 0)).map_err(|e| format!("{line}: {}", e.message))?;
         let (now, origin) = (self.world.now(), Origin::Scenario("node".into()));
         match self.world.edit(ns, |e| apply(&c, e, now, &origin)) {
             Some(Ok(_)) => Ok(()),
@@ -270,7 +285,14 @@ impl<'n> Try<'n> {
                 return engine::command(&mut self.world, self.ns, line).map(|_| ());
             }
         };
-        engine::restore(&mut self.world, self.ns, family, Backend::Nft, noflush, text)
+        engine::restore(
+            &mut self.world,
+            self.ns,
+            family,
+            Backend::Nft,
+            noflush,
+            text,
+        )
     }
 
     /// Sends the packet; `wish` is where it should go.
@@ -286,14 +308,21 @@ impl<'n> Try<'n> {
         if flow.src.is_loopback() || self.node.addresses.contains(&flow.src) {
             let options = SendOptions::default();
             // Refused, or no route: both are results.
-            let _ = self.world.send_with(self.ns, &packet, options, &mut NoTrace);
+            let _ = self
+                .world
+                .send_with(self.ns, &packet, options, &mut NoTrace);
         } else {
             let at = self.far[usize::from(!is_pod(flow.src))];
             let mut frame: Vec<u8> = mac(NEAR_MAC)?.0.to_vec();
             frame.extend(mac(FAR_MAC)?.0);
-            frame.extend(if flow.src.is_ipv4() { [8, 0] } else { [0x86, 0xdd] });
+            frame.extend(if flow.src.is_ipv4() {
+                [8, 0]
+            } else {
+                [0x86, 0xdd]
+            });
             frame.extend_from_slice(&packet);
-            self.world.transmit(at, Frame::ethernet(&frame), &mut NoTrace);
+            self.world
+                .transmit(at, Frame::ethernet(&frame), &mut NoTrace);
         }
         let until = self.world.now() + std::time::Duration::from_millis(100);
         self.world.run_until(until, &mut NoTrace);
@@ -313,12 +342,17 @@ impl<'n> Try<'n> {
             counted.iter().any(|r| format!("{r} ").contains(&with))
         };
         let lines = engine::connections(&mut self.world, self.ns, family)?;
-        let to = lines.iter().filter_map(|l| conntrack::parse(l)).find_map(|l| {
-            let mine = l.ip(0, "src") == Some(flow.src) && l.number(0, "sport") == Some(CLIENT);
-            let to = SocketAddr::new(l.ip(1, "src")?, l.number(1, "sport")?);
-            (mine && to != SocketAddr::new(flow.dst, flow.dport)).then_some(to)
-        });
-        let accepted = counted.iter().any(|r| r.starts_with("KUBE-NODEPORTS ") && r.ends_with("-j ACCEPT"));
+        let to = lines
+            .iter()
+            .filter_map(|l| conntrack::parse(l))
+            .find_map(|l| {
+                let mine = l.ip(0, "src") == Some(flow.src) && l.number(0, "sport") == Some(CLIENT);
+                let to = SocketAddr::new(l.ip(1, "src")?, l.number(1, "sport")?);
+                (mine && to != SocketAddr::new(flow.dst, flow.dport)).then_some(to)
+            });
+        let accepted = counted
+            .iter()
+            .any(|r| r.starts_with("KUBE-NODEPORTS ") && r.ends_with("-j ACCEPT"));
         let verdict = match () {
             () if does("REJECT") => "REJECT",
             () if does("DROP") => "DROP",
@@ -328,7 +362,11 @@ impl<'n> Try<'n> {
         };
         Ok(Outcome {
             verdict: verdict.to_owned(),
-            backends: to.filter(|_| verdict == "DNAT").map(|t| t.to_string()).into_iter().collect(),
+            backends: to
+                .filter(|_| verdict == "DNAT")
+                .map(|t| t.to_string())
+                .into_iter()
+                .collect(),
             masquerade: verdict == "DNAT" && does("MASQUERADE"),
         })
     }

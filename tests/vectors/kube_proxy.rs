@@ -104,7 +104,10 @@ pub fn kernel_dumps(file: &Value) -> Outcomes {
             route_localnet: family == nf::Family::V4,
             rules: vec![Rules::Restore(dump.to_owned())],
         };
-        out.push((format!("{id}/flows"), flows::judge(&node, list(&case["flows"]))));
+        out.push((
+            format!("{id}/flows"),
+            flows::judge(&node, list(&case["flows"])),
+        ));
     }
     out
 }
