@@ -132,8 +132,6 @@ pub struct Conn {
     pub events: EventBits,
     /// Packets that wait somewhere and will come back to it; see [`super::Conntrack::hold`].
     pub(super) held: u32,
-    /// What a dump said of it that podpath does not know itself.
-    pub(super) dumped: super::text::Dumped,
 }
 
 impl Conn {
@@ -157,7 +155,6 @@ impl Conn {
             event_mask: None,
             events: EventBits::default(),
             held: 0,
-            dumped: super::text::Dumped::default(),
         }
     }
 

@@ -218,6 +218,22 @@ impl Conntrack {
         self.soonest = next.unwrap_or(Instant::from_nanos(u64::MAX));
     }
 
+    /// Puts a connection with its time left into the table, as `conntrack -I` does and a dump asks for;
+    /// `None` if one of its tuples is taken (kernel: `nf_conntrack_hash_check_insert`).
+    pub fn insert(&mut self, mut conn: Conn, now: Instant) -> Option<ConnId> {
+        self.now = self.now.max(now);
+        let (tuples, zones) = (conn.tuples, conn.zones);
+        if tuples.iter().any(|t| self.lookup(t, zones).is_some()) {
+            self.stats.insert_failed += 1;
+            return None;
+        }
+        conn.status.set(CtStatus::CONFIRMED);
+        let id = self.table.add(conn)?;
+        self.index_both(id);
+        self.stats.insert += 1;
+        Some(id)
+    }
+
     /// Takes out every connection that `which` names; returns how many.
     pub fn delete(&mut self, which: impl Fn(&Conn) -> bool) -> usize {
         let ids = self.ids(|c| !c.is_expired(self.now) && which(c));

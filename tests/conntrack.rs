@@ -1,0 +1,41 @@
+//! Connection tracking against recordings of Linux 6.18's own, step by step.
+
+#[path = "conntrack/packet.rs"]
+mod packet;
+#[path = "conntrack/replay.rs"]
+mod replay;
+
+fn same_as_kernel(recording: &str) {
+    let (steps, wrong) = replay::play(recording);
+    assert!(steps > 20, "only {steps} steps: is this a recording?");
+    assert!(
+        wrong.is_empty(),
+        "{} of {steps} steps differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+/// Opening, closing, resets, windows, challenge ACKs, retransmissions, pickup.
+#[test]
+fn tcp() {
+    same_as_kernel(include_str!("data/conntrack/tcp.txt"));
+}
+
+/// Each kind of segment from each side in each state, and the answer to it.
+#[test]
+fn tcp_transitions() {
+    same_as_kernel(include_str!("data/conntrack/tcp-transitions.txt"));
+}
+
+/// Random walks around the window's edges.
+#[test]
+fn tcp_random() {
+    same_as_kernel(include_str!("data/conntrack/tcp-random.txt"));
+}
+
+/// UDP, ICMP, GRE, SCTP and the rest.
+#[test]
+fn other_protocols() {
+    same_as_kernel(include_str!("data/conntrack/other.txt"));
+}
