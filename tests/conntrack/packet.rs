@@ -81,7 +81,8 @@ fn upper(words: &[&str], src: IpAddr, dst: IpAddr, client: bool) -> (u8, Vec<u8>
             set(&mut b, 4, w.number("ulen", len) as u16);
             set(&mut b, 6, 0);
             let p = if lite { 136 } else { proto::UDP };
-            let sum = match checksum::l4(src, dst, p, &b) {
+            let summed = if w.has("sum17") { proto::UDP } else { p };
+            let sum = match checksum::l4(src, dst, summed, &b) {
                 0 => 0xffff,
                 s => s,
             };

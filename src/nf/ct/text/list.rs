@@ -39,7 +39,12 @@ impl Entry {
             zone: Some(c.zones.of(dir)).filter(|z| both.is_none() && *z != 0),
             counters: c.acct.map(|a| a[dir.index()]),
         };
-        let age = |from: Instant| now.since(from).as_secs();
+        // The tool subtracts whole seconds, the kernel nanoseconds (`ct_delta_time`).
+        let secs = |t: Instant| t.since(Instant::ZERO).as_secs();
+        let age = |from: Instant| match proc {
+            true => now.since(from).as_secs(),
+            false => secs(now).saturating_sub(secs(from)),
+        };
         Entry {
             layer3: style != Style::Plain,
             full_v6: proc,
