@@ -182,7 +182,7 @@ fn first(chunks: &[Chunk<'_>], vtag: u32) -> Option<Sctp> {
                 (vtag == 0).then_some(())?;
                 s.vtag[1] = init_tag(body)?;
             }
-            chunk::HEARTBEAT => s.vtag[0] = vtag,
+            chunk::HEARTBEAT | chunk::HEARTBEAT_ACK => s.vtag[0] = vtag,
             _ => s.vtag[1] = vtag,
         }
     }
