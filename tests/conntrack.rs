@@ -45,3 +45,9 @@ fn other_protocols() {
 fn sctp() {
     same_as_kernel(include_str!("data/conntrack/sctp.txt"));
 }
+
+/// ftp and tftp announce connections; the lines of `conntrack -L expect` are compared too.
+#[test]
+fn helpers() {
+    same_as_kernel(include_str!("data/conntrack/helper.txt"));
+}

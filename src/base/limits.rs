@@ -84,3 +84,5 @@ pub const CT_SLOTS_MAX: usize = 1 << 22;
 pub const CT_TEMPLATES_MAX: usize = 1 << 16;
 /// Events kept for one listener; further ones are counted (kernel: a full netlink socket, ENOBUFS).
 pub const CT_EVENTS_MAX: usize = 1 << 16;
+/// Announced connections one namespace waits for, whatever `nf_conntrack_expect_max` says.
+pub const CT_EXPECT_MAX: usize = 1 << 14;

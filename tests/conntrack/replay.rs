@@ -7,11 +7,11 @@
 use super::packet;
 use podpath::base::{Instant, NodeId, NsId, Rng};
 use podpath::net::NetNs;
-use podpath::nf::ct::text::{Style, list};
-use podpath::nf::ct::{Conntrack, Tracked};
+use podpath::nf::ct::text::{Style, list, list_expectations};
+use podpath::nf::ct::{Conntrack, Helped, Template, Tracked, helper};
 use podpath::nf::eval::{At, Cx};
 use podpath::nf::{Family, Hook};
-use podpath::wire::{CtInfo, CtRef, Frame};
+use podpath::wire::{CtInfo, CtRef, Frame, IpHeader};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub struct Player {
     pub now: Instant,
     rng: Rng,
     v6: bool,
+    /// `-t raw -A PREROUTING -p PROTO --dport PORT -j CT --helper`, as protocol, port and template.
+    helpers: Vec<(u8, u16, u32)>,
 }
 
 /// The state `-m conntrack` sees.
@@ -45,7 +47,25 @@ impl Player {
             now: Instant::from_millis(1_000_001),
             rng: Rng::new(1),
             v6,
+            helpers: Vec::new(),
         }
+    }
+
+    fn helper(&mut self, name: &str) {
+        let (proto, port) = if name == "ftp" { (6, 21) } else { (17, 69) };
+        let template = Template {
+            helper: helper::by_name(name),
+            ..Template::default()
+        };
+        let template = self.ct.new_template(template).unwrap();
+        self.helpers.push((proto, port, template));
+    }
+
+    fn template(&self, bytes: &[u8]) -> CtRef {
+        let h = IpHeader::parse_lax(bytes).unwrap();
+        let dport = h.ports(bytes).map(|p| p.1);
+        let rule = self.helpers.iter().find(|r| r.0 == h.proto && Some(r.1) == dport);
+        rule.map_or(CtRef::None, |r| CtRef::Template(r.2))
     }
 
     pub fn sysctl(&mut self, setting: &str) {
@@ -56,6 +76,7 @@ impl Player {
     /// Lets a packet through PREROUTING and POSTROUTING; what state it had.
     pub fn send(&mut self, bytes: &[u8]) -> &'static str {
         let mut f = Frame::ip(bytes);
+        f.ct = self.template(bytes);
         let assume = BTreeMap::new();
         let mut cx = Cx {
             now: self.now,
@@ -72,7 +93,8 @@ impl Player {
         let tracked = self.ct.track(&self.ns, &mut f, &at, &mut cx);
         let state = state_of(&f);
         at.hook = Hook::Postrouting;
-        if tracked == Tracked::Accept {
+        let helped = self.ct.helper(&self.ns, &f, &at, &mut cx);
+        if tracked == Tracked::Accept && helped == Helped::Accept {
             self.ct.confirm(&self.ns, &mut f, &at, &mut cx);
         }
         self.ct.end_walk();
@@ -126,6 +148,10 @@ pub fn play(recording: &str) -> (usize, Vec<String>) {
                 player.pass(Duration::from_secs_f64(s.parse().unwrap()));
                 continue;
             }
+            ["helper", name] => {
+                player.helper(name);
+                continue;
+            }
             ["list"] => {}
             [way @ (">" | "<"), rest @ ..] => {
                 let bytes = packet::packet(rest, player.v6, *way == ">");
@@ -136,9 +162,12 @@ pub fn play(recording: &str) -> (usize, Vec<String>) {
         player.pass(STEP);
         let mut said = None;
         let mut expected = Vec::new();
+        let mut announced = Vec::new();
         while let Some(next) = lines.peek() {
             if let Some(s) = next.strip_prefix("= ") {
                 said = Some(s.to_owned());
+            } else if let Some(l) = next.strip_prefix("x ") {
+                announced.push(l.to_owned());
             } else if let Some(l) = next.strip_prefix("| ") {
                 expected.push(without_age(l));
             } else {
@@ -147,7 +176,9 @@ pub fn play(recording: &str) -> (usize, Vec<String>) {
             lines.next();
         }
         expected.sort();
-        let ours = player.list();
+        expected.append(&mut announced);
+        let mut ours = player.list();
+        ours.append(&mut list_expectations(&player.ct, player.now));
         steps += 1;
         if said.as_deref() != state || ours != expected {
             wrong.push(format!(

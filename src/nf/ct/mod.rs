@@ -9,6 +9,8 @@
 pub mod conn;
 pub mod event;
 pub mod expect;
+pub mod filter;
+pub mod helper;
 pub mod sctp;
 pub mod stats;
 pub mod sysctl;
@@ -28,6 +30,8 @@ pub use confirm::Confirmed;
 pub use conn::{Conn, CtStatus, ProtoState, Zones};
 pub use event::{Event, EventBits, EventKind};
 pub use expect::{ExpectNat, Expectation};
+pub use filter::Filter;
+pub use helper::{Announcement, FtpCommand, Helped};
 pub use stats::CtStats;
 pub use sysctl::CtSysctl;
 pub use track::{Template, Tracked};
@@ -43,6 +47,10 @@ pub enum CtDrop {
     TableFull,
     /// Another connection took one of its tuples first (`insert_failed`).
     Clash,
+    /// A packet ends in the middle of an ftp command that announces a connection (`partial PORT`).
+    PartialFtp,
+    /// The connection it announces cannot be waited for (`nf_ct_expect_related` failed).
+    Expectation,
     /// Its connection was deleted before it was confirmed (`insert_failed`).
     Dying,
 }

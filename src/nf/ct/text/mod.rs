@@ -6,12 +6,14 @@
 
 mod entry;
 mod event;
+mod expect;
 mod list;
 mod parse;
 mod stats;
 
 pub use entry::{Entry, Mode, Side, State};
 pub use event::{EventLine, event_line, parse_events};
+pub use expect::list_expectations;
 pub use list::{Style, list};
 pub use parse::{Dump, parse};
 pub use stats::{parse_stats, stats_line};
