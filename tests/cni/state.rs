@@ -87,7 +87,9 @@ pub fn compare(at: &str, state: &Value, nss: &NodeNamespaces, names: &mut Names,
 
 /// What iptables-save printed without its comments, line by line.
 fn rules(at: &str, recorded: &[&str], ns: &NetNs, family: Family, out: &mut Vec<String>) {
-    let set = ns.nf().and_then(|nf| nf.rule_set(family, podpath::nf::Backend::Nft));
+    let set = ns
+        .nf()
+        .and_then(|nf| nf.rule_set(family, podpath::nf::Backend::Nft));
     let text = set.map(|s| s.to_save(false)).unwrap_or_default();
     let ours: Vec<&str> = text.lines().collect();
     if ours != recorded {

@@ -82,7 +82,7 @@ fn read(args: &CmdArgs) -> Result<Conf, String> {
         }
     }
     let conditions = |k: &str| -> Result<Vec<String>, String> {
-        let words = at.list(k, "[]string").map_err(parse)?.into_iter();
+        let words = at.list(k, "[]string").map_err(parse)?.iter();
         Ok(words
             .filter_map(|w| w.as_str().map(str::to_owned))
             .collect())
