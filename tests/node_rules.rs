@@ -4,7 +4,8 @@
 
 use podpath::base::Finding;
 use podpath::cluster::{Cluster, run_command};
-use podpath::kube::store::{Input, Store};
+use podpath::kube::manifest::Input;
+use podpath::kube::store::Store;
 use podpath::nf::{Backend, Family};
 use serde_json::{Value, json};
 
