@@ -99,7 +99,7 @@ pub const NF_CALL_DEPTH_MAX: u32 = 1_024;
 pub const NF_HASHLIMIT_MAX: usize = 1 << 16;
 /// Connections one `-m connlimit` rule remembers; the kernel has no bound but the conntrack table's.
 pub const NF_CONNLIMIT_MAX: usize = 1 << 16;
-/// Jumps one below the other that the kernel's nft back end follows (uapi nf_tables.h NFT_JUMP_STACK_SIZE).
+/// Jumps one below the other that the kernel's nft back end follows (NFT_JUMP_STACK_SIZE).
 pub const NF_CHAIN_DEPTH_MAX: usize = 16;
 /// Elements one ipset holds, whatever its `maxelem` (kernel: no cap but maxelem; ours, so that a fuzzer cannot eat memory).
 pub const IPSET_ELEMENTS_MAX: usize = 1 << 20;
