@@ -1,6 +1,6 @@
 //! Matches on the connection, and CT, NOTRACK, CONNMARK.
 
-use crate::nf::{World, filter, syn, tcp};
+use crate::nf::{World, filter, syn, tcp, udp};
 use podpath::nf::ct::{CtStatus, Dir};
 use podpath::nf::eval::Verdict;
 use podpath::nf::{Hook, TableName};
@@ -197,7 +197,7 @@ fn bytes_and_labels() {
         .expect("a sysctl");
     w.load(rules, podpath::nf::Family::V4, podpath::nf::Backend::Legacy);
     for _ in 0..10 {
-        says(&mut w, &mut syn(80));
+        says(&mut w, &mut udp(A, B, 7, 53, b"0123456789ab"));
     }
     assert_eq!(w.packets("FORWARD"), [8, 2, 10, 0, 9, 10, 0, 10]);
 }
