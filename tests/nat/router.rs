@@ -15,6 +15,8 @@ pub struct Router {
     pub nf: Netfilter,
     pub inside: DevId,
     pub outside: DevId,
+    /// Whether the TTL is lowered between the hooks.
+    pub forwards: bool,
     /// The gateway of the route out.
     pub gateway: Option<IpAddr>,
     /// How often the rules were asked.
@@ -30,27 +32,33 @@ impl Router {
     /// A router between 10.61.0.0/24 and 10.62.0.0/24 with a rule in PREROUTING and OUTPUT, and one in
     /// POSTROUTING; empty for none.
     pub fn new(dst: &str, src: &str) -> Router {
-        let mut ns = NetNs::new(NsId(0), "r", NodeId(0));
-        let inside = device(&mut ns, "in", &["10.61.0.1/24", "10.61.0.100/24"]);
-        let outside = device(&mut ns, "out", &["10.62.0.1/24"]);
-        Router {
-            nf: netfilter(Family::V4, dst, src),
-            ns,
-            inside,
-            outside,
-            gateway: None,
-            asked: 0,
-            rng: Rng::new(3),
-            now: Instant::from_secs(1),
-        }
+        Router::with(&both(dst, src), false)
     }
 
     /// The same for IPv6, between fd61::/64 and fd62::/64.
     pub fn v6(dst: &str, src: &str) -> Router {
-        let mut r = Router::new("", "");
-        r.nf = netfilter(Family::V6, dst, src);
-        r.add(r.inside, "fd61::1/64");
-        r.add(r.outside, "fd62::1/64");
+        Router::with(&both(dst, src), true)
+    }
+
+    /// With any rules of one family's nat table.
+    pub fn with(rules: &str, v6: bool) -> Router {
+        let mut ns = NetNs::new(NsId(0), "r", NodeId(0));
+        let inside = device(&mut ns, "in", &["10.61.0.1/24", "10.61.0.100/24"]);
+        let outside = device(&mut ns, "out", &["10.62.0.1/24"]);
+        let family = if v6 { Family::V6 } else { Family::V4 };
+        let mut r = Router {
+            nf: netfilter(family, rules),
+            ns,
+            inside,
+            outside,
+            forwards: false,
+            gateway: None,
+            asked: 0,
+            rng: Rng::new(3),
+            now: Instant::from_secs(1),
+        };
+        r.add(inside, "fd61::1/64");
+        r.add(outside, "fd62::1/64");
         r
     }
 
@@ -119,6 +127,9 @@ impl Router {
                 *asked += 1;
                 eval::table(nf, ns, f, at, b, TableName::Nat, cx, fx)
             };
+            if at.hook == Hook::Postrouting && self.forwards {
+                podpath::wire::ip::decrease_ttl(f.l3_mut());
+            }
             let verdict = nat::hook(&mut self.nf, f, at, &mut cx, &mut ask).map_err(Some)?;
             if verdict != Verdict::Accept {
                 return Err(None);
@@ -131,24 +142,30 @@ impl Router {
     }
 }
 
-/// Rules of one family's nat table.
-fn netfilter(family: Family, dst: &str, src: &str) -> Netfilter {
-    let rule = |chain: &str, words: &str| match words {
+/// One rule in a chain, or none.
+fn rule(chain: &str, words: &str) -> String {
+    match words {
         "" => String::new(),
         words => format!("-A {chain} {words}\n"),
-    };
+    }
+}
+
+/// Rules of one family's nat table.
+fn netfilter(family: Family, rules: &str) -> Netfilter {
     let text = format!(
         "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
-         :POSTROUTING ACCEPT [0:0]\n{}{}{}COMMIT\n",
-        rule("PREROUTING", dst),
-        rule("OUTPUT", dst),
-        rule("POSTROUTING", src)
+         :POSTROUTING ACCEPT [0:0]\n{rules}COMMIT\n"
     );
     let (set, bad) = RuleSet::parse("t", &text, family);
     assert!(bad.is_empty(), "{bad:?}");
     let mut nf = Netfilter::default();
     nf.set_rules(family, Backend::Legacy, set);
     nf
+}
+
+/// The same rule for what comes in and what the router sends, one for what leaves.
+fn both(dst: &str, src: &str) -> String {
+    rule("PREROUTING", dst) + &rule("OUTPUT", dst) + &rule("POSTROUTING", src)
 }
 
 fn device(ns: &mut NetNs, name: &str, addrs: &[&str]) -> DevId {
