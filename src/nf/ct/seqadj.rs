@@ -133,7 +133,11 @@ mod tests {
         shifts[0].record(1000, 4);
         let mut first = segment(1000, 5, (7, 8));
         adjust(&mut first, &shifts, Dir::Original).unwrap();
-        assert_eq!(first, segment(1000, 5, (7, 8)), "the changed segment itself keeps its number");
+        assert_eq!(
+            first,
+            segment(1000, 5, (7, 8)),
+            "the changed segment itself keeps its number"
+        );
         let mut next = segment(1020, 5, (7, 8));
         adjust(&mut next, &shifts, Dir::Original).unwrap();
         assert_eq!(next, segment(1024, 5, (7, 8)));
