@@ -2,7 +2,6 @@
 
 mod choice;
 mod flow;
-mod helper;
 mod mangle;
 mod router;
 #[allow(dead_code, reason = "shared with other tests, which use the rest")]

@@ -3,11 +3,11 @@
 use etherparse::PacketBuilder;
 use podpath::base::{DevId, Instant, NodeId, NsId, Origin, Rng};
 use podpath::net::{DeviceKind, IfAddr, LinkSpec, NetNs};
-use podpath::nf::ct::{Confirmed, Tracked};
+use podpath::nf::ct::{Confirmed, Helped, Template, Tracked};
 use podpath::nf::eval::{self, At, Cx, Verdict};
 use podpath::nf::nat::{self, NoNat};
 use podpath::nf::{Backend, Family, Hook, Netfilter, RuleSet, TableName};
-use podpath::wire::{CtRef, Frame, IpHeader, MacAddr, Tuple};
+use podpath::wire::{CtRef, Frame, IpHeader, MacAddr, Tuple, proto};
 use std::net::{IpAddr, Ipv4Addr};
 
 pub struct Router {
@@ -17,6 +17,8 @@ pub struct Router {
     pub outside: DevId,
     /// Whether the TTL is lowered between the hooks.
     pub forwards: bool,
+    /// Whether ports 21 and 69 have their helpers, as by `-j CT --helper`.
+    pub helpers: bool,
     /// The gateway of the route out.
     pub gateway: Option<IpAddr>,
     /// How often the rules were asked.
@@ -52,6 +54,7 @@ impl Router {
             inside,
             outside,
             forwards: false,
+            helpers: false,
             gateway: None,
             asked: 0,
             rng: Rng::new(3),
@@ -117,6 +120,19 @@ impl Router {
             steps: None,
             assume: &assume,
         };
+        let t = Tuple::of(&IpHeader::parse_lax(f.l3()).unwrap(), f.l3());
+        let helper = match (t.proto, t.dport) {
+            (proto::TCP, 21) => Some("ftp"),
+            (proto::UDP, 69) => Some("tftp"),
+            _ => None,
+        };
+        if let Some(helper) = helper.filter(|_| self.helpers) {
+            let template = Template {
+                helper: Some(helper),
+                ..Template::default()
+            };
+            f.ct = CtRef::Template(self.nf.ct.new_template(template).unwrap());
+        }
         if self.nf.ct.track(&self.ns, f, first, &mut cx) != Tracked::Accept {
             return Err(None);
         }
@@ -134,6 +150,10 @@ impl Router {
             if verdict != Verdict::Accept {
                 return Err(None);
             }
+        }
+        let helped = nat::helper::run(&mut self.nf.ct, &self.ns, f, last, &mut cx);
+        if helped.map_err(Some)? != Helped::Accept {
+            return Err(None);
         }
         match self.nf.ct.confirm(&self.ns, f, last, &mut cx) {
             Confirmed::Accept if f.ct != CtRef::None => Ok(()),
@@ -211,32 +231,10 @@ pub fn tcp_flags(
     sport: u16,
     dst: &str,
     dport: u16,
-    at: (u32, u32),
-    flags: &str,
-) -> Vec<u8> {
-    tcp((src, sport), (dst, dport), at, flags, b"")
-}
-
-/// A TCP segment with data.
-pub fn tcp_data(
-    src: &str,
-    sport: u16,
-    dst: &str,
-    dport: u16,
-    at: (u32, u32),
-    data: &str,
-) -> Vec<u8> {
-    tcp((src, sport), (dst, dport), at, "A", data.as_bytes())
-}
-
-fn tcp(
-    src: (&str, u16),
-    dst: (&str, u16),
     (seq, ack): (u32, u32),
     flags: &str,
-    data: &[u8],
 ) -> Vec<u8> {
-    let mut b = PacketBuilder::ipv4(v4(src.0), v4(dst.0), 64).tcp(src.1, dst.1, seq, 1000);
+    let mut b = PacketBuilder::ipv4(v4(src), v4(dst), 64).tcp(sport, dport, seq, 1000);
     for c in flags.chars() {
         b = match c {
             'S' => b.syn(),
@@ -246,7 +244,7 @@ fn tcp(
         };
     }
     let mut out = Vec::new();
-    b.write(&mut out, data).unwrap();
+    b.write(&mut out, b"").unwrap();
     out
 }
 
