@@ -92,6 +92,8 @@ pub const CT_SLOTS_MAX: usize = 1 << 22;
 pub const CT_TEMPLATES_MAX: usize = 1 << 16;
 /// Events kept for one listener; further ones are counted (kernel: a full netlink socket, ENOBUFS).
 pub const CT_EVENTS_MAX: usize = 1 << 16;
+/// Announced connections one namespace waits for, whatever `nf_conntrack_expect_max` says.
+pub const CT_EXPECT_MAX: usize = 1 << 14;
 /// Chains that may call each other at a time (kernel: as many as the table has chains); a rule set that nests
 /// deeper is a finding.
 pub const NF_CALL_DEPTH_MAX: u32 = 1_024;
