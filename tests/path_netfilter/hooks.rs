@@ -30,7 +30,10 @@ fn a_rule_drops_in_each_chain() {
     ];
     for (table, chain, packet, dst) in cases {
         let mut n = routed();
-        n.iptables("router", &format!("{table}; -A {chain} -d 10.9.9.9; -A {chain} -d {dst} -j DROP"));
+        n.iptables(
+            "router",
+            &format!("{table}; -A {chain} -d 10.9.9.9; -A {chain} -d {dst} -j DROP"),
+        );
         n.send("client", &packet).unwrap();
         let want = format!("iptables {table} {chain} rule 2: -A {chain} -d {dst}/32 -j DROP");
         assert_eq!(dropped_by(&mut n, "router"), want);
@@ -42,18 +45,26 @@ fn a_rule_drops_in_each_chain() {
 fn a_policy_drops_and_says_so() {
     let mut n = routed();
     n.iptables("router", "filter; :FORWARD DROP [0:0]");
-    n.send("client", &udp(("10.1.0.10", 1000), ("10.2.0.10", 9), b"x")).unwrap();
-    assert_eq!(dropped_by(&mut n, "router"), "iptables filter FORWARD: policy DROP");
+    n.send("client", &udp(("10.1.0.10", 1000), ("10.2.0.10", 9), b"x"))
+        .unwrap();
+    assert_eq!(
+        dropped_by(&mut n, "router"),
+        "iptables filter FORWARD: policy DROP"
+    );
 }
 
 #[test]
 fn output_and_postrouting_of_own_packets() {
     let mut n = routed();
-    n.iptables("client", "filter; -A OUTPUT -p udp -j DROP\nmangle; -A POSTROUTING -p icmp -j DROP");
+    n.iptables(
+        "client",
+        "filter; -A OUTPUT -p udp -j DROP\nmangle; -A POSTROUTING -p icmp -j DROP",
+    );
     let sent = n.send("client", &udp(("10.1.0.10", 1000), ("10.2.0.10", 9), b"x"));
     assert_eq!(sent, Err(Errno::Perm), "sendto: Operation not permitted");
     assert!(dropped_by(&mut n, "client").contains("filter OUTPUT rule 1"));
-    n.send("client", &echo("10.1.0.10", "10.2.0.10", 5)).unwrap();
+    n.send("client", &echo("10.1.0.10", "10.2.0.10", 5))
+        .unwrap();
     assert!(dropped_by(&mut n, "client").contains("mangle POSTROUTING rule 1"));
     assert!(n.lines().is_empty());
 }
@@ -63,7 +74,8 @@ fn ipv6_has_the_same_places() {
     for (chain, dst) in [("FORWARD", "fd00:2::10"), ("INPUT", "fd00:1::1")] {
         let mut n = routed();
         n.ip6tables("router", &format!("filter; -A {chain} -p udp -j DROP"));
-        n.send("client", &udp(("fd00:1::10", 1000), (dst, 9), b"x")).unwrap();
+        n.send("client", &udp(("fd00:1::10", 1000), (dst, 9), b"x"))
+            .unwrap();
         assert_eq!(
             dropped_by(&mut n, "router"),
             format!("ip6tables filter {chain} rule 1: -A {chain} -p udp -j DROP")
@@ -76,8 +88,14 @@ fn neighbour_discovery_passes_output() {
     // Kernel: ndisc_send_skb goes through NF_INET_LOCAL_OUT; a closed OUTPUT cuts a host off.
     let mut n = routed();
     n.run("client", "ip -6 neigh del fd00:1::1 dev eth0");
-    n.ip6tables("client", "filter; -A OUTPUT -p ipv6-icmp -m icmp6 --icmpv6-type 135 -j DROP");
-    let _ = n.send("client", &udp(("fd00:1::10", 1000), ("fd00:2::10", 9), b"x"));
+    n.ip6tables(
+        "client",
+        "filter; -A OUTPUT -p ipv6-icmp -m icmp6 --icmpv6-type 135 -j DROP",
+    );
+    let _ = n.send(
+        "client",
+        &udp(("fd00:1::10", 1000), ("fd00:2::10", 9), b"x"),
+    );
     assert!(dropped_by(&mut n, "client").contains("--icmpv6-type 135"));
     assert!(n.seen.taps.is_empty());
 }
@@ -89,7 +107,8 @@ fn forward_sees_both_devices_and_the_lowered_ttl() {
         "router",
         "filter; -A FORWARD -i e2 -j DROP; -A FORWARD -i e1 -o e2 -m ttl --ttl-eq 63 -j DROP",
     );
-    n.send("client", &udp(("10.1.0.10", 1000), ("10.2.0.10", 9), b"x")).unwrap();
+    n.send("client", &udp(("10.1.0.10", 1000), ("10.2.0.10", 9), b"x"))
+        .unwrap();
     assert!(dropped_by(&mut n, "router").contains("rule 2"));
 }
 
@@ -97,7 +116,8 @@ fn forward_sees_both_devices_and_the_lowered_ttl() {
 fn a_broadcast_passes_input_and_dies_there() {
     let mut n = routed();
     n.iptables("router", "filter; -A INPUT -d 10.1.0.255 -j DROP");
-    n.send("client", &udp(("10.1.0.10", 1000), ("10.1.0.255", 9), b"x")).unwrap();
+    n.send("client", &udp(("10.1.0.10", 1000), ("10.1.0.255", 9), b"x"))
+        .unwrap();
     assert!(dropped_by(&mut n, "router").contains("INPUT rule 1"));
 }
 
@@ -110,24 +130,38 @@ fn loopback_keeps_its_connection_and_is_not_tracked_twice() {
          -A INPUT -m conntrack --ctstate NEW -j ACCEPT; -A INPUT -j DROP",
     );
     n.bind("client", proto::UDP, 9);
-    n.send("client", &udp(("127.0.0.1", 1000), ("127.0.0.1", 9), b"x")).unwrap();
+    n.send("client", &udp(("127.0.0.1", 1000), ("127.0.0.1", 9), b"x"))
+        .unwrap();
     assert_eq!(n.delivered().len(), 1);
     assert_eq!(n.connections("client"), 1);
-    let states: Vec<_> = n.seen.steps.iter().filter(|s| format!("{s:?}").contains("Conntrack")).collect();
+    let states: Vec<_> = n
+        .seen
+        .steps
+        .iter()
+        .filter(|s| format!("{s:?}").contains("Conntrack"))
+        .collect();
     assert_eq!(states.len(), 2, "{states:#?}");
 }
 
 #[test]
 fn a_rule_that_nothing_decides_ends_in_depends() {
     let mut n = routed();
-    n.iptables("router", "filter; -A FORWARD -m bpf --bytecode \"1,6 0 0 0\" -j DROP");
-    n.send("client", &udp(("10.1.0.10", 1000), ("10.2.0.10", 9), b"x")).unwrap();
-    assert!(matches!(n.end_in("router"), Some(Disposition::Unknown { .. })));
+    n.iptables(
+        "router",
+        "filter; -A FORWARD -m bpf --bytecode \"1,6 0 0 0\" -j DROP",
+    );
+    n.send("client", &udp(("10.1.0.10", 1000), ("10.2.0.10", 9), b"x"))
+        .unwrap();
+    assert!(matches!(
+        n.end_in("router"),
+        Some(Disposition::Unknown { .. })
+    ));
     let met = n.world.take_undecided();
     assert_eq!(met.len(), 1);
     for (matches, arrives) in [(true, 0), (false, 1)] {
         n.world.assume(met[0].0, met[0].1, matches);
-        n.send("client", &udp(("10.1.0.10", 1000), ("10.2.0.10", 9), b"x")).unwrap();
+        n.send("client", &udp(("10.1.0.10", 1000), ("10.2.0.10", 9), b"x"))
+            .unwrap();
         assert_eq!(n.at("server eth0 In").len(), arrives);
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use podpath::base::{NsId, Origin, Span};
 use podpath::import::ipcmd::{apply, derived_mac, parse, split_script};
-use podpath::net::socket::Binding;
+use podpath::net::socket::{Binding, Owner};
 use podpath::net::{DeviceKind, LinkSpec, PortAt, SocketId};
 use podpath::nf::{Backend, Family, RuleSet};
 use podpath::path::{Direction, Disposition, Errno, Observer, Place, Step};
@@ -36,21 +36,34 @@ pub fn told(packet: &[u8]) -> String {
     };
     let p = h.payload(packet);
     let whole = packet.len() >= h.total_len && !h.is_fragment();
-    let word = |at: usize| p.get(at..at + 4).map_or(0, |b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
+    let word = |at: usize| {
+        p.get(at..at + 4)
+            .map_or(0, |b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
+    };
     let what = match (h.proto, h.ports(packet), h.icmp(packet)) {
         (proto::TCP, Some((s, d)), _) => {
             let flags = p.get(13).copied().unwrap_or(0);
-            format!("tcp {s} > {d} seq {} ack {} flags {flags:#x}", word(4), word(8))
+            format!(
+                "tcp {s} > {d} seq {} ack {} flags {flags:#x}",
+                word(4),
+                word(8)
+            )
         }
         (_, Some((s, d)), _) => format!("udp {s} > {d}"),
         (proto::ICMP, _, Some((t @ (3 | 11), c))) | (proto::ICMPV6, _, Some((t @ 1..=4, c))) => {
-            format!("icmp {t}/{c} {} [{}]", word(4), told(p.get(8..).unwrap_or(&[])))
+            format!(
+                "icmp {t}/{c} {} [{}]",
+                word(4),
+                told(p.get(8..).unwrap_or(&[]))
+            )
         }
         (_, _, Some((t, c))) => format!("icmp {t}/{c} id {}", word(4) >> 16),
         (other, ..) => format!("proto {other}"),
     };
     let wrong = match () {
-        () if h.is_v4() && checksum::sum(&packet[..h.header_len], 0) != 0xffff => " BAD IP CHECKSUM",
+        () if h.is_v4() && checksum::sum(&packet[..h.header_len], 0) != 0xffff => {
+            " BAD IP CHECKSUM"
+        }
         () if whole && !build::l4_checksum_ok(&h, packet) => " BAD CHECKSUM",
         () => "",
     };
@@ -59,8 +72,15 @@ pub fn told(packet: &[u8]) -> String {
         (at, mf) => format!(" at {at}{}", if mf { "+" } else { "" }),
     };
     let df = if h.df && h.is_v4() { " DF" } else { "" };
-    let len = if h.is_fragment() { format!(" len {}", h.total_len) } else { String::new() };
-    format!("{} > {} ttl {}{len}{fragment}{df} {what}{wrong}", h.src, h.dst, h.ttl)
+    let len = if h.is_fragment() {
+        format!(" len {}", h.total_len)
+    } else {
+        String::new()
+    };
+    format!(
+        "{} > {} ttl {}{len}{fragment}{df} {what}{wrong}",
+        h.src, h.dst, h.ttl
+    )
 }
 
 /// Keeps everything.
@@ -140,7 +160,9 @@ impl Net {
         for line in split_script(script).into_iter().filter(|l| !l.is_empty()) {
             let command = parse(line, &Span::default()).unwrap_or_else(|f| panic!("{line}: {f}"));
             let now = self.world.now();
-            let done = self.world.edit(id, |e| apply(&command, e, now, &Origin::Kernel));
+            let done = self
+                .world
+                .edit(id, |e| apply(&command, e, now, &Origin::Kernel));
             done.unwrap().unwrap_or_else(|e| panic!("{line}: {e}"));
         }
     }
@@ -178,6 +200,17 @@ impl Net {
         let table = self.world.ns_mut(id).unwrap().sockets_mut();
         table.bind(b, socket).unwrap();
         socket
+    }
+
+    /// Sets IP_TRANSPARENT.
+    pub fn transparent(&mut self, ns: &str, socket: SocketId) {
+        let id = self.id(ns);
+        let owner = Owner {
+            transparent: true,
+            ..Owner::default()
+        };
+        let table = self.world.ns_mut(id).unwrap().sockets_mut();
+        table.set_owner(socket, owner);
     }
 
     /// A process sends a packet; everything that follows at once happens.
@@ -245,12 +278,15 @@ impl Net {
         let nf = self.world.ns(id).unwrap().nf().unwrap();
         nf.ct.iter().count()
     }
-
 }
 
 fn restore(rules: &str) -> String {
     let (mut tables, mut now): (Vec<(String, Vec<String>)>, usize) = (Vec::new(), 0);
-    for line in rules.split([';', '\n']).map(str::trim).filter(|l| !l.is_empty()) {
+    for line in rules
+        .split([';', '\n'])
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+    {
         if line.starts_with(['-', ':']) {
             tables[now].1.push(line.to_owned());
         } else {
@@ -333,10 +369,15 @@ pub fn routed() -> Net {
         );
         n.run(
             "router",
-            &format!("ip addr add 10.{net}.0.1/24 dev e{net}; ip addr add fd00:{net}::1/64 dev e{net}"),
+            &format!(
+                "ip addr add 10.{net}.0.1/24 dev e{net}; ip addr add fd00:{net}::1/64 dev e{net}"
+            ),
         );
     }
-    n.run("router", "sysctl -w net.ipv4.ip_forward=1; sysctl -w net.ipv6.conf.all.forwarding=1");
+    n.run(
+        "router",
+        "sysctl -w net.ipv4.ip_forward=1; sysctl -w net.ipv6.conf.all.forwarding=1",
+    );
     for (a, b) in [("10.1.0.10", "10.2.0.10"), ("fd00:1::10", "fd00:2::10")] {
         n.send("client", &echo(a, b, 1)).unwrap();
         n.wait(1);
