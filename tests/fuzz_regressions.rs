@@ -12,6 +12,8 @@ mod conflist;
 mod frame;
 #[path = "fuzz_regressions/ipcmd.rs"]
 mod ipcmd;
+#[path = "fuzz_regressions/ipset.rs"]
+mod ipset;
 #[path = "fuzz_regressions/iptables.rs"]
 mod iptables;
 #[path = "fuzz_regressions/pcap.rs"]
@@ -32,6 +34,11 @@ const TARGETS: &[Target] = &[
         "ipcmd",
         ipcmd::run,
         b"ip addr add 10.0.0.1/24 dev d0; ip link set d0 up; ip route add default via 10.0.0.2",
+    ),
+    (
+        "ipset",
+        ipset::run,
+        include_bytes!("../fuzz/seeds/ipset/every-type"),
     ),
     (
         "iptables",

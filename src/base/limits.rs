@@ -99,3 +99,17 @@ pub const NF_CALL_DEPTH_MAX: u32 = 1_024;
 pub const NF_HASHLIMIT_MAX: usize = 1 << 16;
 /// Connections one `-m connlimit` rule remembers; the kernel has no bound but the conntrack table's.
 pub const NF_CONNLIMIT_MAX: usize = 1 << 16;
+/// Jumps one below the other that the kernel's nft back end follows (uapi nf_tables.h NFT_JUMP_STACK_SIZE).
+pub const NF_CHAIN_DEPTH_MAX: usize = 16;
+/// Elements one ipset holds, whatever its `maxelem` (kernel: no cap but maxelem; ours, so that a fuzzer cannot eat memory).
+pub const IPSET_ELEMENTS_MAX: usize = 1 << 20;
+/// Elements one line of an ipset may stand for (`add s 10.0.0.0/8` would be 2^24).
+pub const IPSET_RANGE_MAX: u128 = 1 << 18;
+/// Sets of one namespace (kernel: CONFIG_IP_SET_MAX, 256, and grown by 64 when they are used up).
+pub const IPSET_SETS_MAX: usize = 65_534;
+/// Changes that one kube-proxy has heard of and not yet written; the oldest is then passed over.
+pub const PROXY_PENDING_MAX: usize = 1_024;
+/// Syncs of one kube-proxy that are remembered; the oldest are forgotten.
+pub const PROXY_SYNCS_MAX: usize = 256;
+/// Bytes of restore inputs that one kube-proxy keeps after they were carried out; the oldest are forgotten.
+pub const PROXY_TEXT_BYTES: usize = 4 * 1024 * 1024;

@@ -189,6 +189,7 @@ pub enum What {
     Neigh,
     Fdb,
     Bridge,
+    Services,
 }
 
 #[derive(Args, Clone, Debug)]

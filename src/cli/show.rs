@@ -14,8 +14,10 @@ pub fn run(g: &Global, a: &ShowArgs) -> anyhow::Result<Exit> {
     let Some(s) = load::scenario(g, &inputs) else {
         return Ok(Exit::Failed);
     };
+    let Some(what) = what(a)? else {
+        return services(&s, a);
+    };
     let ns = find(g, &s, &a.who)?;
-    let what = what(a)?;
     let names = |id| s.cluster.lab.world.ns(id).map(|n| n.name.clone());
     let family = match (a.ipv4, a.ipv6) {
         (true, _) => Family::V4,
@@ -37,8 +39,34 @@ pub fn run(g: &Global, a: &ShowArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Clean)
 }
 
-fn what(a: &ShowArgs) -> anyhow::Result<ShowWhat> {
-    Ok(match a.what {
+/// The cluster's Services, as the node's kube-proxy has them.
+fn services(s: &Scenario, a: &ShowArgs) -> anyhow::Result<Exit> {
+    let bare = a.who.strip_prefix("node/").unwrap_or(&a.who);
+    let Some(node) = s.cluster.nodes.get(bare) else {
+        let names: Vec<&str> = s.cluster.nodes.keys().map(String::as_str).collect();
+        let help = match closest(bare, names.iter().copied()) {
+            Some(name) => format!("did you mean {name}?"),
+            None => format!("there are {}", names.join(", ")),
+        };
+        return Err(out::stop(
+            &a.who,
+            "services are shown of a node; this is none",
+            help,
+        ));
+    };
+    let mut o = anstream::stdout();
+    if a.json {
+        writeln!(o, "{}", show::services::json(&s.cluster, node))?;
+    } else {
+        write!(o, "{}", show::services::text(&s.cluster, node))?;
+    }
+    Ok(Exit::Clean)
+}
+
+/// What of a namespace; none for what is no namespace's.
+fn what(a: &ShowArgs) -> anyhow::Result<Option<ShowWhat>> {
+    Ok(Some(match a.what {
+        What::Services => return Ok(None),
         What::Addr => ShowWhat::Addr,
         What::Link => ShowWhat::Link,
         What::Rule => ShowWhat::Rule,
@@ -59,7 +87,7 @@ fn what(a: &ShowArgs) -> anyhow::Result<ShowWhat> {
                 })?),
             },
         },
-    })
+    }))
 }
 
 /// A namespace by any name a person would use: node, pod, host, gateway, switch.

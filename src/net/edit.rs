@@ -80,6 +80,13 @@ impl Drop for Edit<'_> {
     }
 }
 
+impl Edit<'_> {
+    /// Netfilter, made on first use.
+    pub fn netfilter(&mut self) -> &mut crate::nf::Netfilter {
+        self.ns.nf_mut()
+    }
+}
+
 impl std::ops::Deref for Edit<'_> {
     type Target = NetNs;
     fn deref(&self) -> &NetNs {

@@ -17,10 +17,12 @@ mod rate;
 mod rule;
 mod words;
 
+pub mod apply;
 pub mod ct;
 pub mod eval;
 pub mod forced;
 pub mod hook;
+pub mod ipset;
 pub mod matches;
 pub mod nat;
 pub mod netfilter;

@@ -7,6 +7,7 @@ use super::ct::Conntrack;
 use super::eval::{Loaded, State};
 use super::forced::Forced;
 use super::hook::HookOp;
+use super::ipset::Sets;
 use super::{Family, Hook, RuleSet, TableName};
 
 /// Which tool's tables hold a rule; a node may have both.
@@ -46,12 +47,14 @@ pub struct Netfilter {
     pub(super) v6: Rules,
     /// Connections.
     pub ct: Conntrack,
-    /// What NAT and random rules have to decide, for a replay.
-    pub forced: Forced,
+    /// Sets.
+    pub sets: Sets,
     /// What stateful matches remember by name, and the wall clock.
     pub state: State,
     /// Rules are asked one by one, without their index: for tests that compare.
     pub linear: bool,
+    /// What NAT and random rules have to decide, for a replay.
+    pub forced: Forced,
     /// Sorted operations by family and hook.
     pub(super) ops: [[Vec<HookOp>; 5]; 2],
 }

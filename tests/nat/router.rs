@@ -4,9 +4,9 @@ use etherparse::PacketBuilder;
 use podpath::base::{DevId, Instant, NodeId, NsId, Origin, Rng};
 use podpath::net::{DeviceKind, IfAddr, LinkSpec, NetNs};
 use podpath::nf::ct::{Confirmed, Tracked};
-use podpath::nf::eval::{At, Cx, RuleRef, Verdict};
-use podpath::nf::nat::{self, Nat, NoNat};
-use podpath::nf::{Backend, Family, Hook, Netfilter, RuleSet, TableName, Target};
+use podpath::nf::eval::{self, At, Cx, Verdict};
+use podpath::nf::nat::{self, NoNat};
+use podpath::nf::{Backend, Family, Hook, Netfilter, RuleSet, TableName};
 use podpath::wire::{CtRef, Frame, IpHeader, MacAddr, Tuple};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -15,15 +15,15 @@ pub struct Router {
     pub nf: Netfilter,
     pub inside: DevId,
     pub outside: DevId,
+    /// The gateway of the route out.
+    pub gateway: Option<IpAddr>,
     /// How often the rules were asked.
     pub asked: u32,
-    dst: Option<Target>,
-    src: Option<Target>,
     rng: Rng,
     now: Instant,
 }
 
-/// Dropped: by NAT with a reason, or `None` by conntrack.
+/// Dropped: by NAT with a reason, or `None` by a rule or conntrack.
 pub type Dropped = Option<NoNat>;
 
 impl Router {
@@ -34,16 +34,30 @@ impl Router {
         let inside = device(&mut ns, "in", &["10.61.0.1/24", "10.61.0.100/24"]);
         let outside = device(&mut ns, "out", &["10.62.0.1/24"]);
         Router {
+            nf: netfilter(Family::V4, dst, src),
             ns,
-            nf: Netfilter::default(),
             inside,
             outside,
+            gateway: None,
             asked: 0,
-            dst: target(dst),
-            src: target(src),
             rng: Rng::new(3),
             now: Instant::from_secs(1),
         }
+    }
+
+    /// The same for IPv6, between fd61::/64 and fd62::/64.
+    pub fn v6(dst: &str, src: &str) -> Router {
+        let mut r = Router::new("", "");
+        r.nf = netfilter(Family::V6, dst, src);
+        r.add(r.inside, "fd61::1/64");
+        r.add(r.outside, "fd62::1/64");
+        r
+    }
+
+    /// Gives a device an address.
+    pub fn add(&mut self, dev: DevId, net: &str) {
+        let addr = IfAddr::new(net.parse().unwrap(), Origin::Kernel);
+        self.ns.edit().addr_add(dev, addr).unwrap();
     }
 
     /// From the inside out.
@@ -69,7 +83,11 @@ impl Router {
             } else {
                 Hook::Output
             },
-            family: Family::V4,
+            family: if packet[0] >> 4 == 4 {
+                Family::V4
+            } else {
+                Family::V6
+            },
             input: from,
             output: None,
         };
@@ -94,30 +112,16 @@ impl Router {
         if self.nf.ct.track(&self.ns, f, first, &mut cx) != Tracked::Accept {
             return Err(None);
         }
-        for (at, rule) in [(first, &self.dst), (last, &self.src)] {
-            let (ns, asked) = (&self.ns, &mut self.asked);
-            let mut why = None;
+        for at in [first, last] {
+            f.nexthop = self.gateway;
+            let (ns, asked, fx) = (&self.ns, &mut self.asked, &mut Vec::new());
             let mut ask = |nf: &mut Netfilter, f: &mut Frame, cx: &mut Cx<'_>, b: Backend| {
-                if b == Backend::Nft {
-                    return Verdict::Accept;
-                }
                 *asked += 1;
-                let mut nat = Nat {
-                    ct: &mut nf.ct,
-                    forced: &nf.forced,
-                    rule: None,
-                };
-                match rule.as_ref().map(|t| nat.target(ns, f, at, t, cx)) {
-                    Some(Err(e)) => {
-                        why = Some(e);
-                        Verdict::Drop(RULE)
-                    }
-                    _ => Verdict::Accept,
-                }
+                eval::table(nf, ns, f, at, b, TableName::Nat, cx, fx)
             };
             let verdict = nat::hook(&mut self.nf, f, at, &mut cx, &mut ask).map_err(Some)?;
             if verdict != Verdict::Accept {
-                return Err(why);
+                return Err(None);
             }
         }
         match self.nf.ct.confirm(&self.ns, f, last, &mut cx) {
@@ -127,14 +131,25 @@ impl Router {
     }
 }
 
-/// Stands for the one rule.
-const RULE: RuleRef = RuleRef {
-    family: Family::V4,
-    backend: Backend::Legacy,
-    table: TableName::Nat,
-    chain: 0,
-    rule: 0,
-};
+/// Rules of one family's nat table.
+fn netfilter(family: Family, dst: &str, src: &str) -> Netfilter {
+    let rule = |chain: &str, words: &str| match words {
+        "" => String::new(),
+        words => format!("-A {chain} {words}\n"),
+    };
+    let text = format!(
+        "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+         :POSTROUTING ACCEPT [0:0]\n{}{}{}COMMIT\n",
+        rule("PREROUTING", dst),
+        rule("OUTPUT", dst),
+        rule("POSTROUTING", src)
+    );
+    let (set, bad) = RuleSet::parse("t", &text, family);
+    assert!(bad.is_empty(), "{bad:?}");
+    let mut nf = Netfilter::default();
+    nf.set_rules(family, Backend::Legacy, set);
+    nf
+}
 
 fn device(ns: &mut NetNs, name: &str, addrs: &[&str]) -> DevId {
     let mut e = ns.edit();
@@ -154,16 +169,6 @@ fn device(ns: &mut NetNs, name: &str, addrs: &[&str]) -> DevId {
     dev
 }
 
-/// The target of a rule's words.
-fn target(words: &str) -> Option<Target> {
-    let text = format!("*nat\n:X - [0:0]\n-A X {words}\nCOMMIT\n");
-    let (set, bad) = RuleSet::parse("t", &text, Family::V4);
-    assert!(bad.is_empty(), "{bad:?}");
-    let chain = set.table(TableName::Nat)?.chain("X")?;
-    let rule = chain.rules.first().filter(|_| !words.is_empty())?;
-    Some(rule.target().clone())
-}
-
 pub fn ip(s: &str) -> IpAddr {
     s.parse().unwrap()
 }
@@ -174,7 +179,11 @@ fn v4(s: &str) -> [u8; 4] {
 
 pub fn udp(src: &str, sport: u16, dst: &str, dport: u16) -> Vec<u8> {
     let mut out = Vec::new();
-    let b = PacketBuilder::ipv4(v4(src), v4(dst), 64).udp(sport, dport);
+    let b = match (ip(src), ip(dst)) {
+        (IpAddr::V6(a), IpAddr::V6(b)) => PacketBuilder::ipv6(a.octets(), b.octets(), 64),
+        _ => PacketBuilder::ipv4(v4(src), v4(dst), 64),
+    };
+    let b = b.udp(sport, dport);
     b.write(&mut out, b"data").unwrap();
     out
 }
@@ -185,10 +194,32 @@ pub fn tcp_flags(
     sport: u16,
     dst: &str,
     dport: u16,
-    (seq, ack): (u32, u32),
+    at: (u32, u32),
     flags: &str,
 ) -> Vec<u8> {
-    let mut b = PacketBuilder::ipv4(v4(src), v4(dst), 64).tcp(sport, dport, seq, 1000);
+    tcp((src, sport), (dst, dport), at, flags, b"")
+}
+
+/// A TCP segment with data.
+pub fn tcp_data(
+    src: &str,
+    sport: u16,
+    dst: &str,
+    dport: u16,
+    at: (u32, u32),
+    data: &str,
+) -> Vec<u8> {
+    tcp((src, sport), (dst, dport), at, "A", data.as_bytes())
+}
+
+fn tcp(
+    src: (&str, u16),
+    dst: (&str, u16),
+    (seq, ack): (u32, u32),
+    flags: &str,
+    data: &[u8],
+) -> Vec<u8> {
+    let mut b = PacketBuilder::ipv4(v4(src.0), v4(dst.0), 64).tcp(src.1, dst.1, seq, 1000);
     for c in flags.chars() {
         b = match c {
             'S' => b.syn(),
@@ -198,7 +229,7 @@ pub fn tcp_flags(
         };
     }
     let mut out = Vec::new();
-    b.write(&mut out, b"").unwrap();
+    b.write(&mut out, data).unwrap();
     out
 }
 

@@ -5,6 +5,7 @@
 
 use super::event::EventBits;
 use super::sctp::Sctp;
+use super::seqadj::SeqAdj;
 use super::tcp::Tcp;
 use super::tuple::{CtTuple, Dir};
 use crate::base::{DevId, Instant};
@@ -124,6 +125,8 @@ pub struct Conn {
     pub master: Option<ConnId>,
     /// The device MASQUERADE took its address from (kernel: `nat->masq_index`).
     pub masq_dev: Option<DevId>,
+    /// Shifts of TCP sequence numbers by direction; used with `SEQ_ADJUST` only.
+    pub seqadj: [SeqAdj; 2],
     /// What NAT is to do with an expected connection.
     pub expectation: Option<super::expect::ExpectNat>,
     /// Events that are told (`-j CT --ctevents`); `None` for all.
@@ -153,6 +156,7 @@ impl Conn {
             helper: None,
             master: None,
             masq_dev: None,
+            seqadj: [SeqAdj::default(); 2],
             expectation: None,
             event_mask: None,
             events: EventBits::default(),

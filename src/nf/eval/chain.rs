@@ -10,10 +10,10 @@ use super::packet::Pkt;
 use super::program::{Act, Cond, PChain, PRule, PTable};
 use super::state::Slot;
 use super::{At, Cx, Effect, NfStep, RuleRef, Verdict, targets};
-use crate::base::limits;
+use crate::base::{DevId, limits};
 use crate::net::NetNs;
 use crate::nf::netfilter::{Backend, Netfilter};
-use crate::nf::{Counters, Match, Policy, TableName};
+use crate::nf::{Counters, Hook, Match, Policy, TableName};
 use crate::wire::Frame;
 use std::sync::Arc;
 
@@ -310,7 +310,7 @@ impl<'p> Walk<'p, '_, '_> {
         if let Some(steps) = &mut self.env.cx.steps {
             steps.push(NfStep::Policy { rule, skipped });
         }
-        self.count(chain.base + rule.rule, chain.counts);
+        self.count(chain.base + rule.rule, true);
         match chain.policy {
             Policy::Accept => Verdict::Accept,
             Policy::Drop => Verdict::Drop(rule),
@@ -340,10 +340,8 @@ impl Env<'_, '_> {
         match &cond.m {
             Match::Source(is) => (is.value.contains(self.pkt.src) != is.not).into(),
             Match::Destination(is) => (is.value.contains(self.pkt.dst) != is.not).into(),
-            Match::InInterface(is) => (is.value.matches(self.name(self.at.input)) != is.not).into(),
-            Match::OutInterface(is) => {
-                (is.value.matches(self.name(self.at.output)) != is.not).into()
-            }
+            Match::InInterface(is) => (is.value.matches(self.in_dev()) != is.not).into(),
+            Match::OutInterface(is) => (is.value.matches(self.out_dev()) != is.not).into(),
             Match::Protocol(is) => self.protocol(is),
             Match::Fragment(is) => ((self.pkt.fragoff != 0) != is.not).into(),
             Match::Tcp(m) => self.tcp(f, m),
@@ -390,7 +388,22 @@ impl Env<'_, '_> {
         }
     }
 
-    fn name(&self, dev: Option<crate::base::DevId>) -> &str {
-        dev.map_or("", |d| self.ns.dev_name(d))
+    /// Name of the input device; empty where the hook has none (`state->in` is NULL behind routing).
+    pub fn in_dev(&self) -> &str {
+        name(self.ns, input(self.at))
     }
+
+    /// Name of the output device, empty where there is none yet.
+    pub fn out_dev(&self) -> &str {
+        name(self.ns, self.at.output)
+    }
+}
+
+/// The input device that rules see: POSTROUTING has none, though the walker knows it.
+pub(super) fn input(at: &At) -> Option<DevId> {
+    at.input.filter(|_| at.hook != Hook::Postrouting)
+}
+
+fn name(ns: &NetNs, dev: Option<DevId>) -> &str {
+    dev.map_or("", |d| ns.dev_name(d))
 }

@@ -182,7 +182,7 @@ impl Index {
             port,
             mark: f.mark,
             names: [
-                at.input,
+                super::chain::input(at),
                 at.output,
                 f.bridged.and_then(|b| b.physin),
                 f.bridged.and_then(|b| b.physout),

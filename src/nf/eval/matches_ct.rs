@@ -4,7 +4,6 @@
 //! xt_connlimit.c. Invariant: only `connlabel --set` changes the connection.
 
 use super::chain::{Answer, Env};
-use super::conn;
 use super::state::Slot;
 use crate::base::limits;
 use crate::nf::ct::{Conn, CtTuple, Dir};
@@ -71,8 +70,9 @@ impl Env<'_, '_> {
             |is: Option<Is<PortRange>>, p: u16| is.is_none_or(|is| is.value.contains(p) != is.not);
         let status = |is: Is<StatusSet>| (is.value.0 & c.status.0 != 0) != is.not;
         let expires = |is: Is<Range<u64>>| {
-            let left = match c.status.any(crate::nf::ct::CtStatus::CONFIRMED) {
-                true => c.expires.since(self.cx.now),
+            // A connection that is not confirmed yet has its timeout where the others have their end.
+            let left = match c.is_confirmed() {
+                true => c.remaining(self.cx.now),
                 false => c.timeout,
             };
             is.value.contains(left.as_secs()) != is.not
@@ -155,9 +155,7 @@ impl Env<'_, '_> {
     /// `helper_mt`: the helper of the connection that expected this one.
     pub fn helper(&self, f: &Frame, m: &Helper) -> bool {
         let Some(is) = &m.name else { return true };
-        let master = self
-            .conn(f)
-            .and_then(|(c, _)| conn::get(&self.nf.ct, c.master?));
+        let master = self.conn(f).and_then(|(c, _)| self.nf.ct.get(c.master?));
         match master.and_then(|c| c.helper) {
             // The kernel compares as many letters as the helper's name has.
             Some(name) if is.value.0.is_empty() || is.value.0.starts_with(name) => !is.not,
@@ -183,7 +181,7 @@ impl Env<'_, '_> {
             None => self.packet_tuple(f),
         };
         let ct = &self.nf.ct;
-        list.retain(|(_, zone, t)| *t == own || conn::find(ct, t, *zone));
+        list.retain(|(_, zone, t)| *t == own || ct.find(t, *zone).is_some());
         let mine = (group, zone, own);
         if !list.contains(&mine) {
             if list.len() >= limits::NF_CONNLIMIT_MAX {
@@ -202,7 +200,7 @@ impl Env<'_, '_> {
     }
 
     /// The packet's own tuple, for packets without a connection.
-    fn packet_tuple(&self, f: &Frame) -> CtTuple {
+    pub fn packet_tuple(&self, f: &Frame) -> CtTuple {
         let (sport, dport) = match self.pkt.fragoff {
             0 => self.pkt.ports(f).unwrap_or_default(),
             _ => (0, 0),

@@ -5,6 +5,7 @@
 
 use super::chain::{Answer, Env};
 use super::state::{HZ, Slot, jiffies, limit_cost};
+use crate::nf::ct::Dir;
 use crate::nf::matches::{Limit, Nfacct, Statistic, StatisticMode};
 use crate::nf::netfilter::Backend;
 use crate::wire::Frame;
@@ -48,8 +49,24 @@ impl Env<'_, '_> {
         }
     }
 
-    /// Draws as the kernel does: 31 random bits below the chance.
-    fn decide_random(&mut self, _f: &Frame, chance: u32) -> bool {
+    /// Draws as the kernel does: 31 random bits below the chance. A replay may have decided already.
+    fn decide_random(&mut self, f: &Frame, chance: u32) -> bool {
+        let orig = match self.conn(f) {
+            Some((c, _)) => *c.tuple(Dir::Original),
+            None => self.packet_tuple(f),
+        };
+        let at = &self.rule;
+        let table = self
+            .nf
+            .loaded(at.family, at.backend)
+            .and_then(|l| l.set().table(at.table));
+        let rule = self.nf.rule(at);
+        let forced = table
+            .zip(rule)
+            .and_then(|(t, r)| self.nf.forced.random_rule(&orig, t, r));
+        if let Some(decided) = forced {
+            return decided;
+        }
         (self.cx.rng.next_u64() as u32 & 0x7fff_ffff) < chance
     }
 

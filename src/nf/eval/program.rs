@@ -52,8 +52,6 @@ pub(super) struct PRule {
 pub(super) struct PChain {
     pub rules: Vec<PRule>,
     pub policy: Policy,
-    /// Whether the policy counts.
-    pub counts: bool,
     /// Number of its first rule's counter; the policy's comes behind the last rule's.
     pub base: u32,
     /// For chains that are long enough.
@@ -145,7 +143,6 @@ impl<'a> Compiler<'a> {
             self.out.chains.push(PChain {
                 rules,
                 policy: chain.policy.unwrap_or(Policy::Accept),
-                counts: self.backend == Backend::Legacy,
                 base,
                 index: None,
             });

@@ -264,10 +264,13 @@ impl Mappings for Live<'_> {
         false
     }
 
-    fn of_source(&mut self, t: &CtTuple) -> Vec<CtTuple> {
+    fn of_source(&mut self, t: &CtTuple, fits: &dyn Fn(&CtTuple) -> bool) -> Option<CtTuple> {
         let zone = self.ct.get(self.id).map_or(0, |c| c.zones.orig);
-        let conns = self.ct.by_source(t, zone);
-        conns.map(|(_, c)| *c.tuple(Dir::Reply)).collect()
+        let mut replies = self
+            .ct
+            .by_source(t, zone)
+            .map(|(_, c)| *c.tuple(Dir::Reply));
+        replies.find(fits)
     }
 }
 

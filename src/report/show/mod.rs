@@ -15,6 +15,7 @@ mod neigh;
 mod out;
 mod route;
 mod rule;
+pub mod services;
 
 use crate::base::{Instant, NsId};
 use crate::net::NetNs;
