@@ -10,8 +10,9 @@ const RULES: &str = "nat; :KUBE-SERVICES - [0:0]; :KUBE-SVC-X - [0:0]; :KUBE-SEP
     -A KUBE-SERVICES -d 10.96.0.7 -j KUBE-SEP-B
     -A KUBE-SERVICES -d 10.96.0.8 -j KUBE-SEP-B
     -A KUBE-SERVICES -d 10.96.0.1 -p udp -m udp --dport 80 -j KUBE-SVC-X
-    -A KUBE-SVC-X -m statistic --mode random --probability 0.99999999953 -j KUBE-SEP-A
-    -A KUBE-SVC-X -j KUBE-SEP-B
+    -A KUBE-SVC-X -m statistic --mode random --probability 0.90000000000 -j KUBE-SEP-A
+    -A KUBE-SVC-X -m statistic --mode random --probability 0.33333333349 -j KUBE-SEP-A
+    -A KUBE-SVC-X -j KUBE-SEP-A
     -A KUBE-SEP-A -p udp -j DNAT --to-destination 10.244.1.3:9
     filter; :FORWARD DROP [0:0]; -A FORWARD -m conntrack --ctstate NEW -j ACCEPT";
 
