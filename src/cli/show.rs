@@ -5,15 +5,25 @@ use crate::cli::{Exit, load, out, trace};
 use crate::cluster::Scenario;
 use crate::kube::manifest::closest;
 use crate::net::NetNs;
+use crate::nf::{self, TableName};
 use crate::report::show::{self, Ctx, Family, RouteTables, ShowWhat};
 use std::io::Write;
 
 /// Shows.
 pub fn run(g: &Global, a: &ShowArgs) -> anyhow::Result<Exit> {
     let inputs = load::inputs(g, None)?;
-    let Some(s) = load::scenario(g, &inputs) else {
+    let Some(mut s) = load::scenario(g, &inputs) else {
         return Ok(Exit::Failed);
     };
+    if a.after_probes {
+        s.run_probes(&mut |_| {});
+    }
+    if matches!(
+        a.what,
+        What::Iptables | What::Ip6tables | What::Ipset | What::Conntrack
+    ) {
+        return netfilter(g, &s, a);
+    }
     let Some(what) = what(a)? else {
         return services(&s, a);
     };
@@ -36,6 +46,36 @@ pub fn run(g: &Global, a: &ShowArgs) -> anyhow::Result<Exit> {
     } else {
         write!(o, "{}", show::text(ns, what, &cx))?;
     }
+    Ok(Exit::Clean)
+}
+
+/// Rules, sets and connections, as their own tools print them.
+fn netfilter(g: &Global, s: &Scenario, a: &ShowArgs) -> anyhow::Result<Exit> {
+    if a.json {
+        let why =
+            "iptables, ipset and conntrack are shown as their tools print them, which is not JSON";
+        return Err(out::stop("--json", why, "leave it out"));
+    }
+    let ns = find(g, s, &a.who)?;
+    let now = s.cluster.lab.now();
+    let table = match a.table.as_deref() {
+        None | Some("all") => None,
+        Some(t) => Some(TableName::parse(t).ok_or_else(|| {
+            let given = format!("--table {t}");
+            out::stop(&given, "expected raw, mangle, nat, filter or security", "")
+        })?),
+    };
+    let text = match a.what {
+        What::Ip6tables => show::netfilter::rules(ns, nf::Family::V6, table, a.counters),
+        What::Ipset => show::netfilter::sets(ns, now),
+        What::Conntrack if a.counters => show::netfilter::statistics(ns),
+        What::Conntrack => {
+            let wanted = |v4: bool| if v4 { !a.ipv6 } else { !a.ipv4 };
+            show::netfilter::connections(ns, now, &wanted)
+        }
+        _ => show::netfilter::rules(ns, nf::Family::V4, table, a.counters),
+    };
+    write!(anstream::stdout(), "{text}")?;
     Ok(Exit::Clean)
 }
 
@@ -66,7 +106,9 @@ fn services(s: &Scenario, a: &ShowArgs) -> anyhow::Result<Exit> {
 /// What of a namespace; none for what is no namespace's.
 fn what(a: &ShowArgs) -> anyhow::Result<Option<ShowWhat>> {
     Ok(Some(match a.what {
-        What::Services => return Ok(None),
+        What::Services | What::Iptables | What::Ip6tables | What::Ipset | What::Conntrack => {
+            return Ok(None);
+        }
         What::Addr => ShowWhat::Addr,
         What::Link => ShowWhat::Link,
         What::Rule => ShowWhat::Rule,

@@ -133,10 +133,10 @@ pub struct Conn {
     pub event_mask: Option<u32>,
     /// Events not yet told (kernel: `struct nf_conntrack_ecache`).
     pub events: EventBits,
+    /// What the ftp helper remembers.
+    pub(super) ftp: super::helper::Ftp,
     /// Packets that wait somewhere and will come back to it; see [`super::Conntrack::hold`].
     pub(super) held: u32,
-    /// What a dump said of it that podpath does not know itself.
-    pub(super) dumped: super::text::Dumped,
 }
 
 impl Conn {
@@ -160,8 +160,8 @@ impl Conn {
             expectation: None,
             event_mask: None,
             events: EventBits::default(),
+            ftp: super::helper::Ftp::default(),
             held: 0,
-            dumped: super::text::Dumped::default(),
         }
     }
 

@@ -8,7 +8,7 @@ use super::event::EventBits;
 use super::packet::Packet;
 use super::sysctl::CtSysctl;
 use super::tuple::{CtTuple, Dir, GRE, UDPLITE};
-use super::{Conntrack, CtDrop, icmp, sctp, tcp, udp};
+use super::{Conntrack, CtDrop, helper, icmp, sctp, tcp, udp};
 use crate::base::{Instant, limits};
 use crate::net::NetNs;
 use crate::nf::eval::{At, Cx};
@@ -235,7 +235,13 @@ impl Conntrack {
         if env.sysctl.timestamp != 0 {
             conn.started = Some(env.now);
         }
-        if let Some(exp) = self.expects.take_match(&tuple, zones, env.now) {
+        let table = &self.table;
+        let alive = |m: ConnId| {
+            table
+                .get(m)
+                .is_some_and(|c| c.is_confirmed() && !c.is_dying())
+        };
+        if let Some(exp) = self.expects.take_match(&tuple, zones, env.now, alive) {
             conn.status.set(CtStatus::EXPECTED);
             conn.helper = exp.helper;
             conn.mark = self.get(exp.master).map_or(0, |m| m.mark);
@@ -243,7 +249,12 @@ impl Conntrack {
             conn.expectation = exp.nat;
             self.stats.expect_new += 1;
         } else {
-            conn.helper = template.and_then(|t| t.helper);
+            let automatic = if env.sysctl.helper != 0 {
+                helper::by_port(&reply)
+            } else {
+                None
+            };
+            conn.helper = template.and_then(|t| t.helper).or(automatic);
             if conn.helper.is_some() {
                 conn.status.set(CtStatus::HELPER);
             }

@@ -12,6 +12,7 @@ mod detail;
 mod fdb;
 mod link;
 mod neigh;
+pub mod netfilter;
 mod out;
 mod route;
 mod rule;

@@ -351,7 +351,15 @@ fn reset(t: &mut Tcp, status: CtStatus, dir: Dir, h: &Header<'_>, env: &Env<'_>)
     }
     let answers = status.any(CtStatus::SEEN_REPLY) && t.last.kind == Kind::Syn
         || !status.any(CtStatus::ASSURED) && t.last.kind == Kind::Ack;
-    if answers && h.ack == t.last.end {
+    if answers && t.last.dir != Some(dir) && h.ack == t.last.end {
+        return Step::Skip(old, new);
+    }
+    // It answers a challenge ACK that was let through.
+    let challenged = old == TcpState::SynSent
+        && t.last.kind == Kind::Ack
+        && t.last.dir == Some(Dir::Reply)
+        && h.seq == t.last.ack;
+    if challenged {
         return Step::Skip(old, new);
     }
     Step::Check(old, new)
