@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use podpath::base::{NsId, Origin, Span};
 use podpath::import::ipcmd::{apply, derived_mac, parse, split_script};
-use podpath::net::socket::Binding;
+use podpath::net::socket::{Binding, Owner};
 use podpath::net::{DeviceKind, LinkSpec, PortAt, SocketId};
 use podpath::nf::{Backend, Family, RuleSet};
 use podpath::path::{Direction, Disposition, Errno, Observer, Place, Step};
@@ -200,6 +200,17 @@ impl Net {
         let table = self.world.ns_mut(id).unwrap().sockets_mut();
         table.bind(b, socket).unwrap();
         socket
+    }
+
+    /// Sets IP_TRANSPARENT.
+    pub fn transparent(&mut self, ns: &str, socket: SocketId) {
+        let id = self.id(ns);
+        let owner = Owner {
+            transparent: true,
+            ..Owner::default()
+        };
+        let table = self.world.ns_mut(id).unwrap().sockets_mut();
+        table.set_owner(socket, owner);
     }
 
     /// A process sends a packet; everything that follows at once happens.

@@ -2,7 +2,8 @@
 
 use crate::base::DevId;
 use crate::net::NetNs;
-use crate::nf::ct::{Confirmed, Conn, CtDrop, CtTuple, Helped, Tracked};
+use crate::nf::ct::tcp::TcpState;
+use crate::nf::ct::{Confirmed, Conn, CtDrop, CtTuple, Helped, ProtoState, Tracked};
 use crate::nf::eval::{At, Cx, Effect, NfStep, RuleRef, Verdict};
 use crate::nf::hook::OpKind;
 use crate::nf::{Family, Hook, Netfilter, TableName, eval, nat};
@@ -27,7 +28,16 @@ impl<O: Observer> Walker<'_, O> {
 
     /// A connection that was reset by a rule closes (kernel: `nf_ct_set_closing`).
     pub(super) fn nf_closing(&mut self, f: &Frame) {
-        let _ = f;
+        let life = self.ns.sysctl.ct.tcp_timeout(TcpState::Close);
+        let (CtRef::Conn { id, .. }, Some(nf)) = (f.ct, self.ns.nf.as_deref_mut()) else {
+            return;
+        };
+        if let Some(c) = nf.ct.get_mut(id)
+            && let ProtoState::Tcp(tcp) = &mut c.proto
+        {
+            tcp.state = TcpState::Close;
+            c.refresh(self.now, life);
+        }
     }
 
     /// Runs one operation; `Err` says why conntrack dropped the packet.
