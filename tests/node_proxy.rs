@@ -470,3 +470,20 @@ fn what_it_writes_is_in_the_nodes_namespace() {
     assert_eq!(s.wait_until(at(2)), []);
     assert!(!save(&s.cluster, "n1", podpath::nf::Family::V4).contains("10.96.0.50"));
 }
+
+/// ClusterIP, no endpoints, node port and load balancer from outside, and a stopped kube-proxy whose node still
+/// sends to a pod that is not ready any more.
+#[test]
+fn packets_take_the_ways_that_it_wrote() {
+    let text = include_str!("data/services.yaml");
+    let (store, findings) = Store::load(&[Input::new("services.yaml", text)]);
+    assert_eq!(findings, []);
+    let (cluster, built) = Cluster::build(store, 1);
+    let (mut s, started) = Scenario::start(cluster);
+    assert_eq!((built, started), (vec![], vec![]));
+    let (checked, findings) = s.run_probes(&mut |_| ());
+    assert_eq!((checked.len(), findings), (6, vec![]));
+    for c in checked {
+        assert_eq!(c.mismatches, [], "{}", c.name);
+    }
+}
