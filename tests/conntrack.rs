@@ -4,6 +4,10 @@
 mod packet;
 #[path = "conntrack/replay.rs"]
 mod replay;
+#[path = "conntrack/table.rs"]
+mod table;
+#[path = "conntrack/text.rs"]
+mod text;
 
 fn same_as_kernel(recording: &str) {
     let (steps, wrong) = replay::play(recording);
@@ -12,7 +16,12 @@ fn same_as_kernel(recording: &str) {
         wrong.is_empty(),
         "{} of {steps} steps differ:\n{}",
         wrong.len(),
-        wrong.iter().take(12).cloned().collect::<Vec<_>>().join("\n")
+        wrong
+            .iter()
+            .take(12)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("\n")
     );
 }
 

@@ -62,9 +62,14 @@ impl Player {
     }
 
     fn template(&self, bytes: &[u8]) -> CtRef {
-        let h = IpHeader::parse_lax(bytes).unwrap();
+        let Ok(h) = IpHeader::parse_lax(bytes) else {
+            return CtRef::None;
+        };
         let dport = h.ports(bytes).map(|p| p.1);
-        let rule = self.helpers.iter().find(|r| r.0 == h.proto && Some(r.1) == dport);
+        let rule = self
+            .helpers
+            .iter()
+            .find(|r| r.0 == h.proto && Some(r.1) == dport);
         rule.map_or(CtRef::None, |r| CtRef::Template(r.2))
     }
 
@@ -108,7 +113,10 @@ impl Player {
     /// `conntrack -L -o extended`, sorted.
     pub fn list(&self) -> Vec<String> {
         let entries = list(&self.ct, self.now, Style::Extended);
-        let mut lines: Vec<String> = entries.iter().map(|e| without_age(&e.to_string())).collect();
+        let mut lines: Vec<String> = entries
+            .iter()
+            .map(|e| without_age(&e.to_string()))
+            .collect();
         lines.sort();
         lines
     }

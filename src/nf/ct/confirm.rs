@@ -27,13 +27,7 @@ const CLASH_LIFE: Duration = Duration::from_secs(1);
 
 impl Conntrack {
     /// Puts the packet's connection into the table if it is new, and tells what happened to it.
-    pub fn confirm(
-        &mut self,
-        _ns: &NetNs,
-        f: &mut Frame,
-        _at: &At,
-        cx: &mut Cx<'_>,
-    ) -> Confirmed {
+    pub fn confirm(&mut self, _ns: &NetNs, f: &mut Frame, _at: &At, cx: &mut Cx<'_>) -> Confirmed {
         self.now = cx.now;
         let CtRef::Conn { id, info } = f.ct else {
             return Confirmed::Accept;

@@ -95,7 +95,9 @@ impl Filter {
                 "-z" | "--zero" => {}
                 "-g" | "--dst-nat" | "-n" | "--src-nat" => {
                     let value = inline.or_else(|| at.next_if(|w| !w.starts_with('-')));
-                    let net = value.map(|v| parse_value(option, "a network", v)).transpose()?;
+                    let net = value
+                        .map(|v| parse_value(option, "a network", v))
+                        .transpose()?;
                     if matches!(option, "-g" | "--dst-nat") {
                         f.dst_nat = Some(net);
                     } else {
@@ -154,7 +156,12 @@ impl Filter {
 
     /// Whether there is a criterion that only a protocol gives sense.
     fn asks_for_protocol(&self) -> bool {
-        let ports = [self.orig_sport, self.orig_dport, self.reply_sport, self.reply_dport];
+        let ports = [
+            self.orig_sport,
+            self.orig_dport,
+            self.reply_sport,
+            self.reply_dport,
+        ];
         self.icmp != (None, None, None) || ports.iter().any(Option::is_some)
     }
 
@@ -174,7 +181,9 @@ impl Filter {
             && c.status.0 & must == must
             && !c.status.any(must_not)
             && no(self.mark.is_some_and(|(v, mask)| c.mark & mask != v))
-            && no(self.zone.is_some_and(|z| c.zones.orig != z || c.zones.reply != z))
+            && no(self
+                .zone
+                .is_some_and(|z| c.zones.orig != z || c.zones.reply != z))
             && no(self.zones.0.is_some_and(|z| c.zones.orig != z))
             && no(self.zones.1.is_some_and(|z| c.zones.reply != z))
             && self.nat_matches(c)
@@ -201,8 +210,12 @@ impl Filter {
         let src = c.status.any(CtStatus::SRC_NAT);
         let dst = c.status.any(CtStatus::DST_NAT);
         (!self.any_nat || src || dst)
-            && self.src_nat.is_none_or(|net| src && within(net, c.tuples[1].dst))
-            && self.dst_nat.is_none_or(|net| dst && within(net, c.tuples[1].src))
+            && self
+                .src_nat
+                .is_none_or(|net| src && within(net, c.tuples[1].dst))
+            && self
+                .dst_nat
+                .is_none_or(|net| dst && within(net, c.tuples[1].src))
     }
 }
 

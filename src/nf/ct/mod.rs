@@ -87,7 +87,9 @@ impl Conntrack {
 
     /// Confirmed connections, in the order of their slots.
     pub fn iter(&self) -> impl Iterator<Item = (ConnId, &Conn)> {
-        self.table.iter().filter(|(_, c)| c.is_confirmed() && !c.is_dying())
+        self.table
+            .iter()
+            .filter(|(_, c)| c.is_confirmed() && !c.is_dying())
     }
 
     /// The connection that `tuple` belongs to in a zone, and in which direction (kernel:
@@ -143,8 +145,7 @@ impl Conntrack {
             let Some(c) = self.get(*id).filter(|_| *id != ignored) else {
                 return false;
             };
-            let same_flow =
-                c.tuples[0] == own.tuples[0] && c.zones.orig == own.zones.orig;
+            let same_flow = c.tuples[0] == own.tuples[0] && c.zones.orig == own.zones.orig;
             c.zones.of(*dir) == own.zones.of(*dir) && !c.is_expired(now) && !same_flow
         })
     }
@@ -280,6 +281,3 @@ impl Conntrack {
         self.expects.iter()
     }
 }
-
-#[cfg(test)]
-mod tests;

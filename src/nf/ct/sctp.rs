@@ -155,7 +155,10 @@ fn chunks<'a>(l4: &'a [u8]) -> Option<Vec<Chunk<'a>>> {
     let mut alone = false;
     while let Some([typ, flags, l0, l1, body @ ..]) = l4.get(at..) {
         let len = usize::from(u16::from_be_bytes([*l0, *l1]));
-        alone |= matches!(*typ, chunk::INIT | chunk::INIT_ACK | chunk::SHUTDOWN_COMPLETE);
+        alone |= matches!(
+            *typ,
+            chunk::INIT | chunk::INIT_ACK | chunk::SHUTDOWN_COMPLETE
+        );
         let first = alone || matches!(*typ, chunk::COOKIE_ACK | chunk::COOKIE_ECHO);
         if first && !out.is_empty() || len == 0 {
             return None;
@@ -281,9 +284,7 @@ impl Sctp {
             chunk::INIT => vtag == 0,
             // The T bit: the tag is the peer's.
             chunk::ABORT | chunk::SHUTDOWN_COMPLETE if flags & 1 != 0 => vtag == self.vtag[peer],
-            chunk::ABORT | chunk::SHUTDOWN_COMPLETE | chunk::COOKIE_ECHO => {
-                vtag == self.vtag[own]
-            }
+            chunk::ABORT | chunk::SHUTDOWN_COMPLETE | chunk::COOKIE_ECHO => vtag == self.vtag[own],
             chunk::HEARTBEAT | chunk::HEARTBEAT_ACK => {
                 if !self.heartbeat(dir, vtag, typ, data || *quiet)? {
                     *quiet = true;

@@ -10,7 +10,10 @@ use core::time::Duration;
 
 /// `net.netfilter.nf_conntrack_*`
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs, reason = "the sysctls' own names, nf_conntrack_ left out")]
+#[allow(
+    missing_docs,
+    reason = "the sysctls' own names, nf_conntrack_ left out"
+)]
 pub struct CtSysctl {
     pub max: i32,
     pub buckets: i32,

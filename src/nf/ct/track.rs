@@ -109,7 +109,9 @@ impl Conntrack {
             sysctl: &ns.sysctl().ct,
             hook: at.hook,
         };
-        let zones = template.as_ref().map_or(Zones::default(), |t| t.zones(f.mark));
+        let zones = template
+            .as_ref()
+            .map_or(Zones::default(), |t| t.zones(f.mark));
         let Some(p) = Packet::parse(f.l3()) else {
             self.stats.invalid += 1;
             return Tracked::Accept;
@@ -234,7 +236,11 @@ impl Conntrack {
             conn.started = Some(env.now);
         }
         let table = &self.table;
-        let alive = |m: ConnId| table.get(m).is_some_and(|c| c.is_confirmed() && !c.is_dying());
+        let alive = |m: ConnId| {
+            table
+                .get(m)
+                .is_some_and(|c| c.is_confirmed() && !c.is_dying())
+        };
         if let Some(exp) = self.expects.take_match(&tuple, zones, env.now, alive) {
             conn.status.set(CtStatus::EXPECTED);
             conn.helper = exp.helper;

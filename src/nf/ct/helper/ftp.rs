@@ -45,7 +45,11 @@ impl Ftp {
         match known {
             [slot @ None, _] | [Some(_), slot @ None] => *slot = Some(seq),
             [Some(a), Some(b)] => {
-                let older = if (a.wrapping_sub(*b) as i32) < 0 { a } else { b };
+                let older = if (a.wrapping_sub(*b) as i32) < 0 {
+                    a
+                } else {
+                    b
+                };
                 *older = seq;
             }
         }

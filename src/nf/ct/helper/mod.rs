@@ -8,8 +8,8 @@
 mod ftp;
 mod tftp;
 
-pub use ftp::FtpCommand;
 pub(super) use ftp::Ftp;
+pub use ftp::FtpCommand;
 
 use super::expect::Expectation;
 use super::packet::Packet;
@@ -85,7 +85,9 @@ impl Conntrack {
             ("tftp", proto::UDP) => Ok(tftp::look(self, id, &p, expires)),
             _ => Ok(None),
         };
-        let mapped = self.get(id).is_some_and(|c| c.status.any(CtStatus::NAT_MASK));
+        let mapped = self
+            .get(id)
+            .is_some_and(|c| c.status.any(CtStatus::NAT_MASK));
         match found {
             Err(why) => Helped::Drop(why),
             Ok(None) => Helped::Accept,

@@ -117,7 +117,10 @@ impl<'a> Header<'a> {
         let edges = sack.map_or(&[][..], |(_, body)| body).chunks_exact(8);
         edges
             .map(|b| u32::from_be_bytes([b[4], b[5], b[6], b[7]]))
-            .fold(self.ack, |max, edge| if after(edge, max) { edge } else { max })
+            .fold(
+                self.ack,
+                |max, edge| if after(edge, max) { edge } else { max },
+            )
     }
 }
 

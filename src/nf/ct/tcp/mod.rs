@@ -343,8 +343,7 @@ fn reset(t: &mut Tcp, status: CtStatus, dir: Dir, h: &Header<'_>, env: &Env<'_>)
         if before(h.seq, peer.max_ack) && env.sysctl.tcp_ignore_invalid_rst == 0 {
             return Step::Done(Seen::Invalid);
         }
-        let train =
-            t.last.kind == Kind::Ack && t.last.dir == Some(dir) && h.seq == t.last.end;
+        let train = t.last.kind == Kind::Ack && t.last.dir == Some(dir) && h.seq == t.last.end;
         if !established || h.seq == peer.max_ack || train {
             return Step::Check(old, new);
         }

@@ -163,7 +163,10 @@ impl Tcp {
 fn place(sender: &mut Side, receiver: &Side, n: Numbers) -> Result<(), InWindow> {
     let low = sender.end.wrapping_sub(receiver.max_win).wrapping_sub(1);
     let in_receive_window = receiver.max_win == 0 || after(n.end, low);
-    let ack_low = receiver.end.wrapping_sub(sender.ack_window()).wrapping_sub(1);
+    let ack_low = receiver
+        .end
+        .wrapping_sub(sender.ack_window())
+        .wrapping_sub(1);
     let ack_not_ahead = before(n.sack, receiver.end.wrapping_add(1));
     if !before(n.seq, sender.max_end.wrapping_add(1)) {
         let overshot = n.end.wrapping_sub(sender.max_end).wrapping_add(1);
@@ -203,7 +206,9 @@ fn follow(sender: &mut Side, receiver: &mut Side, h: &Header<'_>, n: Numbers) {
         sender.flags |= flag::MAXACK_SET;
     }
     if receiver.max_win != 0 && after(n.end, sender.max_end) {
-        receiver.max_win = receiver.max_win.wrapping_add(n.end.wrapping_sub(sender.max_end));
+        receiver.max_win = receiver
+            .max_win
+            .wrapping_add(n.end.wrapping_sub(sender.max_end));
     }
     let edge = n.sack.wrapping_add(win);
     if after(edge, receiver.max_end.wrapping_sub(1)) {

@@ -23,10 +23,17 @@ fn line(ct: &Conntrack, e: &Expectation, now: Instant) -> String {
     addresses(&mut out, "", t);
     let (ones, none): (IpAddr, IpAddr) = match t.src {
         IpAddr::V4(_) => (Ipv4Addr::BROADCAST.into(), Ipv4Addr::UNSPECIFIED.into()),
-        IpAddr::V6(_) => (Ipv6Addr::from_bits(u128::MAX).into(), Ipv6Addr::UNSPECIFIED.into()),
+        IpAddr::V6(_) => (
+            Ipv6Addr::from_bits(u128::MAX).into(),
+            Ipv6Addr::UNSPECIFIED.into(),
+        ),
     };
     let from = if e.from_source { ones } else { none };
-    let _ = write!(out, " sport={} dport={} mask-src={from} mask-dst={ones}", t.sport, t.dport);
+    let _ = write!(
+        out,
+        " sport={} dport={} mask-src={from} mask-dst={ones}",
+        t.sport, t.dport
+    );
     let _ = write!(out, " sport=0 dport={}", u16::MAX);
     if let Some(master) = ct.get(e.master) {
         let m = &master.tuples[0];

@@ -4,12 +4,14 @@
 
 use super::entry::{Entry, Mode, Side, State};
 use crate::base::Instant;
+use crate::nf::ct::Conntrack;
 use crate::nf::ct::conn::{Conn, CtStatus, ProtoState, Zones, tick};
 use crate::nf::ct::sctp::Sctp;
 use crate::nf::ct::tcp::Tcp;
 use crate::nf::ct::tuple::Dir;
-use crate::nf::ct::Conntrack;
+use crate::wire::ConnId;
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 /// How entries are printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -25,8 +27,18 @@ pub enum Style {
 
 /// The confirmed connections of a table, by slot.
 pub fn list(ct: &Conntrack, now: Instant, style: Style) -> Vec<Entry> {
+    // A connection that was expected holds on to the one that announced it.
+    let mut children: BTreeMap<ConnId, u32> = BTreeMap::new();
+    for master in ct.iter().filter_map(|(_, c)| c.master) {
+        *children.entry(master).or_default() += 1;
+    }
     let alive = ct.iter().filter(|(_, c)| !c.is_expired(now));
-    alive.map(|(_, c)| Entry::of(c, now, style)).collect()
+    let entry = |(id, c)| {
+        let mut e = Entry::of(c, now, style);
+        e.uses = e.uses.map(|n| n + children.get(&id).copied().unwrap_or(0));
+        e
+    };
+    alive.map(entry).collect()
 }
 
 impl Entry {
@@ -96,9 +108,7 @@ impl Entry {
         {
             c.status.set(CtStatus::SRC_NAT);
         }
-        if untranslated.src != reply.src
-            || !orig.is_icmp() && untranslated.sport != reply.sport
-        {
+        if untranslated.src != reply.src || !orig.is_icmp() && untranslated.sport != reply.sport {
             c.status.set(CtStatus::DST_NAT);
         }
         if !self.unreplied {

@@ -285,7 +285,11 @@ fn parse_side(
     // The longest short form of an IPv6 address has no leading zeros.
     *full_v6 |= w.peek().len() == "src=".len() + 39 && w.peek().contains(":0");
     let src: IpAddr = w.must("src", "an address")?;
-    if w.peek().strip_prefix("dst=").is_some_and(|a| a.contains(':')) != src.is_ipv6() {
+    if w.peek()
+        .strip_prefix("dst=")
+        .is_some_and(|a| a.contains(':'))
+        != src.is_ipv6()
+    {
         return w.wrong("dst= with an address of the same family");
     }
     let dst = w.must("dst", "an address")?;

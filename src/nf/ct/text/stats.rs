@@ -35,7 +35,9 @@ pub fn parse_stats(file: &str, text: &str) -> (CtStats, Vec<Finding>) {
         let mut w = Words::new(line);
         while !w.peek().is_empty() {
             let word = w.peek();
-            let pair = word.split_once('=').and_then(|(k, v)| Some((k, v.parse::<u64>().ok()?)));
+            let pair = word
+                .split_once('=')
+                .and_then(|(k, v)| Some((k, v.parse::<u64>().ok()?)));
             let slot = pair.and_then(|(k, _)| slot(&mut sum, k));
             match (pair, slot) {
                 (Some((_, n)), Some(slot)) => *slot = slot.saturating_add(n),
