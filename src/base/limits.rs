@@ -115,5 +115,3 @@ pub const PROXY_PENDING_MAX: usize = 1_024;
 pub const PROXY_SYNCS_MAX: usize = 256;
 /// Bytes of restore inputs that one kube-proxy keeps after they were carried out; the oldest are forgotten.
 pub const PROXY_TEXT_BYTES: usize = 4 * 1024 * 1024;
-/// Announced connections one namespace waits for, whatever `nf_conntrack_expect_max` says.
-pub const CT_EXPECT_MAX: usize = 1 << 14;

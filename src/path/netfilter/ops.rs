@@ -124,8 +124,6 @@ fn why_dropped(why: CtDrop) -> &'static str {
             "the connection it announces cannot be expected (table full or taken)"
         }
         CtDrop::Dying => "its connection was deleted meanwhile (insert_failed)",
-        CtDrop::PartialFtp => "half an FTP announcement: it shall come again whole",
-        CtDrop::Expectation => "the connection that a helper announced cannot be expected",
     }
 }
 
