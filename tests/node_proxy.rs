@@ -452,14 +452,13 @@ fn what_it_writes_is_in_the_nodes_namespace() {
         .nf()
         .and_then(|nf| nf.rule_set(podpath::nf::Family::V4, podpath::nf::Backend::Nft))
         .expect("rules");
-    let rules = set
+    let mut rules = set
         .tables
         .iter()
         .flat_map(|t| &t.chains)
         .flat_map(|c| &c.rules);
     let dnat = rules
-        .filter(|r| r.comment() == Some("default/web -> 10.244.0.2:8080"))
-        .next()
+        .find(|r| r.comment() == Some("default/web -> 10.244.0.2:8080"))
         .expect("the rule");
     let origin = dnat.origin.to_string();
     assert!(

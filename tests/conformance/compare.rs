@@ -175,7 +175,12 @@ pub fn compare(recorded: &[Recorded], emulated: &[Emulated], rules: &Rules) -> T
 /// The length of a frame that the recorder cut: its IP packet says that it is longer.
 fn cut(data: &[u8], l3: bool) -> Option<usize> {
     let p = if l3 { data } else { data.get(14..)? };
-    let two = |at: usize| Some(usize::from(u16::from_be_bytes([*p.get(at)?, *p.get(at + 1)?])));
+    let two = |at: usize| {
+        Some(usize::from(u16::from_be_bytes([
+            *p.get(at)?,
+            *p.get(at + 1)?,
+        ])))
+    };
     let says = match p.first()? >> 4 {
         4 if l3 || data.get(12..14) == Some(&[8, 0]) => two(2)?,
         6 if l3 || data.get(12..14) == Some(&[0x86, 0xdd]) => two(4)? + 40,

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 
 use super::ping::{self, Ping};
 use super::process::{self, Local, Unheard};
-use super::script;
 use super::scenario::{Dir, Exec, Recorded, Step, Trace};
+use super::script;
 use super::topo::{Port, Topo};
 use podpath::base::Span;
 use podpath::import::ipcmd::{Command, parse, parse_batch, split_script, sysctl_name};
@@ -369,7 +369,9 @@ fn is_firewall(script: &str) -> bool {
         let words = part.split_once("=$(").map_or(part, |(_, words)| words);
         words.split_whitespace().next().map(str::to_owned)
     };
-    script::parts(script).into_iter().all(|p| first(p).is_some_and(|w| TOOLS.iter().any(|t| w.starts_with(t))))
+    script::parts(script)
+        .into_iter()
+        .all(|p| first(p).is_some_and(|w| TOOLS.iter().any(|t| w.starts_with(t))))
 }
 
 /// A request of a node: when it was recorded; one that never left, at its step's time.

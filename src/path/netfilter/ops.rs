@@ -117,12 +117,6 @@ fn why_dropped(why: CtDrop) -> &'static str {
     match why {
         CtDrop::TableFull => "nf_conntrack: table full, dropping packet",
         CtDrop::Clash => "another connection took its tuple first (insert_failed)",
-        CtDrop::PartialFtp => {
-            "an ftp command that announces a connection is cut by the packet's end"
-        }
-        CtDrop::Expectation => {
-            "the connection it announces cannot be expected (table full or taken)"
-        }
         CtDrop::Dying => "its connection was deleted meanwhile (insert_failed)",
     }
 }
