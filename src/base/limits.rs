@@ -103,7 +103,8 @@ pub const NF_HASHLIMIT_MAX: usize = 1 << 16;
 pub const NF_CONNLIMIT_MAX: usize = 1 << 16;
 /// Jumps one below the other that the kernel's nft back end follows (NFT_JUMP_STACK_SIZE).
 pub const NF_CHAIN_DEPTH_MAX: usize = 16;
-/// Elements one ipset holds, whatever its `maxelem` (kernel: no cap but maxelem; ours, so that a fuzzer cannot eat memory).
+/// Elements one ipset holds, whatever its `maxelem` (kernel: no cap but maxelem; ours, so that a fuzzer
+/// cannot eat memory).
 pub const IPSET_ELEMENTS_MAX: usize = 1 << 20;
 /// Elements one line of an ipset may stand for (`add s 10.0.0.0/8` would be 2^24).
 pub const IPSET_RANGE_MAX: u128 = 1 << 18;

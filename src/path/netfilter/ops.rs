@@ -120,8 +120,6 @@ fn why_dropped(why: CtDrop) -> &'static str {
         CtDrop::PartialFtp => "half an FTP announcement: it shall come again whole",
         CtDrop::Expectation => "the connection that a helper announced cannot be expected",
         CtDrop::Dying => "its connection was deleted meanwhile (insert_failed)",
-        CtDrop::PartialFtp => "half an FTP announcement: it shall come again whole",
-        CtDrop::Expectation => "the connection that a helper announced cannot be expected",
     }
 }
 
