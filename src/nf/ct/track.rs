@@ -162,6 +162,10 @@ impl Conntrack {
             let dir = dir_of(info);
             let Some(conn) = self.get_mut(id) else { break };
             let seen = judge(conn, dir, p, env);
+            // A shorter life may have begun.
+            let expires = Some(conn.expires).filter(|_| conn.is_confirmed());
+            self.soonest = expires.map_or(self.soonest, |e| self.soonest.min(e));
+            let Some(conn) = self.get_mut(id) else { break };
             match seen {
                 Seen::Accept | Seen::AcceptAndKill => {
                     let reply = info == CtInfo::EstablishedReply;
