@@ -3,11 +3,11 @@
 use etherparse::PacketBuilder;
 use podpath::base::{DevId, Instant, NodeId, NsId, Origin, Rng};
 use podpath::net::{DeviceKind, IfAddr, LinkSpec, NetNs};
-use podpath::nf::ct::{Confirmed, Tracked};
+use podpath::nf::ct::{Confirmed, Helped, Template, Tracked};
 use podpath::nf::eval::{self, At, Cx, Verdict};
 use podpath::nf::nat::{self, NoNat};
 use podpath::nf::{Backend, Family, Hook, Netfilter, RuleSet, TableName};
-use podpath::wire::{CtRef, Frame, IpHeader, MacAddr, Tuple};
+use podpath::wire::{CtRef, Frame, IpHeader, MacAddr, Tuple, proto};
 use std::net::{IpAddr, Ipv4Addr};
 
 pub struct Router {
@@ -15,6 +15,10 @@ pub struct Router {
     pub nf: Netfilter,
     pub inside: DevId,
     pub outside: DevId,
+    /// Whether the TTL is lowered between the hooks.
+    pub forwards: bool,
+    /// Whether ports 21 and 69 have their helpers, as by `-j CT --helper`.
+    pub helpers: bool,
     /// The gateway of the route out.
     pub gateway: Option<IpAddr>,
     /// How often the rules were asked.
@@ -30,27 +34,34 @@ impl Router {
     /// A router between 10.61.0.0/24 and 10.62.0.0/24 with a rule in PREROUTING and OUTPUT, and one in
     /// POSTROUTING; empty for none.
     pub fn new(dst: &str, src: &str) -> Router {
-        let mut ns = NetNs::new(NsId(0), "r", NodeId(0));
-        let inside = device(&mut ns, "in", &["10.61.0.1/24", "10.61.0.100/24"]);
-        let outside = device(&mut ns, "out", &["10.62.0.1/24"]);
-        Router {
-            nf: netfilter(Family::V4, dst, src),
-            ns,
-            inside,
-            outside,
-            gateway: None,
-            asked: 0,
-            rng: Rng::new(3),
-            now: Instant::from_secs(1),
-        }
+        Router::with(&both(dst, src), false)
     }
 
     /// The same for IPv6, between fd61::/64 and fd62::/64.
     pub fn v6(dst: &str, src: &str) -> Router {
-        let mut r = Router::new("", "");
-        r.nf = netfilter(Family::V6, dst, src);
-        r.add(r.inside, "fd61::1/64");
-        r.add(r.outside, "fd62::1/64");
+        Router::with(&both(dst, src), true)
+    }
+
+    /// With any rules of one family's nat table.
+    pub fn with(rules: &str, v6: bool) -> Router {
+        let mut ns = NetNs::new(NsId(0), "r", NodeId(0));
+        let inside = device(&mut ns, "in", &["10.61.0.1/24", "10.61.0.100/24"]);
+        let outside = device(&mut ns, "out", &["10.62.0.1/24"]);
+        let family = if v6 { Family::V6 } else { Family::V4 };
+        let mut r = Router {
+            nf: netfilter(family, rules),
+            ns,
+            inside,
+            outside,
+            forwards: false,
+            helpers: false,
+            gateway: None,
+            asked: 0,
+            rng: Rng::new(3),
+            now: Instant::from_secs(1),
+        };
+        r.add(inside, "fd61::1/64");
+        r.add(outside, "fd62::1/64");
         r
     }
 
@@ -109,6 +120,19 @@ impl Router {
             steps: None,
             assume: &assume,
         };
+        let t = Tuple::of(&IpHeader::parse_lax(f.l3()).unwrap(), f.l3());
+        let helper = match (t.proto, t.dport) {
+            (proto::TCP, 21) => Some("ftp"),
+            (proto::UDP, 69) => Some("tftp"),
+            _ => None,
+        };
+        if let Some(helper) = helper.filter(|_| self.helpers) {
+            let template = Template {
+                helper: Some(helper),
+                ..Template::default()
+            };
+            f.ct = CtRef::Template(self.nf.ct.new_template(template).unwrap());
+        }
         if self.nf.ct.track(&self.ns, f, first, &mut cx) != Tracked::Accept {
             return Err(None);
         }
@@ -119,10 +143,17 @@ impl Router {
                 *asked += 1;
                 eval::table(nf, ns, f, at, b, TableName::Nat, cx, fx)
             };
+            if at.hook == Hook::Postrouting && self.forwards {
+                podpath::wire::ip::decrease_ttl(f.l3_mut());
+            }
             let verdict = nat::hook(&mut self.nf, f, at, &mut cx, &mut ask).map_err(Some)?;
             if verdict != Verdict::Accept {
                 return Err(None);
             }
+        }
+        let helped = nat::helper::run(&mut self.nf.ct, &self.ns, f, last, &mut cx);
+        if helped.map_err(Some)? != Helped::Accept {
+            return Err(None);
         }
         match self.nf.ct.confirm(&self.ns, f, last, &mut cx) {
             Confirmed::Accept if f.ct != CtRef::None => Ok(()),
@@ -131,24 +162,30 @@ impl Router {
     }
 }
 
-/// Rules of one family's nat table.
-fn netfilter(family: Family, dst: &str, src: &str) -> Netfilter {
-    let rule = |chain: &str, words: &str| match words {
+/// One rule in a chain, or none.
+fn rule(chain: &str, words: &str) -> String {
+    match words {
         "" => String::new(),
         words => format!("-A {chain} {words}\n"),
-    };
+    }
+}
+
+/// Rules of one family's nat table.
+fn netfilter(family: Family, rules: &str) -> Netfilter {
     let text = format!(
         "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
-         :POSTROUTING ACCEPT [0:0]\n{}{}{}COMMIT\n",
-        rule("PREROUTING", dst),
-        rule("OUTPUT", dst),
-        rule("POSTROUTING", src)
+         :POSTROUTING ACCEPT [0:0]\n{rules}COMMIT\n"
     );
     let (set, bad) = RuleSet::parse("t", &text, family);
     assert!(bad.is_empty(), "{bad:?}");
     let mut nf = Netfilter::default();
     nf.set_rules(family, Backend::Legacy, set);
     nf
+}
+
+/// The same rule for what comes in and what the router sends, one for what leaves.
+fn both(dst: &str, src: &str) -> String {
+    rule("PREROUTING", dst) + &rule("OUTPUT", dst) + &rule("POSTROUTING", src)
 }
 
 fn device(ns: &mut NetNs, name: &str, addrs: &[&str]) -> DevId {
@@ -194,32 +231,10 @@ pub fn tcp_flags(
     sport: u16,
     dst: &str,
     dport: u16,
-    at: (u32, u32),
-    flags: &str,
-) -> Vec<u8> {
-    tcp((src, sport), (dst, dport), at, flags, b"")
-}
-
-/// A TCP segment with data.
-pub fn tcp_data(
-    src: &str,
-    sport: u16,
-    dst: &str,
-    dport: u16,
-    at: (u32, u32),
-    data: &str,
-) -> Vec<u8> {
-    tcp((src, sport), (dst, dport), at, "A", data.as_bytes())
-}
-
-fn tcp(
-    src: (&str, u16),
-    dst: (&str, u16),
     (seq, ack): (u32, u32),
     flags: &str,
-    data: &[u8],
 ) -> Vec<u8> {
-    let mut b = PacketBuilder::ipv4(v4(src.0), v4(dst.0), 64).tcp(src.1, dst.1, seq, 1000);
+    let mut b = PacketBuilder::ipv4(v4(src), v4(dst), 64).tcp(sport, dport, seq, 1000);
     for c in flags.chars() {
         b = match c {
             'S' => b.syn(),
@@ -229,7 +244,7 @@ fn tcp(
         };
     }
     let mut out = Vec::new();
-    b.write(&mut out, data).unwrap();
+    b.write(&mut out, b"").unwrap();
     out
 }
 

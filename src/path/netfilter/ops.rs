@@ -3,7 +3,7 @@
 use crate::base::DevId;
 use crate::net::NetNs;
 use crate::nf::ct::tcp::TcpState;
-use crate::nf::ct::{Confirmed, Conn, CtDrop, CtTuple, ProtoState, Tracked};
+use crate::nf::ct::{Confirmed, Conn, CtDrop, CtTuple, Helped, ProtoState, Tracked};
 use crate::nf::eval::{At, Cx, Effect, NfStep, RuleRef, Verdict};
 use crate::nf::hook::OpKind;
 use crate::nf::{Family, Hook, Netfilter, TableName, eval, nat};
@@ -101,7 +101,11 @@ fn run(
             eval::table(nf, ns, f, at, backend, TableName::Nat, cx, fx)
         })
         .map_err(|why| why.to_string()),
-        OpKind::Helper => Ok(Verdict::Accept),
+        OpKind::Helper => match nat::helper::run(&mut nf.ct, ns, f, at, cx) {
+            Ok(Helped::Drop(why)) => Err(why_dropped(why).to_owned()),
+            Ok(_) => Ok(Verdict::Accept),
+            Err(why) => Err(why.to_string()),
+        },
         OpKind::Confirm => match nf.ct.confirm(ns, f, at, cx) {
             Confirmed::Accept => Ok(Verdict::Accept),
             Confirmed::Drop(why) => Err(why_dropped(why).to_owned()),
@@ -113,13 +117,9 @@ fn why_dropped(why: CtDrop) -> &'static str {
     match why {
         CtDrop::TableFull => "nf_conntrack: table full, dropping packet",
         CtDrop::Clash => "another connection took its tuple first (insert_failed)",
-        CtDrop::PartialFtp => {
-            "an ftp command that announces a connection is cut by the packet's end"
-        }
-        CtDrop::Expectation => {
-            "the connection it announces cannot be expected (table full or taken)"
-        }
         CtDrop::Dying => "its connection was deleted meanwhile (insert_failed)",
+        CtDrop::PartialFtp => "half an FTP announcement: it shall come again whole",
+        CtDrop::Expectation => "the connection that a helper announced cannot be expected",
     }
 }
 

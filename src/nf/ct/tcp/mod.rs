@@ -208,20 +208,23 @@ pub(super) fn packet(conn: &mut Conn, dir: Dir, p: &Packet<'_>, env: &Env<'_>) -
         conn.proto = ProtoState::Tcp(t);
     }
     let status = conn.status;
+    let shifted = conn.seqadj[dir.other().index()].offset(h.ack.wrapping_sub(1));
     let ProtoState::Tcp(t) = &mut conn.proto else {
         return Seen::Invalid;
     };
     let (old, new) = match step(t, status, dir, &h, env) {
         Step::Done(seen) => return seen,
         Step::Skip(old, new) => (old, new),
-        Step::Check(old, new) => match t.in_window(dir, &h, env.sysctl.tcp_be_liberal != 0) {
-            InWindow::Yes => (old, new),
-            InWindow::Ignore => return Seen::Accept,
-            InWindow::Invalid => {
-                invalid(conn, dir, h.kind(), env);
-                return Seen::Invalid;
+        Step::Check(old, new) => {
+            match t.in_window(dir, &h.unshifted(shifted), env.sysctl.tcp_be_liberal != 0) {
+                InWindow::Yes => (old, new),
+                InWindow::Ignore => return Seen::Accept,
+                InWindow::Invalid => {
+                    invalid(conn, dir, h.kind(), env);
+                    return Seen::Invalid;
+                }
             }
-        },
+        }
     };
     t.last.kind = h.kind();
     t.last.dir = Some(dir);
