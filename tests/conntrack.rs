@@ -4,6 +4,10 @@
 mod packet;
 #[path = "conntrack/replay.rs"]
 mod replay;
+#[path = "conntrack/table.rs"]
+mod table;
+#[path = "conntrack/text.rs"]
+mod text;
 
 fn same_as_kernel(recording: &str) {
     let (steps, wrong) = replay::play(recording);

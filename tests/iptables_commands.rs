@@ -193,6 +193,10 @@ fn input(rng: &mut Rng, v6: bool, rules: &mut Vec<Vec<String>>) -> String {
                 0 => command(rng, table, v6, rules),
                 _ => [vec!["-A".to_owned(), chain(rng, table)], rule(rng, v6)].concat(),
             };
+            // nft 1.8.9 cannot rename a chain in the batch that makes it; podpath can.
+            if words[0] == "-E" {
+                continue;
+            }
             if rng.next_u64() % 4 == 0 && words[0] == "-A" && !words.contains(&"-c".to_owned()) {
                 out.push_str("[3:4] ");
             }

@@ -60,7 +60,11 @@ const L4: [&str; 12] = [
     "! -p tcp",
     "-p tcp -m tcp --tcp-option 2",
 ];
-const EXTRA: [&str; 16] = [
+const EXTRA: [&str; 20] = [
+    "-m physdev --physdev-in cni0",
+    "-m physdev --physdev-in cali1",
+    "-m physdev --physdev-out cni0",
+    "-m physdev ! --physdev-in eth0",
     "",
     "",
     "",
@@ -73,7 +77,7 @@ const EXTRA: [&str; 16] = [
     "-m statistic --mode random --probability 0.5",
     "-m recent --set --name x",
     "-m recent --rcheck --name x",
-    "-m physdev --physdev-in veth1",
+    "-m physdev --physdev-in eth0",
     "-m multiport --dports 53,80",
     "-m nonsense --frob 3",
     "-m hashlimit --hashlimit-upto 2/sec --hashlimit-mode srcip --hashlimit-name h",

@@ -378,3 +378,111 @@ proptest! {
         }
     }
 }
+
+/// A node's rules as iptables-save prints them.
+fn save(c: &Cluster, node: &str, family: podpath::nf::Family) -> String {
+    let ns = c.lab.world.ns(c.nodes[node].ns).expect("a namespace");
+    let nf = ns.nf().expect("netfilter");
+    nf.rule_set(family, podpath::nf::Backend::Nft)
+        .expect("rules")
+        .to_save(false)
+}
+
+#[test]
+fn what_it_writes_is_in_the_nodes_namespace() {
+    let mut s = build(&[
+        cluster_doc(&json!({})),
+        node("n1"),
+        node("n2"),
+        pod("a", "n1", true),
+        pod("b", "n2", true),
+        service("web", &json!({"clusterIP": "10.96.0.50"})),
+        fault("1", &json!({"at": "1s", "delete": ["service/default/web"]})),
+    ]);
+    let v4 = save(&s.cluster, "n1", podpath::nf::Family::V4);
+    let chain = |text: &str, name: &str| {
+        let rules = text
+            .lines()
+            .filter(|l| l.starts_with(&format!("-A {name} ")));
+        rules
+            .map(|l| l.rsplit_once("-j ").map_or("", |(_, t)| t).to_owned())
+            .collect::<Vec<_>>()
+    };
+    // As on a kernel after the same commands, and on a kind node: kubelet's jump is below kube-proxy's.
+    let filter = v4
+        .split("*filter")
+        .nth(1)
+        .and_then(|t| t.split("COMMIT").next())
+        .expect("filter");
+    assert_eq!(
+        chain(filter, "INPUT"),
+        [
+            "KUBE-PROXY-FIREWALL",
+            "KUBE-NODEPORTS",
+            "KUBE-EXTERNAL-SERVICES",
+            "KUBE-FIREWALL"
+        ]
+    );
+    assert_eq!(
+        chain(filter, "FORWARD"),
+        [
+            "KUBE-PROXY-FIREWALL",
+            "KUBE-FORWARD",
+            "KUBE-SERVICES",
+            "KUBE-EXTERNAL-SERVICES"
+        ]
+    );
+    assert!(
+        v4.contains(":KUBE-IPTABLES-HINT - ") && v4.contains(":KUBE-PROXY-CANARY - "),
+        "{v4}"
+    );
+    assert!(
+        v4.contains("-j DNAT --to-destination 10.244.0.2:8080"),
+        "{v4}"
+    );
+    assert!(save(&s.cluster, "n1", podpath::nf::Family::V6).contains(":KUBE-SERVICES - "));
+    // Every rule of a Service leads to its line.
+    let ns = s
+        .cluster
+        .lab
+        .world
+        .ns(s.cluster.nodes["n1"].ns)
+        .expect("a namespace");
+    let set = ns
+        .nf()
+        .and_then(|nf| nf.rule_set(podpath::nf::Family::V4, podpath::nf::Backend::Nft))
+        .expect("rules");
+    let mut rules = set
+        .tables
+        .iter()
+        .flat_map(|t| &t.chains)
+        .flat_map(|c| &c.rules);
+    let dnat = rules
+        .find(|r| r.comment() == Some("default/web -> 10.244.0.2:8080"))
+        .expect("the rule");
+    let origin = dnat.origin.to_string();
+    assert!(
+        origin.starts_with("kube-proxy from Service default/web (objects.json:1:"),
+        "{origin}"
+    );
+    // The Service goes: its chains go.
+    assert_eq!(s.wait_until(at(2)), []);
+    assert!(!save(&s.cluster, "n1", podpath::nf::Family::V4).contains("10.96.0.50"));
+}
+
+/// ClusterIP, no endpoints, node port and load balancer from outside, and a stopped kube-proxy whose node still
+/// sends to a pod that is not ready any more.
+#[test]
+fn packets_take_the_ways_that_it_wrote() {
+    let text = include_str!("data/services.yaml");
+    let (store, findings) = Store::load(&[Input::new("services.yaml", text)]);
+    assert_eq!(findings, []);
+    let (cluster, built) = Cluster::build(store, 1);
+    let (mut s, started) = Scenario::start(cluster);
+    assert_eq!((built, started), (vec![], vec![]));
+    let (checked, findings) = s.run_probes(&mut |_| ());
+    assert_eq!((checked.len(), findings), (6, vec![]));
+    for c in checked {
+        assert_eq!(c.mismatches, [], "{}", c.name);
+    }
+}

@@ -92,6 +92,8 @@ pub const CT_SLOTS_MAX: usize = 1 << 22;
 pub const CT_TEMPLATES_MAX: usize = 1 << 16;
 /// Events kept for one listener; further ones are counted (kernel: a full netlink socket, ENOBUFS).
 pub const CT_EVENTS_MAX: usize = 1 << 16;
+/// Announced connections one namespace waits for, whatever `nf_conntrack_expect_max` says.
+pub const CT_EXPECT_MAX: usize = 1 << 14;
 /// Chains that may call each other at a time (kernel: as many as the table has chains); a rule set that nests
 /// deeper is a finding.
 pub const NF_CALL_DEPTH_MAX: u32 = 1_024;
@@ -99,7 +101,7 @@ pub const NF_CALL_DEPTH_MAX: u32 = 1_024;
 pub const NF_HASHLIMIT_MAX: usize = 1 << 16;
 /// Connections one `-m connlimit` rule remembers; the kernel has no bound but the conntrack table's.
 pub const NF_CONNLIMIT_MAX: usize = 1 << 16;
-/// Jumps one below the other that the kernel's nft back end follows (uapi nf_tables.h NFT_JUMP_STACK_SIZE).
+/// Jumps one below the other that the kernel's nft back end follows (NFT_JUMP_STACK_SIZE).
 pub const NF_CHAIN_DEPTH_MAX: usize = 16;
 /// Elements one ipset holds, whatever its `maxelem` (kernel: no cap but maxelem; ours, so that a fuzzer cannot eat memory).
 pub const IPSET_ELEMENTS_MAX: usize = 1 << 20;
@@ -113,5 +115,3 @@ pub const PROXY_PENDING_MAX: usize = 1_024;
 pub const PROXY_SYNCS_MAX: usize = 256;
 /// Bytes of restore inputs that one kube-proxy keeps after they were carried out; the oldest are forgotten.
 pub const PROXY_TEXT_BYTES: usize = 4 * 1024 * 1024;
-/// Announced connections one namespace waits for, whatever `nf_conntrack_expect_max` says.
-pub const CT_EXPECT_MAX: usize = 1 << 14;

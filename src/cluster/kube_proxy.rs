@@ -12,6 +12,7 @@ use crate::base::limits::{PROXY_SYNCS_MAX, PROXY_TEXT_BYTES};
 use crate::base::{Finding, Instant, NsId, Origin};
 use crate::cluster::Cluster;
 use crate::cluster::build::Builder;
+use crate::kube::controllers::Desired;
 use crate::kube::podpath_v1alpha1::{KubeProxyFault, ProxyMode, ProxyState};
 use crate::kube::proxy::agent::{Agent, Host, Sync, Views};
 use crate::kube::proxy::conntrack::Entry;
@@ -19,7 +20,7 @@ use crate::kube::proxy::iptables::{Ensure, kubelet};
 use crate::kube::proxy::sysctl::BE_LIBERAL;
 use crate::kube::proxy::{is_written, of_store};
 use crate::kube::service::Family;
-use crate::kube::store::{Name, Store};
+use crate::kube::store::Name;
 use crate::net::NetNs;
 use crate::nf::apply::{Refused, Restore, Tool, on_netns, restore, run_text, usual_backend};
 use crate::nf::ct::Dir;
@@ -240,7 +241,7 @@ fn apply_to(
             }
         }
     }
-    let mut origins = Origins::new(&c.store);
+    let mut origins = Origins::new(&c.desired);
     let Some(space) = c.lab.world.ns_mut(ns) else {
         return findings;
     };
@@ -268,7 +269,9 @@ fn write_rules(
         family,
         backend: usual_backend(ns.nf(), family),
     };
-    let mine = kubelet.iter().filter(|(f, _)| *f == sync.family);
+    let mine = kubelet
+        .iter()
+        .filter(|(f, _)| sync.full && *f == sync.family);
     let made = mine
         .map(|(_, e)| (e, "kubelet"))
         .chain(sync.ensure.iter().map(|e| (e, "kube-proxy")));
@@ -333,16 +336,16 @@ fn forget_stale(ns: &mut NetNs, sync: &Sync) {
     });
 }
 
-/// Where the rules of Services come from: their comments name the Service, the store its line.
+/// Where the rules of Services come from: their comments name the Service, the object its line.
 struct Origins<'s> {
-    store: &'s Store,
+    desired: &'s Desired,
     known: BTreeMap<String, Origin>,
 }
 
 impl<'s> Origins<'s> {
-    fn new(store: &'s Store) -> Self {
+    fn new(desired: &'s Desired) -> Self {
         Origins {
-            store,
+            desired,
             known: BTreeMap::new(),
         }
     }
@@ -356,8 +359,7 @@ impl<'s> Origins<'s> {
                 continue;
             }
             let comment = rule.comment().unwrap_or_default();
-            let word = comment.split([' ', ':']).next().unwrap_or_default();
-            if let Some((namespace, name)) = word.split_once('/') {
+            if let Some((namespace, name)) = named(comment) {
                 rule.origin = self.of(namespace, name);
             }
         }
@@ -368,7 +370,7 @@ impl<'s> Origins<'s> {
         if let Some(known) = self.known.get(&key) {
             return known.clone();
         }
-        let object = self.store.services.get(&Name {
+        let object = self.desired.services.get(&Name {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         });
@@ -379,5 +381,35 @@ impl<'s> Origins<'s> {
         let origin = Origin::controller("kube-proxy", from);
         self.known.insert(key, origin.clone());
         origin
+    }
+}
+
+/// The Service of a comment: it begins with it, or names it behind `for` or `to`.
+fn named(comment: &str) -> Option<(&str, &str)> {
+    let word = comment.split_whitespace().find(|word| word.contains('/'))?;
+    word.split(':').next()?.split_once('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_name_their_service() {
+        for (comment, name) in [
+            ("default/web:http cluster IP", Some(("default", "web"))),
+            ("default/web -> 10.244.0.2:8080", Some(("default", "web"))),
+            (
+                "masquerade traffic for a/b:c external destinations",
+                Some(("a", "b")),
+            ),
+            (
+                "other traffic to a/b will be dropped by KUBE-FW-X",
+                Some(("a", "b")),
+            ),
+            ("kubernetes service portals", None),
+        ] {
+            assert_eq!(named(comment), name);
+        }
     }
 }

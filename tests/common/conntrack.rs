@@ -86,15 +86,16 @@ pub fn choice(event: &str) -> Option<(CtTuple, Choice)> {
         dport,
     };
     let (to, from) = (l.ip(1, "src")?, l.ip(1, "dst")?);
-    let (to_port, from_port) = match icmp {
-        Some(_) => (dport, l.number(1, "id")?),
+    let (kept, to_port, from_port) = match icmp {
+        Some(id) => (id, id, l.number(1, "id")?),
         None => (
+            dport,
             l.number(1, "sport").unwrap_or(0),
             l.number(1, "dport").unwrap_or(0),
         ),
     };
     let choice = Choice {
-        dnat: ((to, to_port) != (dst, dport)).then_some((to, to_port)),
+        dnat: ((to, to_port) != (dst, kept)).then_some((to, to_port)),
         snat: ((from, from_port) != (src, sport)).then_some((from, from_port)),
     };
     Some((orig, choice))

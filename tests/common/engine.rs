@@ -5,7 +5,7 @@
 use podpath::base::{NsId, Origin, Span};
 use podpath::nf::apply::{self, Restore, Tool};
 use podpath::nf::ct::CtTuple;
-use podpath::nf::ct::text::list::{Style, list};
+use podpath::nf::ct::text::{Style, list};
 use podpath::nf::forced::Choice;
 use podpath::nf::{Backend, Family, Netfilter};
 use podpath::sim::World;
@@ -35,7 +35,7 @@ pub fn restore(
     let done = apply::on_netns(nf(world, ns)?, tool, |set| {
         apply::restore(set, tool, options, "rules", text, None)
     });
-    done.map_err(|r| r.stderr)
+    done.map(|_| ()).map_err(|r| r.stderr)
 }
 
 /// Carries out a line that begins with iptables, ip6tables or one of their relatives; what it prints.

@@ -92,17 +92,7 @@ impl World {
 
     /// From eth0 to cni0 in FORWARD.
     pub fn forward(&mut self, f: &mut Frame) -> Verdict {
-        let family = match f.l3()[0] >> 4 {
-            4 => Family::V4,
-            _ => Family::V6,
-        };
-        let at = At {
-            hook: Hook::Forward,
-            family,
-            input: Some(self.dev("eth0")),
-            output: Some(self.dev("cni0")),
-        };
-        self.show(f, &at, TableName::Filter)
+        self.at_hook(f, TableName::Filter, Hook::Forward, ("eth0", "cni0"))
     }
 
     /// One table at one place.
@@ -120,6 +110,73 @@ impl World {
         };
         let fx = &mut self.effects;
         eval::table(&mut self.nf, &self.ns, f, at, backend, table, &mut cx, fx)
+    }
+
+    fn at(&self, f: &Frame, hook: Hook, input: &str, output: &str) -> At {
+        let family = match f.l3()[0] >> 4 {
+            4 => Family::V4,
+            _ => Family::V6,
+        };
+        let dev = |name: &str| self.ns.dev_by_name(name).map(|d| d.id);
+        At {
+            hook,
+            family,
+            input: dev(input),
+            output: dev(output),
+        }
+    }
+
+    /// Conntrack looks at a packet from eth0.
+    pub fn track(&mut self, f: &mut Frame, hook: Hook) {
+        let at = self.at(f, hook, "eth0", "");
+        let mut cx = Cx {
+            now: self.now,
+            rng: &mut self.rng,
+            steps: None,
+            assume: &self.assume,
+        };
+        self.nf.ct.track(&self.ns, f, &at, &mut cx);
+    }
+
+    /// Its connection enters the table.
+    pub fn confirm(&mut self, f: &mut Frame) {
+        let at = self.at(f, Hook::Postrouting, "eth0", "cni0");
+        let mut cx = Cx {
+            now: self.now,
+            rng: &mut self.rng,
+            steps: None,
+            assume: &self.assume,
+        };
+        self.nf.ct.confirm(&self.ns, f, &at, &mut cx);
+    }
+
+    /// NAT at a hook.
+    pub fn nat(&mut self, f: &mut Frame, hook: Hook, input: &str, output: &str) -> Verdict {
+        let at = self.at(f, hook, input, output);
+        let mut cx = Cx {
+            now: self.now,
+            rng: &mut self.rng,
+            steps: None,
+            assume: &self.assume,
+        };
+        let (ns, fx) = (&self.ns, &mut self.effects);
+        let mut ask = |nf: &mut Netfilter, f: &mut Frame, cx: &mut Cx<'_>, b: Backend| {
+            eval::table(nf, ns, f, &at, b, TableName::Nat, cx, fx)
+        };
+        podpath::nf::nat::hook(&mut self.nf, f, &at, &mut cx, &mut ask)
+            .expect("no drop by NAT itself")
+    }
+
+    /// One table of the legacy back end at a hook.
+    pub fn at_hook(
+        &mut self,
+        f: &mut Frame,
+        table: TableName,
+        hook: Hook,
+        (input, output): (&str, &str),
+    ) -> Verdict {
+        let at = self.at(f, hook, input, output);
+        self.show(f, &at, table)
     }
 
     /// Packets counted by the rules and the policy of a chain.
@@ -171,7 +228,8 @@ pub fn packet(src: &str, dst: &str, proto: u8, l4: &[u8]) -> Frame {
         proto::ICMP | proto::ICMPV6 => 2,
         _ => usize::MAX,
     };
-    if l4.len() > at {
+    if l4.len() >= at.saturating_add(2) {
+        l4[at..at + 2].fill(0);
         let sum = match proto {
             proto::ICMP => checksum::of(&l4),
             _ => checksum::l4(src, dst, proto, &l4),

@@ -14,7 +14,7 @@ use podpath::nf::{Backend, Family};
 use std::collections::BTreeMap;
 
 /// Seconds.
-const SLACK: i64 = 3;
+const SLACK: i64 = 5;
 
 /// What the tools print of one namespace.
 #[derive(Debug)]

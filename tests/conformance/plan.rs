@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use super::ping::{self, Ping};
 use super::process::{self, Local, Unheard};
 use super::scenario::{Dir, Exec, Recorded, Step, Trace};
+use super::script;
 use super::topo::{Port, Topo};
 use podpath::base::Span;
 use podpath::import::ipcmd::{Command, parse, parse_batch, split_script, sysctl_name};
@@ -365,11 +366,12 @@ fn changes(cx: &Cx<'_>, step: &Step, t: Option<u64>, setup: bool, plan: &mut Pla
 fn is_firewall(script: &str) -> bool {
     const TOOLS: [&str; 4] = ["iptables", "ip6tables", "ipset", "conntrack"];
     let first = |part: &str| {
-        let words = part.split_once("=$(").map_or(part, |(_, w)| w);
+        let words = part.split_once("=$(").map_or(part, |(_, words)| words);
         words.split_whitespace().next().map(str::to_owned)
     };
-    let mut parts = script.split(';').filter(|p| !p.trim().is_empty());
-    parts.all(|p| first(p).is_some_and(|w| TOOLS.iter().any(|t| w.starts_with(t))))
+    script::parts(script)
+        .into_iter()
+        .all(|p| first(p).is_some_and(|w| TOOLS.iter().any(|t| w.starts_with(t))))
 }
 
 /// A request of a node: when it was recorded; one that never left, at its step's time.

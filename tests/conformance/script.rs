@@ -41,7 +41,7 @@ pub fn run(
 }
 
 /// The commands, split at semicolons that stand in no quotes and no parentheses.
-fn parts(script: &str) -> Vec<&str> {
+pub fn parts(script: &str) -> Vec<&str> {
     let (mut out, mut from, mut quoted, mut deep) = (Vec::new(), 0, false, 0);
     for (i, c) in script.char_indices() {
         match c {

@@ -293,7 +293,7 @@ fn ports(rng: &mut Rng) -> String {
     let value = match rng.below(6) {
         0 => "1:1000".to_owned(),
         1 => "40000:50000".to_owned(),
-        2 => ":79".to_owned(),
+        2 => "70:79".to_owned(),
         _ => port.to_string(),
     };
     format!("{}{side} {value}", not(rng))

@@ -214,7 +214,9 @@ impl Drawer<'_> {
         let mut taken = Vec::new();
         for _ in 0..many {
             let (kind, words) = self.m.draw(hooks, proto, self.rng);
-            if !taken.contains(&kind) {
+            // iptables-nft makes one of two `-m tcp`, and prints that.
+            let twice = kind == "transport" && target.starts_with(" -m tcp");
+            if !twice && !taken.contains(&kind) {
                 line += &format!(" {words}");
                 taken.push(kind);
             }

@@ -75,8 +75,13 @@ fn upper(words: &[&str], src: IpAddr, dst: IpAddr, client: bool) -> (u8, Vec<u8>
         }
         "udp" | "udplite" => {
             let lite = words[0] == "udplite";
-            let n = w.number("len", 8) as usize;
-            let mut b = vec![b'y'; 8 + n];
+            let data = match w.text("op") {
+                // A tftp packet.
+                Some(_) => [&[0, w.number("op", 0) as u8][..], b"file\0octet\0"].concat(),
+                None => vec![b'y'; w.number("len", 8) as usize],
+            };
+            let n = data.len();
+            let mut b = [&[0; 8][..], &data].concat();
             set(&mut b, 0, ports.0);
             set(&mut b, 2, ports.1);
             let len = if lite { 0 } else { 8 + n as u32 };

@@ -62,7 +62,9 @@ impl Player {
     }
 
     fn template(&self, bytes: &[u8]) -> CtRef {
-        let h = IpHeader::parse_lax(bytes).unwrap();
+        let Ok(h) = IpHeader::parse_lax(bytes) else {
+            return CtRef::None;
+        };
         let dport = h.ports(bytes).map(|p| p.1);
         let rule = self
             .helpers

@@ -5,7 +5,8 @@ use crate::net::udp;
 use podpath::path::TraceBuilder;
 use podpath::report::trace::{Style, json, text};
 
-const RULES: &str = "nat; :KUBE-SERVICES - [0:0]; :KUBE-SVC-X - [0:0]; :KUBE-SEP-A - [0:0]; :KUBE-SEP-B - [0:0]
+const RULES: &str =
+    "nat; :KUBE-SERVICES - [0:0]; :KUBE-SVC-X - [0:0]; :KUBE-SEP-A - [0:0]; :KUBE-SEP-B - [0:0]
     -A PREROUTING -j KUBE-SERVICES
     -A KUBE-SERVICES -d 10.96.0.7 -j KUBE-SEP-B
     -A KUBE-SERVICES -d 10.96.0.8 -j KUBE-SEP-B

@@ -32,9 +32,9 @@ pub struct Node {
     pub family: Family,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
-    /// Pods' networks that are not in 10.0.0.0/8 or fd00::/8.
+    /// `net.ipv4.conf.all.route_localnet`
     pub route_localnet: bool,
-    /// How its rules come to be: `(noflush, input of iptables-restore)` or a command.
+    /// How its rules come to be, in order.
     pub rules: Vec<Rules>,
 }
 
@@ -44,8 +44,8 @@ pub enum Rules {
     Restore(String),
     /// `iptables-restore --noflush`
     Add(String),
-    /// A command line.
-    Command(String),
+    /// A command that makes a chain or rule; a chain that is there already is no mistake.
+    Ensure(String),
 }
 
 /// Judges every flow of a case.
@@ -281,8 +281,11 @@ impl<'n> Try<'n> {
         let (noflush, text) = match r {
             Rules::Restore(text) => (false, text),
             Rules::Add(text) => (true, text),
-            Rules::Command(line) => {
-                return engine::command(&mut self.world, self.ns, line).map(|_| ());
+            Rules::Ensure(line) => {
+                return match engine::command(&mut self.world, self.ns, line) {
+                    Err(e) if !e.contains("Chain already exists") => Err(e),
+                    _ => Ok(()),
+                };
             }
         };
         engine::restore(

@@ -124,7 +124,7 @@ fn flows_of(case: &Value) -> Result<(), String> {
     };
     let commands = kubelet(settings.family).into_iter().chain(jumps());
     let mut rules: Vec<Rules> = commands
-        .map(|e| Rules::Command(format!("{tool} {}", e.command())))
+        .map(|e| Rules::Ensure(format!("{tool} {}", e.command())))
         .collect();
     rules.push(Rules::Add(written));
     let node = Node {

@@ -3,8 +3,9 @@
 //!
 //! Two generations: up to 27 (moby libnetwork/drivers/bridge/setup_ip_tables_linux.go `setupIPChains`,
 //! `setupIPTablesInternal`, `setINC`; firewall_linux.go `arrangeUserFilterRule`) and from 28 on (moby
-//! integration/network/bridge/iptablesdoc/generated/new-daemon.md). IPv4 alone, userland proxy on, no container
-//! with published ports. Invariant: rules that are there stay behind Docker's in FORWARD, as Docker inserts.
+//! integration/network/bridge/iptablesdoc/generated/new-daemon.md). IPv4 alone, userland proxy on, no
+//! container with published ports. Invariant: rules that are there stay behind Docker's in FORWARD, as it
+//! inserts.
 
 use crate::kube::cni::iptables::RuleOp;
 use crate::nf::Family;

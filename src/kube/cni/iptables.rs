@@ -1,9 +1,9 @@
 //! The `iptables` and `ip6tables` of a node as the plugins call them: through coreos/go-iptables.
 //!
 //! Same commands in the same order, so that rules come to stand where the real plugins put them
-//! (coreos/go-iptables 0.6.0 iptables/iptables.go; containernetworking/plugins pkg/utils/iptables.go). Commands
-//! go to the nft back end unless the node has only legacy rules. Invariant: a failed command changes nothing
-//! and its error reads as the library's.
+//! (coreos/go-iptables 0.6.0 iptables/iptables.go; containernetworking/plugins pkg/utils/iptables.go).
+//! Commands go to the nft back end unless the node has only legacy rules. Invariant: a failed command
+//! changes nothing and its error reads as the library's.
 
 use crate::kube::cni::error::CniError;
 use crate::kube::cni::host::Host;

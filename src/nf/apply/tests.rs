@@ -1,4 +1,4 @@
-//! Restore, commands and their refusals on small rule sets; the real tools judge in `tests/iptables_commands.rs`.
+//! Restore, commands and their refusals on small rule sets; `tests/iptables_commands.rs` asks the real tools.
 
 use super::*;
 use crate::base::Span;
@@ -180,7 +180,7 @@ fn command_lines_reach_their_back_end() {
     let v6 = run(&mut nf, "ip6tables -S X").unwrap().stdout;
     assert_eq!(v6, "-N X\n-A X -j DROP\n");
     let wrong = run(&mut nf, "iptables-nft -A NOPE -j ACCEPT").unwrap_err();
-    assert_eq!(wrong.span.to_string(), "m.yaml:7:18");
+    assert_eq!(wrong.span.to_string(), "m.yaml:7:21");
     let below = "iptables-restore -n <<EOF\n*filter\n-A NOPE -j ACCEPT\nCOMMIT\nEOF";
     assert_eq!(run(&mut nf, below).unwrap_err().span.line, 9);
     assert!(run(&mut nf, "iptables -S | grep x").is_err());

@@ -283,6 +283,3 @@ impl Conntrack {
         self.expects.iter()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -79,7 +79,7 @@ impl Pkt {
             };
             let len = match next {
                 44 => {
-                    let Some(off) = ext.get(2..4).filter(|_| ext.len() >= 8) else {
+                    let Some(off) = ext.get(2..4) else {
                         self.proto = Err(true);
                         return;
                     };

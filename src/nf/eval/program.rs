@@ -177,7 +177,7 @@ impl<'a> Compiler<'a> {
             from,
             to: self.out.conds.len() as u32,
             act: self.act(r),
-            counts: self.backend == Backend::Legacy || r.counted || r.origin == Origin::Kernel,
+            counts: true,
         }
     }
 

@@ -138,10 +138,10 @@ impl Env<'_, '_> {
         };
         let answer = hit != op.not;
         reap(list, m, op.value, at, now);
-        if op.value == RecentOp::Set || (op.value == RecentOp::Update && answer) {
-            if let Some(at) = list.find(addr, if m.rttl { ttl } else { 0 }) {
-                list.update(at, ttl, now);
-            }
+        let seen_again = op.value == RecentOp::Set || (op.value == RecentOp::Update && answer);
+        let at = list.find(addr, if m.rttl { ttl } else { 0 });
+        if let Some(at) = at.filter(|_| seen_again) {
+            list.update(at, ttl, now);
         }
         answer.into()
     }

@@ -1,10 +1,10 @@
 //! Felix's NAT rules and the ipsets they ask: masquerade of what leaves the pools, and of what enters a
 //! tunnel from a wrong address of the node.
 //!
-//! As of Calico 3.25 to 3.30, iptables data plane (felix/rules/nat.go `NATOutgoingChain`, felix/rules/static.go
+//! As of Calico 3.25 to 3.30, iptables data plane (felix/rules/nat.go `NATOutgoingChain`, static.go
 //! `StaticNATTableChains`, felix/dataplane/linux/{masq_mgr,int_dataplane}.go); the comments are Felix's
-//! rule hashes (felix/iptables/rules.go `RuleHashes`). Its filter, raw and mangle chains carry policy and are not
-//! here. Invariant: a rule's hash is that of all rules of its chain up to it.
+//! rule hashes (felix/iptables/rules.go `RuleHashes`). Its filter, raw and mangle chains carry policy and
+//! are not here. Invariant: a rule's hash is that of all rules of its chain up to it.
 
 use super::node::CalicoNode;
 use super::pool::{Encap, IpPool};
@@ -150,7 +150,7 @@ pub fn nat_rules(pools: &[IpPool], me: &CalicoNode) -> Vec<RuleOp> {
     ops
 }
 
-/// One family's nat table as iptables-restore input: own chains filled, then the jumps of the kernel's chains:
+/// One family's nat table as iptables-restore input: own chains filled, then the jumps to them:
 /// first in PREROUTING and OUTPUT, last in POSTROUTING, after kube-proxy's.
 fn nat_table(v4: bool, masq: bool, tunnels: &[&str]) -> String {
     let digit = if v4 { 4 } else { 6 };

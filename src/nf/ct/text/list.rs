@@ -9,7 +9,9 @@ use crate::nf::ct::conn::{Conn, CtStatus, ProtoState, Zones, tick};
 use crate::nf::ct::sctp::Sctp;
 use crate::nf::ct::tcp::Tcp;
 use crate::nf::ct::tuple::Dir;
+use crate::wire::ConnId;
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 /// How entries are printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -25,8 +27,18 @@ pub enum Style {
 
 /// The confirmed connections of a table, by slot.
 pub fn list(ct: &Conntrack, now: Instant, style: Style) -> Vec<Entry> {
+    // A connection that was expected holds on to the one that announced it.
+    let mut children: BTreeMap<ConnId, u32> = BTreeMap::new();
+    for master in ct.iter().filter_map(|(_, c)| c.master) {
+        *children.entry(master).or_default() += 1;
+    }
     let alive = ct.iter().filter(|(_, c)| !c.is_expired(now));
-    alive.map(|(_, c)| Entry::of(c, now, style)).collect()
+    let entry = |(id, c)| {
+        let mut e = Entry::of(c, now, style);
+        e.uses = e.uses.map(|n| n + children.get(&id).copied().unwrap_or(0));
+        e
+    };
+    alive.map(entry).collect()
 }
 
 impl Entry {
