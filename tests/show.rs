@@ -18,12 +18,18 @@ mod decode;
 mod pcapng;
 #[path = "conformance/ping.rs"]
 mod ping;
+#[path = "common/conntrack.rs"]
+mod conntrack;
 #[path = "conformance/plan.rs"]
 mod plan;
+#[path = "conformance/process.rs"]
+mod process;
 #[path = "conformance/recordings.rs"]
 mod recordings;
 #[path = "conformance/scenario.rs"]
 mod scenario;
+#[path = "conformance/script.rs"]
+mod script;
 #[path = "conformance/sha256.rs"]
 mod sha256;
 #[path = "conformance/topo.rs"]

@@ -120,7 +120,7 @@ fn a_change_keeps_state_as_the_back_end_does() {
     for (backend, survives) in [(Backend::Legacy, false), (Backend::Nft, true)] {
         let mut w = World::new("");
         w.load(one, Family::V4, backend);
-        let mut dropped = |w: &mut World| {
+        let dropped = |w: &mut World| {
             let (eth0, cni0) = (w.dev("eth0"), w.dev("cni0"));
             let at = podpath::nf::eval::At {
                 hook: Hook::Forward,
