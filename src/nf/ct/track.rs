@@ -267,7 +267,7 @@ impl Conntrack {
         };
         self.make_room(env.sysctl, cx.rng)?;
         let mut conn = Conn::new(tuple, reply, zones);
-        if env.sysctl.acct != 0 {
+        if env.sysctl.acct != 0 || self.accounts {
             conn.acct = Some([Counters::default(); 2]);
         }
         if env.sysctl.timestamp != 0 {
