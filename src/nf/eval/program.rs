@@ -43,7 +43,7 @@ pub(super) struct PRule {
     pub from: u32,
     pub to: u32,
     pub act: Act,
-    /// Whether it counts: always in x_tables, in nf_tables only with a counter.
+    /// Whether it counts: in nf_tables a rule may be without a counter.
     pub counts: bool,
 }
 
@@ -109,6 +109,9 @@ impl Program {
 struct Compiler<'a> {
     table: &'a Table,
     backend: Backend,
+    /// Every rule has a counter: in x_tables, and as iptables-nft makes them. Only a dump that shows the
+    /// counters of some rules tells that the others have none.
+    all_count: bool,
     names: HashMap<&'a str, u32, foldhash::fast::FixedState>,
     findings: &'a mut Vec<Finding>,
     out: PTable,
@@ -121,9 +124,12 @@ impl<'a> Compiler<'a> {
             names.entry(c.name.as_str()).or_insert(i as u32);
         }
         let out = PTable::default();
+        let mut rules = table.chains.iter().flat_map(|c| &c.rules);
+        let all_count = backend == Backend::Legacy || !rules.any(|r| r.counted);
         Compiler {
             table,
             backend,
+            all_count,
             names,
             findings,
             out,
@@ -177,7 +183,7 @@ impl<'a> Compiler<'a> {
             from,
             to: self.out.conds.len() as u32,
             act: self.act(r),
-            counts: self.backend == Backend::Legacy || r.counted || r.origin == Origin::Kernel,
+            counts: self.all_count || r.counted,
         }
     }
 
