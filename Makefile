@@ -2,10 +2,14 @@
 CARGO ?= cargo
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 60
+# Rounds of the differential fuzz test, its seed (empty: the clock's) and other options.
+ROUNDS ?= 100
+SEED ?=
+FUZZ_ARGS ?=
 # Recordings to run, by name; all when empty.
 NAMES ?=
 
-.PHONY: build demo test lint conformance vectors fuzz docs
+.PHONY: build demo test lint conformance conformance-fuzz vectors fuzz docs
 
 build: ## the release binary
 	$(CARGO) build --release
@@ -24,6 +28,11 @@ lint: ## format, clippy and documentation without a warning
 conformance: ## every kernel recording, frame by frame: make conformance NAMES="arp-answer vxlan"
 	@$(CARGO) test --release --quiet --test conformance --no-run
 	@$$(ls -t target/release/deps/conformance-* | grep -v '\.d$$' | head -n 1) --all $(NAMES)
+
+conformance-fuzz: ## random rules and packets, the kernel against podpath (root): make conformance-fuzz ROUNDS=2000 SEED=7
+	@$(CARGO) test --release --quiet --test conformance_fuzz --no-run
+	@$$(ls -t target/release/deps/conformance_fuzz-* | grep -v '\.d$$' | head -n 1) --rounds $(ROUNDS) \
+		$(if $(SEED),--seed $(SEED)) $(FUZZ_ARGS)
 
 vectors: ## every case of PODPATH_VECTORS (default ../shared/vectors): make vectors NAMES=kube-proxy/iptables
 	$(CARGO) test --release --test vectors -- --all $(NAMES)

@@ -8,10 +8,14 @@
 
 #[path = "fuzz_regressions/conflist.rs"]
 mod conflist;
+#[path = "fuzz_regressions/conntrack.rs"]
+mod conntrack;
 #[path = "fuzz_regressions/frame.rs"]
 mod frame;
 #[path = "fuzz_regressions/ipcmd.rs"]
 mod ipcmd;
+#[path = "fuzz_regressions/ipset.rs"]
+mod ipset;
 #[path = "fuzz_regressions/iptables.rs"]
 mod iptables;
 #[path = "fuzz_regressions/pcap.rs"]
@@ -27,11 +31,21 @@ type Target = (&'static str, fn(&[u8]), &'static [u8]);
 /// Every target of `fuzz/Cargo.toml`.
 const TARGETS: &[Target] = &[
     ("conflist", conflist::run, CONFLIST),
+    (
+        "conntrack",
+        conntrack::run,
+        include_bytes!("../fuzz/seeds/conntrack/every-form"),
+    ),
     ("frame", frame::run, FRAMES),
     (
         "ipcmd",
         ipcmd::run,
         b"ip addr add 10.0.0.1/24 dev d0; ip link set d0 up; ip route add default via 10.0.0.2",
+    ),
+    (
+        "ipset",
+        ipset::run,
+        include_bytes!("../fuzz/seeds/ipset/every-type"),
     ),
     (
         "iptables",

@@ -94,7 +94,12 @@ pub fn normal(save: &str) -> BTreeSet<String> {
                 "timeout" => w[0] == "add" && w.get(at + 1) != Some(&"0"),
                 _ => false,
             };
-            if skip {
+            if w[at] == "bitmask" && w.get(at + 1).is_some_and(|v| v.contains('/')) {
+                // ipset 7.17 prints a prefix length after it that it has not initialised.
+                let mask = w[at + 1].split('/').next().unwrap_or_default();
+                out.extend(["bitmask".to_owned(), mask.to_owned()]);
+                at += 2;
+            } else if skip {
                 at += if w[at] == "forceadd" { 1 } else { 2 };
             } else {
                 out.push(w[at].to_owned());

@@ -86,6 +86,14 @@ pub const CNI_PLUGINS_MAX: usize = 64;
 pub const CNI_DELEGATE_DEPTH_MAX: u32 = 8;
 /// Lines of one netfilter dump that are reported one by one; further ones are counted.
 pub const NF_FINDINGS_MAX: usize = 1_000;
+/// Connections, dead ones included, one namespace's table can hold whatever `nf_conntrack_max` says.
+pub const CT_SLOTS_MAX: usize = 1 << 22;
+/// Different `-j CT` templates of one namespace.
+pub const CT_TEMPLATES_MAX: usize = 1 << 16;
+/// Events kept for one listener; further ones are counted (kernel: a full netlink socket, ENOBUFS).
+pub const CT_EVENTS_MAX: usize = 1 << 16;
+/// Announced connections one namespace waits for, whatever `nf_conntrack_expect_max` says.
+pub const CT_EXPECT_MAX: usize = 1 << 14;
 /// Chains that may call each other at a time (kernel: as many as the table has chains); a rule set that nests
 /// deeper is a finding.
 pub const NF_CALL_DEPTH_MAX: u32 = 1_024;
@@ -93,15 +101,18 @@ pub const NF_CALL_DEPTH_MAX: u32 = 1_024;
 pub const NF_HASHLIMIT_MAX: usize = 1 << 16;
 /// Connections one `-m connlimit` rule remembers; the kernel has no bound but the conntrack table's.
 pub const NF_CONNLIMIT_MAX: usize = 1 << 16;
-/// Connections, dead ones included, one namespace's table can hold whatever `nf_conntrack_max` says.
-pub const CT_SLOTS_MAX: usize = 1 << 22;
-/// Different `-j CT` templates of one namespace.
-pub const CT_TEMPLATES_MAX: usize = 1 << 16;
-/// Events kept for one listener; further ones are counted (kernel: a full netlink socket, ENOBUFS).
-pub const CT_EVENTS_MAX: usize = 1 << 16;
-/// Elements one ipset holds, whatever its `maxelem` (kernel: no cap but maxelem; ours, so that a fuzzer cannot eat memory).
+/// Jumps one below the other that the kernel's nft back end follows (NFT_JUMP_STACK_SIZE).
+pub const NF_CHAIN_DEPTH_MAX: usize = 16;
+/// Elements one ipset holds, whatever its `maxelem` (kernel: no cap but maxelem; ours, so that a fuzzer
+/// cannot eat memory).
 pub const IPSET_ELEMENTS_MAX: usize = 1 << 20;
 /// Elements one line of an ipset may stand for (`add s 10.0.0.0/8` would be 2^24).
 pub const IPSET_RANGE_MAX: u128 = 1 << 18;
 /// Sets of one namespace (kernel: CONFIG_IP_SET_MAX, 256, and grown by 64 when they are used up).
 pub const IPSET_SETS_MAX: usize = 65_534;
+/// Changes that one kube-proxy has heard of and not yet written; the oldest is then passed over.
+pub const PROXY_PENDING_MAX: usize = 1_024;
+/// Syncs of one kube-proxy that are remembered; the oldest are forgotten.
+pub const PROXY_SYNCS_MAX: usize = 256;
+/// Bytes of restore inputs that one kube-proxy keeps after they were carried out; the oldest are forgotten.
+pub const PROXY_TEXT_BYTES: usize = 4 * 1024 * 1024;

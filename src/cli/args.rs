@@ -189,6 +189,11 @@ pub enum What {
     Neigh,
     Fdb,
     Bridge,
+    Services,
+    Iptables,
+    Ip6tables,
+    Ipset,
+    Conntrack,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -210,9 +215,15 @@ pub struct ShowArgs {
     /// Details, as ip -d
     #[arg(short = 'd', long)]
     pub details: bool,
-    /// Routing table: a number, main, local or all
-    #[arg(long, value_name = "N|all")]
+    /// Routing table (a number, main, local, all) or table of iptables (nat, filter...)
+    #[arg(long, value_name = "N|NAME|all")]
     pub table: Option<String>,
+    /// Counters of rules, as iptables-save -c; of the table, as conntrack -S
+    #[arg(short = 'c', long)]
+    pub counters: bool,
+    /// Run the cluster's probes first and show what they left
+    #[arg(long)]
+    pub after_probes: bool,
 }
 
 #[derive(Args, Clone, Debug)]

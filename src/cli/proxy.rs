@@ -1,8 +1,10 @@
 //! `podpath proxy render`: the rules that a node's kube-proxy writes for the Services of the input.
 
+use crate::base::Severity;
 use crate::cli::args::{Global, ProxyArgs, ProxyCommand, RenderArgs, RenderFamily, RenderMode};
 use crate::cli::{Exit, load, out};
-use crate::kube::proxy::render;
+use crate::cluster::Cluster;
+use crate::kube::proxy::render_view;
 use crate::kube::service::Family;
 use crate::kube::store::Store;
 use anyhow::bail;
@@ -31,10 +33,13 @@ fn rules(g: &Global, a: &RenderArgs) -> anyhow::Result<Exit> {
         Some(RenderFamily::Ipv6) => &[Family::V6],
         None => &Family::ALL,
     };
+    // Pods without a status get their addresses when the cluster is built, Services theirs after that.
+    let (cluster, mut findings) = Cluster::build(store.clone(), g.seed);
+    findings.retain(|finding| finding.severity != Severity::Note);
     let mut text = String::new();
-    let mut findings = Vec::new();
     for family in families {
-        let (desired, mut found) = render(&store, node, *family);
+        let view = cluster.desired.view(*family);
+        let (desired, mut found) = render_view(&store, node, *family, &view);
         if families.len() > 1 {
             text.push_str(&format!("# {}\n", family.name()));
         }

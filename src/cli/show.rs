@@ -5,17 +5,29 @@ use crate::cli::{Exit, load, out, trace};
 use crate::cluster::Scenario;
 use crate::kube::manifest::closest;
 use crate::net::NetNs;
+use crate::nf::{self, TableName};
 use crate::report::show::{self, Ctx, Family, RouteTables, ShowWhat};
 use std::io::Write;
 
 /// Shows.
 pub fn run(g: &Global, a: &ShowArgs) -> anyhow::Result<Exit> {
     let inputs = load::inputs(g, None)?;
-    let Some(s) = load::scenario(g, &inputs) else {
+    let Some(mut s) = load::scenario(g, &inputs) else {
         return Ok(Exit::Failed);
     };
+    if a.after_probes {
+        s.run_probes(&mut |_| {});
+    }
+    if matches!(
+        a.what,
+        What::Iptables | What::Ip6tables | What::Ipset | What::Conntrack
+    ) {
+        return netfilter(g, &s, a);
+    }
+    let Some(what) = what(a)? else {
+        return services(&s, a);
+    };
     let ns = find(g, &s, &a.who)?;
-    let what = what(a)?;
     let names = |id| s.cluster.lab.world.ns(id).map(|n| n.name.clone());
     let family = match (a.ipv4, a.ipv6) {
         (true, _) => Family::V4,
@@ -37,8 +49,66 @@ pub fn run(g: &Global, a: &ShowArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Clean)
 }
 
-fn what(a: &ShowArgs) -> anyhow::Result<ShowWhat> {
-    Ok(match a.what {
+/// Rules, sets and connections, as their own tools print them.
+fn netfilter(g: &Global, s: &Scenario, a: &ShowArgs) -> anyhow::Result<Exit> {
+    if a.json {
+        let why =
+            "iptables, ipset and conntrack are shown as their tools print them, which is not JSON";
+        return Err(out::stop("--json", why, "leave it out"));
+    }
+    let ns = find(g, s, &a.who)?;
+    let now = s.cluster.lab.now();
+    let table = match a.table.as_deref() {
+        None | Some("all") => None,
+        Some(t) => Some(TableName::parse(t).ok_or_else(|| {
+            let given = format!("--table {t}");
+            out::stop(&given, "expected raw, mangle, nat, filter or security", "")
+        })?),
+    };
+    let text = match a.what {
+        What::Ip6tables => show::netfilter::rules(ns, nf::Family::V6, table, a.counters),
+        What::Ipset => show::netfilter::sets(ns, now),
+        What::Conntrack if a.counters => show::netfilter::statistics(ns),
+        What::Conntrack => {
+            let wanted = |v4: bool| if v4 { !a.ipv6 } else { !a.ipv4 };
+            show::netfilter::connections(ns, now, &wanted)
+        }
+        _ => show::netfilter::rules(ns, nf::Family::V4, table, a.counters),
+    };
+    write!(anstream::stdout(), "{text}")?;
+    Ok(Exit::Clean)
+}
+
+/// The cluster's Services, as the node's kube-proxy has them.
+fn services(s: &Scenario, a: &ShowArgs) -> anyhow::Result<Exit> {
+    let bare = a.who.strip_prefix("node/").unwrap_or(&a.who);
+    let Some(node) = s.cluster.nodes.get(bare) else {
+        let names: Vec<&str> = s.cluster.nodes.keys().map(String::as_str).collect();
+        let help = match closest(bare, names.iter().copied()) {
+            Some(name) => format!("did you mean {name}?"),
+            None => format!("there are {}", names.join(", ")),
+        };
+        return Err(out::stop(
+            &a.who,
+            "services are shown of a node; this is none",
+            help,
+        ));
+    };
+    let mut o = anstream::stdout();
+    if a.json {
+        writeln!(o, "{}", show::services::json(&s.cluster, node))?;
+    } else {
+        write!(o, "{}", show::services::text(&s.cluster, node))?;
+    }
+    Ok(Exit::Clean)
+}
+
+/// What of a namespace; none for what is no namespace's.
+fn what(a: &ShowArgs) -> anyhow::Result<Option<ShowWhat>> {
+    Ok(Some(match a.what {
+        What::Services | What::Iptables | What::Ip6tables | What::Ipset | What::Conntrack => {
+            return Ok(None);
+        }
         What::Addr => ShowWhat::Addr,
         What::Link => ShowWhat::Link,
         What::Rule => ShowWhat::Rule,
@@ -59,7 +129,7 @@ fn what(a: &ShowArgs) -> anyhow::Result<ShowWhat> {
                 })?),
             },
         },
-    })
+    }))
 }
 
 /// A namespace by any name a person would use: node, pod, host, gateway, switch.

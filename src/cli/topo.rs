@@ -36,6 +36,7 @@ pub fn run(g: &Global, a: &TopoArgs) -> anyhow::Result<Exit> {
             family: None,
             count,
             timeout: None,
+            at: None,
             expect: None,
         };
         let c = s.run_probe("path", &spec);

@@ -155,6 +155,7 @@ fn spec(g: &Global, a: &TraceArgs) -> anyhow::Result<ProbeSpec> {
         family,
         count,
         timeout,
+        at: None,
         expect: None,
     })
 }

@@ -8,8 +8,10 @@ use crate::cluster::ClusterNode;
 use crate::cluster::build::Builder;
 use crate::cluster::pods;
 use crate::kube::cni::calico::{self, CalicoNode, Encap, IpPool, Ipam};
-use crate::kube::cni::flannel::{self, FlannelNode, NetConf};
+use crate::kube::cni::docker::{Docker, Generation};
+use crate::kube::cni::flannel::{self, FlannelNode, NetConf, RuleOptions};
 use crate::kube::cni::host::random_mac;
+use crate::kube::cni::iptables::{self, RuleOp};
 use crate::kube::cni::kindnet::{self, KindnetNode};
 use crate::kube::cni::plan::{LinkOp, Mode, RouteSpec};
 use crate::kube::cni::{NetworkList, admin};
@@ -54,6 +56,7 @@ pub(super) fn guess(store: &Store, findings: &mut Vec<Finding>) -> ClusterSpec {
 
 /// Lays the node agent's part and attaches every pod.
 pub(super) fn lay_and_attach(b: &mut Builder) {
+    docker(b);
     match b.spec.cni.plugin {
         CniPluginName::Flannel => flannel_agent(b),
         CniPluginName::Calico => calico_agent(b),
@@ -124,6 +127,45 @@ fn carry_out(b: &mut Builder, node: &str, ops: &[LinkOp], who: &'static str) {
     }
 }
 
+/// Carries out an agent's iptables calls; a refused one is a finding, the rest is done.
+fn lay_rules(b: &mut Builder, node: &str, ops: &[RuleOp], who: &'static str) {
+    let Some(n) = b.c.nodes.get(node) else { return };
+    let origin = Origin::controller(who, n.origin.to_string());
+    let at =
+        b.c.store
+            .node(node)
+            .map(|o| o.source.span_of("metadata.name"))
+            .unwrap_or_default();
+    let Some(ns) = b.c.lab.world.ns_mut(n.ns) else {
+        return;
+    };
+    for said in iptables::carry_out(ns, ops, &origin) {
+        let text = format!("{who} on node {node}: {said}");
+        b.findings.push(Finding::warning(
+            at.clone(),
+            text,
+            "the rest of its rules were laid",
+        ));
+    }
+}
+
+/// The daemon starts before the kubelet, so its rules are there first.
+fn docker(b: &mut Builder) {
+    let names: Vec<String> = b.c.nodes.keys().cloned().collect();
+    for name in names {
+        let own = b.spec.nodes.get(&name).and_then(|n| n.docker);
+        let version = own.or(b.spec.node.docker);
+        let generation = match version {
+            None => continue,
+            Some(..=27) => Generation::Isolation,
+            Some(_) => Generation::Forward,
+        };
+        if let Some(daemon) = Docker::usual(generation) {
+            lay_rules(b, &name, &daemon.rules(), "docker");
+        }
+    }
+}
+
 fn flannel_agent(b: &mut Builder) {
     let (real, found) = NetConf::from_store(&b.c.store);
     b.findings.extend(found);
@@ -142,6 +184,8 @@ fn flannel_agent(b: &mut Builder) {
     for me in &all {
         let ops = flannel::plan(&conf, me, &all);
         carry_out(b, &me.name, &ops, "flannel");
+        let rules = flannel::rules(&conf, me, RuleOptions::default());
+        lay_rules(b, &me.name, &rules, "flannel");
         let env = flannel::subnet_env(&conf, me, true);
         if let Some(n) = b.c.nodes.get_mut(&me.name) {
             n.cni.files.insert("/run/flannel/subnet.env".into(), env);
@@ -411,9 +455,15 @@ fn kindnet_agent(b: &mut Builder) {
             .clone()
             .or_else(|| kindnet::network(&kindnet_node(n), mtu))
     });
+    // kindnetd is told the cluster's pod networks (its POD_SUBNET); without them, all nodes' own.
+    let pods = match b.spec.pod_cidrs.as_slice() {
+        [] => all.iter().flat_map(|n| n.pod_cidrs.clone()).collect(),
+        written => written.to_vec(),
+    };
     for me in &all {
         let ops = kindnet::plan(me, &all);
         carry_out(b, &me.name, &ops, "kindnet");
+        lay_rules(b, &me.name, &kindnet::masquerade(&pods), "kindnet");
     }
 }
 

@@ -1,9 +1,10 @@
 //! The order in which a cluster comes to be.
 
 use crate::base::{Finding, Span};
-use crate::cluster::{Cluster, Listening, agents, change, node, pods, underlay};
+use crate::cluster::{Cluster, Listening, agents, change, controllers};
+use crate::cluster::{kube_proxy, node, pods, underlay};
 use crate::kube::listen::{self, Protocol};
-use crate::kube::podpath_v1alpha1::ClusterSpec;
+use crate::kube::podpath_v1alpha1::{ClusterSpec, ProxyMode};
 use crate::kube::store::{Store, is_finished};
 use crate::lab::Lab;
 use crate::sim::World;
@@ -42,12 +43,17 @@ pub(super) fn build(store: Store, seed: u64) -> (Cluster, Vec<Finding>) {
         listening: Vec::new(),
         calico: None,
         cni: String::new(),
+        desired: Default::default(),
+        proxy_mode: ProxyMode::None,
         seed,
     };
     let mut b = Builder { c, spec, findings };
     node::plan(&mut b);
     underlay::lay(&mut b);
     agents::lay_and_attach(&mut b);
+    let found = controllers::run(&mut b.c);
+    b.findings.extend(found);
+    kube_proxy::start(&mut b);
     listeners(&mut b);
     change::node_settings(&mut b);
     change::underlay_blocks(&mut b);

@@ -54,7 +54,7 @@ impl Fork {
     pub fn outcome(&self) -> Outcome {
         let mut all = self.branches.iter().map(|b| &b.result.outcome);
         match all.next() {
-            Some(first) if !self.cut && all.all(|o| o == first) => first.clone(),
+            Some(first) if !self.cut && all.all(|o| o == first) => *first,
             _ => Outcome::Depends,
         }
     }
@@ -82,16 +82,17 @@ impl Scenario {
         spec: &ProbeSpec,
         prepare: Prepare<'_>,
     ) -> Option<(Scenario, ProbeResult, Vec<Event>)> {
-        let (mut cluster, _) = Cluster::build(self.cluster.store.clone(), self.cluster.seed());
+        let store = self.beginning.as_deref().unwrap_or(&self.cluster.store);
+        let (mut cluster, _) = Cluster::build(store.clone(), self.cluster.seed());
         prepare(&mut cluster);
         let (mut s, _) = Scenario::start(cluster);
         for earlier in &self.ran {
-            let _ = s.apply_due();
+            let _ = s.wait_for(earlier);
             if let Ok(p) = s.probe_of(earlier) {
                 let _ = s.cluster.lab.probe(&p, &mut NoTrace);
             }
         }
-        let _ = s.apply_due();
+        let _ = s.wait_for(spec);
         let p = s.probe_of(spec).ok()?;
         s.cluster.lab.world.take_undecided();
         let (result, events) = s.cluster.lab.trace(&p);

@@ -8,7 +8,10 @@
 mod agents;
 mod build;
 mod change;
+mod controllers;
+mod faults;
 mod fork;
+mod kube_proxy;
 mod node;
 mod pods;
 mod scenario;
@@ -17,6 +20,7 @@ mod underlay;
 
 pub use change::run_command;
 pub use fork::{Assumption, Branch, Fork};
+pub use kube_proxy::NodeProxy;
 pub use scenario::{Checked, Mismatch, Scenario, disposition_name};
 pub use services::protocol as service_protocol;
 
@@ -24,7 +28,9 @@ use crate::base::{Finding, NodeId, NsId, Origin};
 use crate::kube::cni::CniState;
 use crate::kube::cni::calico::Ipam;
 use crate::kube::cni::list::Results;
+use crate::kube::controllers::Desired;
 use crate::kube::listen::Port;
+use crate::kube::podpath_v1alpha1::ProxyMode;
 use crate::kube::store::{Name, Store};
 use crate::lab::Lab;
 use crate::net::PortAt;
@@ -53,6 +59,8 @@ pub struct ClusterNode {
     pub cni: CniState,
     /// The last ADD results of its pods.
     pub results: Results,
+    /// Its kube-proxy, where one in iptables mode runs or is to run.
+    pub proxy: Option<NodeProxy>,
     /// Its document.
     pub origin: Origin,
 }
@@ -103,6 +111,10 @@ pub struct Cluster {
     pub calico: Option<Ipam>,
     /// What the CNI is, in words.
     pub cni: String,
+    /// Services and EndpointSlices as controllers left them.
+    pub desired: Desired,
+    /// How kube-proxy carries out Services.
+    pub proxy_mode: ProxyMode,
     seed: u64,
 }
 

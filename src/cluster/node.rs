@@ -70,6 +70,7 @@ pub(super) fn plan(b: &mut Builder) {
                 pod_cidrs,
                 cni: CniState::new(seed),
                 results: Default::default(),
+                proxy: None,
                 origin,
             },
         );

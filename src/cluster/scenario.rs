@@ -1,20 +1,20 @@
 //! A cluster in motion: what listens is started, Faults happen when they are due, Probes run and are held
 //! against what they expect.
 //!
-//! Probes run one after another in the order of their names, each when the one before has ended, in one
-//! world: caches carry over as on a real cluster. A Fault takes effect at the first probe boundary at or
-//! after its time. Invariant: same store and seed, same results.
+//! Probes run one after another in the order of their `at` and names, each when the one before has ended, in
+//! one world: caches carry over as on a real cluster. A Fault takes effect at the first probe boundary at or
+//! after its time (`faults`). Invariant: same store and seed, same results.
 
-use crate::base::{Finding, Instant, NsId, Origin};
-use crate::cluster::change::{block, uplinks};
+use crate::base::{Finding, Instant, NsId};
 use crate::cluster::services;
-use crate::cluster::{Cluster, Fork, run_command};
+use crate::cluster::{Cluster, Fork};
 use crate::endpoint::{App, Outcome};
 use crate::kube::listen::Protocol;
 use crate::kube::podpath_v1alpha1::{
-    DispositionName, Expect, Family, FaultSpec, Outcome as WantedOutcome, Peer,
+    DispositionName, Expect, Family, FaultSpec, KubeProxyFault, Outcome as WantedOutcome, Peer,
     ProbeProtocol as Kind, ProbeSpec, Target,
 };
+use crate::kube::store::Store;
 use crate::lab::{Hop, Probe, ProbeProtocol, ProbeResult};
 use crate::path::{Disposition, Event};
 use crate::sim::Link;
@@ -54,18 +54,21 @@ pub struct Checked {
     pub fork: Option<Fork>,
 }
 
-/// What a Fault changed on links, to be undone.
-struct Healing {
-    at: Instant,
-    links: Vec<(crate::net::PortAt, Link)>,
+/// What a Fault changed on links and kube-proxies, to be undone.
+pub(super) struct Healing {
+    pub at: Instant,
+    pub links: Vec<(crate::net::PortAt, Link)>,
+    pub proxies: Vec<(String, KubeProxyFault)>,
 }
 
 /// A cluster in motion.
 pub struct Scenario {
     /// The cluster.
     pub cluster: Cluster,
-    pending: Vec<(Instant, String, FaultSpec)>,
-    healing: Vec<Healing>,
+    pub(super) pending: Vec<(Instant, String, FaultSpec)>,
+    pub(super) healing: Vec<Healing>,
+    /// The objects as they were before the first Fault that changed them.
+    pub(super) beginning: Option<Box<Store>>,
     /// The probes that ran, in order.
     pub(super) ran: Vec<ProbeSpec>,
 }
@@ -109,97 +112,15 @@ impl Scenario {
             cluster,
             pending,
             healing: Vec::new(),
+            beginning: None,
             ran: Vec::new(),
         };
         findings.extend(s.apply_due());
         (s, findings)
     }
 
-    /// Faults that are due begin, those whose time is over end.
-    pub fn apply_due(&mut self) -> Vec<Finding> {
-        let now = self.cluster.lab.now();
-        let mut findings = Vec::new();
-        while self.pending.first().is_some_and(|f| f.0 <= now) {
-            let (_, name, spec) = self.pending.remove(0);
-            self.begin(&name, &spec, &mut findings);
-        }
-        let (over, still): (Vec<_>, Vec<_>) = std::mem::take(&mut self.healing)
-            .into_iter()
-            .partition(|h| h.at <= now);
-        self.healing = still;
-        for (at, link) in over.into_iter().flat_map(|h| h.links) {
-            *self.cluster.lab.world.link_mut(at) = link;
-        }
-        findings
-    }
-
-    fn begin(&mut self, name: &str, spec: &FaultSpec, findings: &mut Vec<Finding>) {
-        let object = self
-            .cluster
-            .store
-            .faults
-            .values()
-            .find(|f| f.name.to_string() == name);
-        let at = object
-            .map(|f| f.source.span_of("spec.commands"))
-            .unwrap_or_default();
-        let place = spec
-            .node
-            .as_ref()
-            .and_then(|n| self.cluster.nodes.get(n))
-            .map(|n| n.ns);
-        let pod = spec
-            .pod
-            .as_ref()
-            .and_then(|p| {
-                self.cluster
-                    .pods
-                    .values()
-                    .find(|x| x.name.to_string() == *p)
-            })
-            .map(|p| p.ns);
-        for line in &spec.commands {
-            match pod.or(place) {
-                Some(ns) => {
-                    let origin = Origin::Scenario(format!("fault {name}: {line}").into());
-                    if let Err(f) = run_command(&mut self.cluster, ns, line, &at, origin) {
-                        findings.push(f);
-                    }
-                }
-                None => findings.push(Finding::error(
-                    at.clone(),
-                    format!("fault {name}: no such node or pod"),
-                    "name one that exists",
-                )),
-            }
-        }
-        let Some(u) = &spec.underlay else { return };
-        let blocks: Vec<_> = u.blocked.iter().map(|b| block(&self.cluster, b)).collect();
-        let mut before = Vec::new();
-        let only = spec.link.as_deref().map(|l| self.uplink_ns(l));
-        for up in uplinks(&self.cluster) {
-            if only.is_some_and(|o| o != Some(up.ns)) {
-                continue;
-            }
-            let link = self.cluster.lab.world.link_mut(up);
-            before.push((up, link.clone()));
-            link.blocked.extend(blocks.iter().cloned());
-            if let Some(p) = u.loss_percent {
-                link.loss_ppm = (p.clamp(0.0, 100.0) * 10_000.0) as u32;
-            }
-            link.latency = u.latency.unwrap_or(link.latency);
-            link.mtu = u.mtu.or(link.mtu);
-        }
-        if let Some(until) = spec.until {
-            self.healing.push(Healing {
-                at: Instant::ZERO + until,
-                links: before,
-            });
-        }
-    }
-
     /// The namespace at the near end of an uplink, by the names that `spec.link` has.
-    fn uplink_ns(&self, link: &str) -> Option<NsId> {
+    pub(super) fn uplink_ns(&self, link: &str) -> Option<NsId> {
         match link.strip_prefix("host/") {
             Some(host) => self.cluster.hosts.get(host).copied(),
             None => self.cluster.nodes.get(link).map(|n| n.ns),
@@ -209,16 +130,17 @@ impl Scenario {
     /// Runs every Probe of the store; `each` hears of every one as it ends.
     pub fn run_probes(&mut self, each: &mut dyn FnMut(&Checked)) -> (Vec<Checked>, Vec<Finding>) {
         let mut findings = Vec::new();
-        let all: Vec<(String, ProbeSpec)> = self
+        let mut all: Vec<(String, ProbeSpec)> = self
             .cluster
             .store
             .probes
             .values()
             .map(|p| (p.name.name.clone(), p.spec.clone()))
             .collect();
+        all.sort_by_key(|(_, spec)| spec.at);
         let mut out = Vec::new();
         for (name, spec) in all {
-            findings.extend(self.apply_due());
+            findings.extend(self.wait_for(&spec));
             let c = self.run_probe(&name, &spec);
             each(&c);
             out.push(c);

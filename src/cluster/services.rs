@@ -22,11 +22,11 @@ pub(super) fn ports_of(c: &Cluster, t: &Target) -> Result<Vec<ServicePort>, Stri
         return Ok(Vec::new());
     };
     let known = |n: &crate::kube::store::Name| n.namespace == *namespace && n.name == *name;
-    if !c.store.services.keys().any(known) {
+    if !c.desired.services.keys().any(known) {
         return Err(format!("there is no Service {namespace}/{name}"));
     }
     let both = service::Family::ALL.into_iter();
-    let all = both.flat_map(|f| service_ports(&c.store.services, f));
+    let all = both.flat_map(|f| service_ports(&c.desired.services, f));
     let ports: Vec<_> = all.filter(|p| known(&p.name.service)).collect();
     match ports.is_empty() {
         true => Err(format!(

@@ -7,7 +7,7 @@
 use crate::base::{Finding, NodeId, NsId, Origin};
 use crate::cluster::build::Builder;
 use crate::cluster::node::nth;
-use crate::kube::podpath_v1alpha1::ExternalHost;
+use crate::kube::podpath_v1alpha1::{ExternalHost, HostRoute};
 use crate::net::addr::{default_net, network_of};
 use crate::net::fib::AddMode;
 use crate::net::{DeviceKind, IfAddr, LinkSpec, NudState, PortAt, Route, table};
@@ -47,6 +47,20 @@ pub(super) fn lay(b: &mut Builder) {
         join_host(b, &h, i, gateway, &mut segments);
     }
     provider(b, gateway);
+    let field = "spec.underlay.routes";
+    let cluster = b.c.store.cluster();
+    let origin = cluster
+        .map(|c| c.source.origin_of(field))
+        .unwrap_or_default();
+    let written = b.spec.underlay.routes.clone();
+    routes(
+        b,
+        gateway,
+        "the underlay's gateway",
+        &written,
+        field,
+        &origin,
+    );
 }
 
 /// The Cluster's segments, or one that holds every node.
@@ -317,19 +331,22 @@ fn join_host(
     }
     let gws = h.gateway.map_or_else(|| s.gateways.clone(), |g| vec![g]);
     default_routes(b, ns, &addrs, &gws, &origin);
-    for r in &h.routes {
+    let who = format!("host {}", h.name);
+    routes(b, ns, &who, &h.routes, "spec.externalHosts", &origin);
+}
+
+/// Adds routes that the Cluster document writes down.
+fn routes(b: &mut Builder, ns: NsId, who: &str, all: &[HostRoute], field: &str, origin: &Origin) {
+    for r in all {
         let route = Route::unicast(r.to, Some(r.via), None, origin.clone());
-        let done =
-            b.c.lab
-                .world
-                .edit(ns, |e| e.route_add(table::MAIN, route, AddMode::New));
+        let world = &mut b.c.lab.world;
+        let done = world.edit(ns, |e| e.route_add(table::MAIN, route, AddMode::New));
         if let Some(Err(e)) = done {
-            let at = b.cluster_span("spec.externalHosts");
-            let text = format!("host {}: route {r}: {e}", h.name);
+            let text = format!("{who}: route {r}: {e}");
             b.findings.push(Finding::error(
-                at,
+                b.cluster_span(field),
                 text,
-                "the gateway of a route must be on a network of the host",
+                "the gateway of a route must be on a network of its machine",
             ));
         }
     }

@@ -15,6 +15,7 @@ use crate::net::device::{DevStats, Device, DeviceKind, PortAt};
 use crate::net::fib::FibEditError;
 use crate::net::netns::NetNs;
 use crate::net::sysctl::SysctlError;
+use crate::nf::nat::masquerade;
 use crate::wire::MacAddr;
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
@@ -77,6 +78,13 @@ pub struct Edit<'a> {
 impl Drop for Edit<'_> {
     fn drop(&mut self) {
         self.ns.epoch += 1;
+    }
+}
+
+impl Edit<'_> {
+    /// Netfilter, made on first use.
+    pub fn netfilter(&mut self) -> &mut crate::nf::Netfilter {
+        self.ns.nf_mut()
     }
 }
 
@@ -229,6 +237,9 @@ impl<'a> Edit<'a> {
             self.came_up(dev);
         } else {
             self.went_down(dev);
+            if let Some(nf) = self.ns.nf.as_deref_mut() {
+                masquerade::device_down(&mut nf.ct, dev);
+            }
         }
         self.bridge_switched(dev, up);
         self.refresh_master(dev, !up);

@@ -266,11 +266,12 @@ impl NeighTable {
         let n = Neigh::new(state, mac, now, origin);
         let e = self.entries.entry((dev, ip)).or_insert_with(|| n.clone());
         let (queue, bytes) = (std::mem::take(&mut e.queue), e.queued_bytes);
+        let cached = e.header_cached;
         if let Some(t) = e.timer {
             self.timers.remove(&(t, dev, ip));
         }
         *e = n;
-        (e.queue, e.queued_bytes) = (queue, bytes);
+        (e.queue, e.queued_bytes, e.header_cached) = (queue, bytes, cached);
         e
     }
 

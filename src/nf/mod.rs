@@ -17,6 +17,7 @@ mod rate;
 mod rule;
 mod words;
 
+pub mod apply;
 pub mod ct;
 pub mod eval;
 pub mod forced;

@@ -531,7 +531,7 @@ impl Parser {
 }
 
 /// `[packets:bytes]`.
-fn brackets(text: &str) -> Option<Counters> {
+pub(super) fn brackets(text: &str) -> Option<Counters> {
     let (packets, bytes) = text.strip_prefix('[')?.strip_suffix(']')?.split_once(':')?;
     Some(Counters {
         packets: packets.parse().ok()?,

@@ -1,8 +1,8 @@
 //! The CNI recordings (real plugin binaries 1.1.1, driven as libcni drives them) against podpath's plugins.
 //!
 //! Reads the folder `PODPATH_ORACLE` (default `../shared/oracle`), else `tests/recordings/oracle.tar.gz`.
-//! Compared: what libcni hands each plugin, stdout, exit code, addresses, routes, bridge ports, ip_forward
-//! and host-local's files. Not compared yet: iptables-save, ip6tables-save (they come with netfilter).
+//! Compared: what libcni hands each plugin, stdout, exit code, addresses, routes, bridge ports, ip_forward,
+//! host-local's files, iptables-save and ip6tables-save.
 
 mod compare;
 mod load;
@@ -48,10 +48,7 @@ fn every_recorded_case_is_equal() {
             failed.push(format!("{}\n{shown}", case.name));
         }
     }
-    println!(
-        "{} cases, {calls} plugin calls; iptables-save and ip6tables-save not compared yet",
-        cases.len()
-    );
+    println!("{} cases, {calls} plugin calls", cases.len());
     assert!(
         failed.is_empty(),
         "{} of {} cases differ:\n{}",
@@ -88,4 +85,22 @@ fn a_changed_recording_is_noticed() {
         .expect("routes");
     lines[0] = "10.244.2.0/24 dev cni0 proto kernel scope link src 10.244.1.1".into();
     assert!(!replay(&case).differences.is_empty());
+}
+
+#[test]
+fn a_changed_rule_is_noticed() {
+    let mut case = load::cases()
+        .into_iter()
+        .find(|c| c.name == "portmap")
+        .expect("portmap");
+    let lines = case.steps[0].state["node"]["iptables_save"]
+        .as_array_mut()
+        .expect("rules");
+    assert!(lines.len() > 20, "{} lines", lines.len());
+    lines.remove(10);
+    let found = replay(&case).differences;
+    assert!(
+        found.iter().any(|d| d.contains("iptables_save")),
+        "{found:?}"
+    );
 }

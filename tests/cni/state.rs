@@ -4,6 +4,7 @@ use super::names::Names;
 use super::replay::Report;
 use podpath::kube::cni::host::{Namespaces, NodeNamespaces};
 use podpath::net::{Device, NetNs, Route, RouteKind, Scope, table};
+use podpath::nf::Family;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -54,6 +55,18 @@ pub fn compare(at: &str, state: &Value, nss: &NodeNamespaces, names: &mut Names,
             r.differences
                 .push(format!("{at}: VLANs are recorded but not compared"));
         }
+        for (key, family) in [
+            ("iptables_save", Family::V4),
+            ("ip6tables_save", Family::V6),
+        ] {
+            rules(
+                &format!("{at} {key}"),
+                &lines(key),
+                ns,
+                family,
+                &mut r.differences,
+            );
+        }
         if name == "node" {
             let ours = if ns.sysctl().all4.forwarding != 0 {
                 "1"
@@ -69,6 +82,25 @@ pub fn compare(at: &str, state: &Value, nss: &NodeNamespaces, names: &mut Names,
                     .push(format!("{at}: ip_forward recorded {rec}, ours {ours}"));
             }
         }
+    }
+}
+
+/// What iptables-save printed without its comments, line by line.
+fn rules(at: &str, recorded: &[&str], ns: &NetNs, family: Family, out: &mut Vec<String>) {
+    let set = ns
+        .nf()
+        .and_then(|nf| nf.rule_set(family, podpath::nf::Backend::Nft));
+    let text = set.map(|s| s.to_save(false)).unwrap_or_default();
+    let ours: Vec<&str> = text.lines().collect();
+    if ours != recorded {
+        let first = recorded.iter().zip(&ours).position(|(r, o)| r != o);
+        let i = first.unwrap_or(recorded.len().min(ours.len()));
+        out.push(format!(
+            "{at} line {}: recorded {:?}, ours {:?}",
+            i + 1,
+            recorded.get(i),
+            ours.get(i)
+        ));
     }
 }
 

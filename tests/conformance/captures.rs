@@ -6,7 +6,7 @@ use super::play::{self, Played};
 use super::recordings::{Recording, Recordings};
 use super::scenario::{load_frames, load_scenario, load_trace, rule_text};
 use super::verdict::Verdict;
-use super::{plan, seed, topo::Topo};
+use super::{dumps, plan, seed, topo::Topo};
 
 /// Judges one capture.
 pub fn judge(r: &Recording<'_>, all: &Recordings, verbose: bool) -> Verdict {
@@ -33,7 +33,8 @@ fn attempt(r: &Recording<'_>, all: &Recordings, verbose: bool) -> Result<Verdict
         payload: scenario.compare.payload.unwrap_or(!plan.node_http),
         fixed_ports: trace.fixed_ports.clone(),
     };
-    let played = play::play(&topo, &plan, &seeds, plan.end, verbose);
+    let played = play::play(&topo, &plan, &seeds, &trace.conntrack_events, verbose);
+    let state = dumps::compare(r, &topo, &played.states);
     let tally = compare(&plan.expected, &played.frames, &rules);
     let story = tally
         .first
@@ -45,6 +46,8 @@ fn attempt(r: &Recording<'_>, all: &Recordings, verbose: bool) -> Result<Verdict
     Ok(Verdict {
         tally,
         unit: "frames",
+        tables: state.counts,
+        differences: state.differences,
         lacks: plan.lacks,
         notes: plan.notes,
         trace: story,

@@ -1,8 +1,8 @@
 //! A CNI recording: the same replay and comparison as the test `cni` makes, on the recordings chosen here.
 //!
 //! Compared are, per plugin call, stdin, stdout and exit code, and per step the state: addresses, routes,
-//! bridge ports and host-local's files; `iptables-save` is not yet (`tests/cni/main.rs`). Counted are calls
-//! and steps; every difference found takes one from the equal ones.
+//! bridge ports, iptables-save and host-local's files. Counted are calls and steps; every difference found
+//! takes one from the equal ones.
 
 #[path = "../cni/compare.rs"]
 mod compare;

@@ -6,12 +6,21 @@
 //! normaliser when the n-th recorded one is, so a different interleaving of interfaces is no difference,
 //! and frames beyond the recorded number come last. Both a missing and a surplus frame count as compared
 //! and not equal.
+//!
+//! Two things are the recorder's and the machine's, not the kernel's behaviour:
+//! - Podpath takes no time, the kernel some tens of microseconds for each hop: frames of opposite directions that
+//!   pass an interface within [`SWAP_NS`] may swap. The order within a direction is always kept.
+//! - The recorder's ring cut long frames: podpath's is cut to the recorded length where the recorded packet says
+//!   that it was longer.
 
 use std::collections::BTreeMap;
 
 use super::decode::{Layers, decode, is_neighbour_discovery, summary};
 use super::norm::Normaliser;
 use super::scenario::{Dir, Recorded};
+
+/// So close in time frames of opposite directions may swap.
+const SWAP_NS: u64 = 1_000_000;
 
 /// What is left out of a comparison, and which ports are known.
 pub struct Rules {
@@ -67,13 +76,17 @@ pub struct Tally {
 }
 
 /// One frame ready for comparison.
-struct Item {
+struct Item<'f> {
     dir: Dir,
     t_ns: u64,
     layers: Layers,
+    /// The recorder cut it to so many bytes.
+    cut: Option<usize>,
+    data: &'f [u8],
+    l3: bool,
 }
 
-impl Item {
+impl Item<'_> {
     fn line(&self) -> String {
         let arrow = if self.dir == Dir::In { "in " } else { "out" };
         format!(
@@ -92,14 +105,17 @@ pub fn kept(layers: &Layers, rules: &Rules) -> bool {
 
 /// Compares the two lists; `recorded` holds only what podpath has to produce.
 pub fn compare(recorded: &[Recorded], emulated: &[Emulated], rules: &Rules) -> Tally {
-    let mut theirs: BTreeMap<&str, Vec<Item>> = BTreeMap::new();
-    let mut ours: BTreeMap<&str, Vec<Item>> = BTreeMap::new();
+    let mut theirs: BTreeMap<&str, Vec<Item<'_>>> = BTreeMap::new();
+    let mut ours: BTreeMap<&str, Vec<Item<'_>>> = BTreeMap::new();
     let mut order: Vec<(&str, usize)> = Vec::new();
     for f in recorded {
         let item = Item {
             dir: f.dir,
             t_ns: f.t_ns,
             layers: decode(&f.data, 0, f.l3),
+            cut: cut(&f.data, f.l3),
+            data: &f.data,
+            l3: f.l3,
         };
         if kept(&item.layers, rules) {
             let list = theirs.entry(&f.interface).or_default();
@@ -112,14 +128,18 @@ pub fn compare(recorded: &[Recorded], emulated: &[Emulated], rules: &Rules) -> T
             dir: f.dir,
             t_ns: f.t_ns,
             layers: decode(&f.data, 0, f.l3),
+            cut: None,
+            data: &f.data,
+            l3: f.l3,
         };
         if kept(&item.layers, rules) {
-            let list = ours.entry(&f.interface).or_default();
-            if list.len() >= theirs.get(f.interface.as_str()).map_or(0, Vec::len) {
-                order.push((&f.interface, list.len()));
-            }
-            list.push(item);
+            ours.entry(&f.interface).or_default().push(item);
         }
+    }
+    for (interface, list) in &mut ours {
+        let recorded = theirs.get(interface).map_or(&[][..], Vec::as_slice);
+        order.extend((recorded.len()..list.len()).map(|i| (*interface, i)));
+        align(recorded, list);
     }
     let mut tally = Tally::default();
     let (mut left, mut right) = (
@@ -150,6 +170,40 @@ pub fn compare(recorded: &[Recorded], emulated: &[Emulated], rules: &Rules) -> T
         }
     }
     tally
+}
+
+/// The length of a frame that the recorder cut: its IP packet says that it is longer.
+fn cut(data: &[u8], l3: bool) -> Option<usize> {
+    let p = if l3 { data } else { data.get(14..)? };
+    let two = |at: usize| {
+        Some(usize::from(u16::from_be_bytes([
+            *p.get(at)?,
+            *p.get(at + 1)?,
+        ])))
+    };
+    let says = match p.first()? >> 4 {
+        4 if l3 || data.get(12..14) == Some(&[8, 0]) => two(2)?,
+        6 if l3 || data.get(12..14) == Some(&[0x86, 0xdd]) => two(4)? + 40,
+        _ => return None,
+    };
+    (says > p.len()).then_some(data.len())
+}
+
+/// Brings podpath's frames into the recording's order of directions where they are close, and cuts them where
+/// the recorder did.
+fn align(recorded: &[Item<'_>], ours: &mut [Item<'_>]) {
+    for (i, theirs) in recorded.iter().enumerate() {
+        let Some(first) = ours.get(i) else { return };
+        let here = ours.iter().skip(i).position(|o| o.dir == theirs.dir);
+        let near = here.filter(|n| ours[i + n].t_ns.abs_diff(first.t_ns) < SWAP_NS);
+        if let Some(n) = near {
+            ours[i..=i + n].rotate_right(1);
+        }
+        let Some(len) = theirs.cut else { continue };
+        if let Some(short) = ours[i].data.get(..len) {
+            ours[i].layers = decode(short, 0, ours[i].l3);
+        }
+    }
 }
 
 /// The top-level layers that differ, one line each.

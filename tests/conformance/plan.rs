@@ -5,12 +5,16 @@
 
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::ping::{self, Ping};
+use super::process::{self, Local, Unheard};
 use super::scenario::{Dir, Exec, Recorded, Step, Trace};
+use super::script;
 use super::topo::{Port, Topo};
 use podpath::base::Span;
 use podpath::import::ipcmd::{Command, parse, parse_batch, split_script, sysctl_name};
+use podpath::net::Binding;
 
 /// Podpath may be this much later than the kernel with the last frame.
 const SLACK_NS: u64 = 2_000_000;
@@ -33,7 +37,44 @@ pub struct Change {
     /// In which namespace.
     pub ns: String,
     /// What.
-    pub command: Command,
+    pub what: What,
+}
+
+/// A change of a namespace.
+#[derive(Debug)]
+pub enum What {
+    /// `ip`, `bridge`, `sysctl`.
+    Command(Box<Command>),
+    /// A rule set.
+    Load(Load),
+    /// A shell script of `iptables`, `ipset`, `conntrack`.
+    Script(String),
+    /// Before the capture an endpoint pinged somebody, who answered.
+    Ping(IpAddr),
+}
+
+/// A rule set to load.
+#[derive(Debug)]
+pub struct Load {
+    /// Which tool reads it.
+    pub tool: RuleTool,
+    /// Its input.
+    pub text: String,
+    /// The tool of x_tables and not of nf_tables.
+    pub legacy: bool,
+    /// Tables it names are emptied first.
+    pub flush: bool,
+}
+
+/// What reads a rule set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RuleTool {
+    /// `iptables-restore`
+    Iptables,
+    /// `ip6tables-restore`
+    Ip6tables,
+    /// `ipset restore`
+    Ipset,
 }
 
 /// A packet that a process on an emulated node sends.
@@ -55,14 +96,22 @@ pub struct Plan {
     pub expected: Vec<Recorded>,
     /// Changes, by time.
     pub changes: Vec<Change>,
-    /// Packets of the nodes' own processes.
+    /// Pings of the nodes' own.
     pub sends: Vec<Send>,
+    /// What other processes on nodes said.
+    pub local: Vec<Local>,
+    /// Their sockets, by node.
+    pub sockets: Vec<(String, Binding)>,
+    /// Connections of theirs that never left, and when they were tried.
+    pub unheard: Vec<(u64, Unheard)>,
     /// What podpath does not have.
     pub lacks: Vec<String>,
     /// Remarks.
     pub notes: Vec<String>,
     /// The recording's end: what podpath does later was not recorded.
     pub end: u64,
+    /// When tables and connections were dumped.
+    pub dumped: u64,
     /// A process on an emulated node talks HTTP and so may name its ephemeral port in a body.
     pub node_http: bool,
 }
@@ -77,9 +126,17 @@ pub fn make(
     let mut plan = Plan::default();
     split_frames(topo, frames, &mut plan);
     rule_sets(topo, rules, &mut plan);
+    (plan.local, plan.sockets) = process::packets(topo, trace, frames);
     let s = topo.scenario;
+    let cx = Cx {
+        topo,
+        trace,
+        frames,
+        rules,
+    };
+    let last = frames.iter().map(|f| f.t_ns).max();
     for step in &s.setup {
-        changes(topo, step, None, true, frames, &mut plan);
+        changes(&cx, step, None, true, &mut plan);
     }
     let times = super::when::step_times(topo.scenario, trace, frames);
     let settle = s
@@ -103,8 +160,11 @@ pub fn make(
         .unwrap_or(0)
         + SLACK_NS;
     for (step, t) in s.steps.iter().zip(times) {
-        changes(topo, step, t, false, frames, &mut plan);
+        let t = t.or(last);
+        changes(&cx, step, t, false, &mut plan);
     }
+    let waited = plan.unheard.iter().map(|(t, u)| t + u.syns * 1_000_000_000);
+    plan.dumped = plan.end.max(waited.max().unwrap_or(0)) + settle;
     plan.changes.sort_by_key(|c| c.t_ns);
     for k in s
         .netns
@@ -152,7 +212,15 @@ fn split_frames(topo: &Topo<'_>, frames: &[Recorded], plan: &mut Plan) {
     plan.inputs.sort_by_key(|i| i.t_ns);
 }
 
-/// Rule sets of emulated namespaces: none can be loaded yet, each is counted.
+/// What the parts of a plan are made of.
+struct Cx<'a> {
+    topo: &'a Topo<'a>,
+    trace: &'a Trace,
+    frames: &'a [Recorded],
+    rules: &'a dyn Fn(&Value) -> Option<String>,
+}
+
+/// Rule sets of emulated namespaces.
 fn rule_sets(topo: &Topo<'_>, text: &dyn Fn(&Value) -> Option<String>, plan: &mut Plan) {
     for (ns, sets) in topo
         .scenario
@@ -160,63 +228,64 @@ fn rule_sets(topo: &Topo<'_>, text: &dyn Fn(&Value) -> Option<String>, plan: &mu
         .iter()
         .filter(|(ns, _)| topo.emulated(ns))
     {
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for (key, value) in sets.iter().flatten() {
-            // `legacy` and `flush` are flags.
-            let Some(source) = value.as_str() else {
-                continue;
-            };
-            let Some(text) = text(value) else {
-                plan.lacks.push(format!(
-                    "needs netfilter: {source} in {ns}, a file that is nowhere"
-                ));
-                continue;
-            };
-            let lines = |begins: &[&str]| {
-                let hit = |l: &&str| begins.iter().any(|b| l.trim_start().starts_with(b));
-                text.lines().filter(hit).count()
-            };
-            let (what, n) = match key.trim_end_matches("_text") {
-                "iptables" => ("iptables rules", lines(&["-A", "-I"])),
-                "ip6tables" => ("ip6tables rules", lines(&["-A", "-I"])),
-                "nft" => ("lines of nft", text.lines().count()),
-                "ipset" => ("ipset entries", lines(&["create", "add"])),
-                "ipvs" => ("IPVS services and destinations", lines(&["-A", "-a"])),
-                _ => ("lines of an unknown rule set", text.lines().count()),
-            };
-            *counts.entry(what).or_default() += n;
-        }
-        let list: Vec<String> = counts
-            .iter()
-            .filter(|(_, n)| **n > 0)
-            .map(|(k, n)| format!("{n} {k}"))
-            .collect();
-        if !list.is_empty() {
-            plan.lacks
-                .push(format!("needs netfilter: {} in {ns}", list.join(", ")));
+        for set in sets {
+            for what in loads(ns, set, text, plan) {
+                let (t_ns, ns) = (None, ns.clone());
+                plan.changes.push(Change { t_ns, ns, what });
+            }
         }
     }
 }
 
-/// The configuration changes of one step, and what of it cannot be played.
-fn changes(
-    topo: &Topo<'_>,
-    step: &Step,
-    t: Option<u64>,
-    setup: bool,
-    frames: &[Recorded],
+/// What one entry of `rules` loads, in the recorder's order; what cannot be loaded is lacking.
+fn loads(
+    ns: &str,
+    set: &BTreeMap<String, Value>,
+    text: &dyn Fn(&Value) -> Option<String>,
     plan: &mut Plan,
-) {
-    let push = |plan: &mut Plan, ns: &str, command| match (setup, t) {
+) -> Vec<What> {
+    let flag = |key: &str| set.get(key).and_then(Value::as_bool) == Some(true);
+    let (legacy, flush) = (flag("legacy"), flag("flush"));
+    let mut out = Vec::new();
+    for (name, tool) in [
+        ("ipset", Some(RuleTool::Ipset)),
+        ("iptables", Some(RuleTool::Iptables)),
+        ("ip6tables", Some(RuleTool::Ip6tables)),
+        ("nft", None),
+        ("ipvs", None),
+    ] {
+        for key in [name.to_owned(), format!("{name}_text")] {
+            let Some(value) = set.get(&key) else { continue };
+            match (tool, text(value)) {
+                (Some(tool), Some(text)) => out.push(What::Load(Load {
+                    tool,
+                    text,
+                    legacy,
+                    flush,
+                })),
+                (Some(_), None) => plan
+                    .lacks
+                    .push(format!("{ns}: {key} names a file that is nowhere: {value}")),
+                (None, _) => plan.lacks.push(format!("needs {name} in {ns}")),
+            }
+        }
+    }
+    out
+}
+
+/// The configuration changes of one step, and what of it cannot be played.
+fn changes(cx: &Cx<'_>, step: &Step, t: Option<u64>, setup: bool, plan: &mut Plan) {
+    let topo = cx.topo;
+    let push = |plan: &mut Plan, ns: &str, what| match (setup, t) {
         (true, _) => plan.changes.push(Change {
             t_ns: None,
             ns: ns.to_owned(),
-            command,
+            what,
         }),
         (false, Some(t)) => plan.changes.push(Change {
             t_ns: Some(t),
             ns: ns.to_owned(),
-            command,
+            what,
         }),
         (false, None) => plan
             .lacks
@@ -225,31 +294,38 @@ fn changes(
     for (ns, lines) in step.ip.iter().flatten() {
         for line in lines {
             match parse_batch(line, &Span::new("scenario.json", 0, 0)) {
-                Ok(c) => push(plan, ns, c),
+                Ok(c) => push(plan, ns, What::Command(Box::new(c))),
                 Err(e) => plan.lacks.push(format!("{ns}: ip {line}: {}", e.message)),
             }
         }
     }
     for (ns, keys) in step.sysctl.iter().flatten() {
         for (k, v) in keys {
+            let (key, value) = (sysctl_name(k), plain(v));
             push(
                 plan,
                 ns,
-                Command::Sysctl {
-                    key: sysctl_name(k),
-                    value: plain(v),
-                },
+                What::Command(Box::new(Command::Sysctl { key, value })),
             );
         }
     }
-    for ns in step
+    for (ns, value) in step
         .rules
         .iter()
-        .flat_map(|r| r.keys())
-        .filter(|ns| topo.emulated(ns))
+        .flatten()
+        .filter(|(ns, _)| topo.emulated(ns))
     {
-        plan.lacks
-            .push(format!("needs netfilter: rules loaded in {ns} by a step"));
+        let sets: Vec<BTreeMap<String, Value>> =
+            serde_json::from_value(value.clone()).unwrap_or_default();
+        if sets.is_empty() {
+            plan.lacks
+                .push(format!("the rules of a step in {ns} are not understood"));
+        }
+        for set in &sets {
+            for what in loads(ns, set, cx.rules, plan) {
+                push(plan, ns, what);
+            }
+        }
     }
     for k in step
         .rest
@@ -259,21 +335,43 @@ fn changes(
         plan.lacks
             .push(format!("a step says {k}, which is not understood"));
     }
-    if let Some(e) = step.exec.as_ref().filter(|e| topo.emulated(&e.ns)) {
-        for line in split_script(&e.line()) {
-            match command(e, line, setup) {
-                Does::Change(c) => push(plan, &e.ns, *c),
-                Does::Nothing => {}
-                Does::Ping(p) => send(e, p, t, frames, plan),
-                Does::Note(n) => plan.notes.push(n),
-                Does::Http(l) => {
-                    plan.node_http = true;
-                    plan.lacks.push(l);
-                }
-                Does::Lack(l) => plan.lacks.push(l),
+    let Some(e) = step.exec.as_ref() else { return };
+    if !topo.emulated(&e.ns) {
+        // Before the capture only: what is sent later is in the recording.
+        if let Some(p) = ping::parse(&e.line()).ok().filter(|_| setup) {
+            push(plan, &e.ns, What::Ping(p.dst));
+        }
+        return;
+    }
+    if is_firewall(&e.line()) {
+        return push(plan, &e.ns, What::Script(e.line()));
+    }
+    for line in split_script(&e.line()) {
+        match command(e, line, setup) {
+            Does::Change(c) => push(plan, &e.ns, What::Command(c)),
+            Does::Nothing => {}
+            Does::Ping(p) => send(e, p, t, cx.frames, plan),
+            Does::Note(n) => plan.notes.push(n),
+            Does::Http => {
+                plan.node_http = true;
+                let unheard = process::unheard(e, cx.trace).zip(t);
+                plan.unheard.extend(unheard.map(|(u, t)| (t, u)));
             }
+            Does::Lack(l) => plan.lacks.push(l),
         }
     }
+}
+
+/// Whether a script is made of commands of netfilter's tools.
+fn is_firewall(script: &str) -> bool {
+    const TOOLS: [&str; 4] = ["iptables", "ip6tables", "ipset", "conntrack"];
+    let first = |part: &str| {
+        let words = part.split_once("=$(").map_or(part, |(_, words)| words);
+        words.split_whitespace().next().map(str::to_owned)
+    };
+    script::parts(script)
+        .into_iter()
+        .all(|p| first(p).is_some_and(|w| TOOLS.iter().any(|t| w.starts_with(t))))
 }
 
 /// A request of a node: when it was recorded; one that never left, at its step's time.
@@ -316,7 +414,7 @@ enum Does {
     Ping(Ping),
     Nothing,
     Note(String),
-    Http(String),
+    Http,
     Lack(String),
 }
 
@@ -330,13 +428,7 @@ fn command(e: &Exec, line: &str, setup: bool) -> Does {
             Err(err) => Does::Lack(format!("{}: {line}: {}", e.ns, err.message)),
         },
         "true" | ":" | "sleep" | "echo" | "" => Does::Nothing,
-        "conntrack" => Does::Note(format!(
-            "{}: {line}: there is no connection tracking to change",
-            e.ns
-        )),
-        "iptables" | "ip6tables" | "nft" | "ipset" | "ipvsadm" | "iptables-restore" => {
-            Does::Lack(format!("needs netfilter: {line} in {}", e.ns))
-        }
+        "nft" | "ipvsadm" => Does::Lack(format!("needs {first}: {line} in {}", e.ns)),
         _ if setup && first == "ping" => {
             Does::Note(format!("{}: {line}: what it warmed is inferred", e.ns))
         }
@@ -347,10 +439,8 @@ fn command(e: &Exec, line: &str, setup: bool) -> Does {
                 e.ns
             )),
         },
-        "curl" => Does::Http(format!("needs a process on the node: {line} in {}", e.ns)),
-        _ if line.contains("ppsrv.py http") => {
-            Does::Http(format!("needs a process on the node: {line} in {}", e.ns))
-        }
+        "curl" => Does::Http,
+        _ if line.contains("ppsrv.py http") => Does::Http,
         _ => Does::Lack(format!("needs a process on the node: {line} in {}", e.ns)),
     }
 }

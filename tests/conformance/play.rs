@@ -11,13 +11,17 @@ use std::net::IpAddr;
 
 use super::build::{self, Line};
 use super::compare::Emulated;
-use super::plan::{Change, Input, Plan, Send};
+use super::dumps::{self, State};
+use super::engine;
+use super::plan::{Change, Input, Plan, Send, What};
+use super::process::{self, Local, Unheard};
 use super::scenario::{Dir, End};
 use super::seed::Seeds;
+use super::setup;
 use super::topo::{Port, Topo};
 use podpath::base::{DevId, FrameId, Instant, NsId, Origin, Span};
 use podpath::import::ipcmd::{Command, apply, derived_mac, parse};
-use podpath::net::{DeviceKind, LinkSpec, NudState, PortAt};
+use podpath::net::{DeviceKind, LinkSpec, NudState, PortAt, SocketId};
 use podpath::path::{Direction, Tee, TraceBuilder};
 use podpath::sim::{Captures, SendOptions, World};
 use podpath::wire::{Frame, MacAddr, build as build_packet, proto};
@@ -40,6 +44,8 @@ pub struct Played {
     pub notes: Vec<String>,
     /// The way of each input's descendants, when asked for.
     pub stories: BTreeMap<FrameId, Vec<String>>,
+    /// What the tools would print of each emulated namespace when the recorder dumped it.
+    pub states: BTreeMap<String, State>,
 }
 
 /// Something that happens at a moment of the plan.
@@ -47,21 +53,37 @@ enum Act<'p> {
     Change(&'p Change),
     Input(&'p Input),
     Send(&'p Send),
+    Local(&'p Local),
+    Syn(&'p Unheard),
 }
 
-struct Player<'t, 's> {
-    topo: &'t Topo<'s>,
-    world: World,
-    ns: BTreeMap<String, NsId>,
+/// Plays.
+pub struct Player<'t, 's> {
+    /// The wiring.
+    pub topo: &'t Topo<'s>,
+    /// Where it is played.
+    pub world: World,
+    /// Namespaces by name.
+    pub ns: BTreeMap<String, NsId>,
     /// Interfaces whose frames are compared: name, and whether without link header. Kept here because a
     /// step may delete a device.
     watched: BTreeMap<(NsId, DevId), (String, bool)>,
-    obs: Tee<Captures, TraceBuilder>,
-    out: Played,
+    /// Sees everything.
+    pub obs: Tee<Captures, TraceBuilder>,
+    /// What came out.
+    pub out: Played,
 }
 
-/// Plays it; `end` is the recording's end. With `tell` every step is kept.
-pub fn play(topo: &Topo<'_>, plan: &Plan, seeds: &Seeds, end: u64, tell: bool) -> Played {
+/// Plays it; `choices` are each node's `conntrack -E`, of which podpath takes what NAT decided. With `tell` every
+/// step is kept.
+pub fn play(
+    topo: &Topo<'_>,
+    plan: &Plan,
+    seeds: &Seeds,
+    choices: &BTreeMap<String, Vec<String>>,
+    tell: bool,
+) -> Played {
+    let end = plan.end;
     let mut world = World::new(1);
     let ns = topo.scenario.netns.keys().map(|n| {
         let node = world.add_node(n.as_str());
@@ -78,6 +100,8 @@ pub fn play(topo: &Topo<'_>, plan: &Plan, seeds: &Seeds, end: u64, tell: bool) -
     };
     p.build();
     p.world.run_until(Instant::from_secs(900), &mut p.obs.0);
+    p.sockets(plan);
+    p.force(choices);
     for c in plan.changes.iter().filter(|c| c.t_ns.is_none()) {
         p.change(c);
     }
@@ -91,6 +115,8 @@ pub fn play(topo: &Topo<'_>, plan: &Plan, seeds: &Seeds, end: u64, tell: bool) -
     );
     p.run(plan, end, tell);
     p.collect(end);
+    p.until(plan.dumped, false);
+    dumps::read(&mut p);
     p.out
 }
 
@@ -161,13 +187,50 @@ impl Player<'_, '_> {
     /// A change of a step. Endpoints have only their interfaces: of the rest they know nothing.
     fn change(&mut self, c: &Change) {
         let endpoint = !self.topo.emulated(&c.ns);
-        if endpoint && !matches!(c.command, Command::LinkSet { .. }) {
-            return;
+        let done = match &c.what {
+            What::Command(x) if endpoint && !matches!(**x, Command::LinkSet { .. }) => Ok(()),
+            What::Command(x) => {
+                self.command(&c.ns, &format!("{x:?}"), x);
+                Ok(())
+            }
+            What::Load(l) => setup::load(self, &c.ns, l),
+            What::Script(s) => setup::script(self, &c.ns, s),
+            What::Ping(dst) => setup::ping(self, &c.ns, *dst),
+        };
+        if let Err(e) = done {
+            self.out.lacks.push(format!("{}: {e}", c.ns));
         }
-        self.command(&c.ns, &format!("{:?}", c.command), &c.command);
     }
 
-    fn port(&self, p: &Port) -> Option<PortAt> {
+    /// What conntrack told of new connections decides NAT's choices.
+    fn force(&mut self, choices: &BTreeMap<String, Vec<String>>) {
+        for (ns, events) in choices {
+            let Some(id) = self.ns.get(ns).copied().filter(|_| self.topo.emulated(ns)) else {
+                continue;
+            };
+            for e in events.iter().filter(|e| e.starts_with("[NEW]")) {
+                if let Some((orig, choice)) = super::conntrack::choice(e)
+                    && choice != podpath::nf::forced::Choice::default()
+                {
+                    engine::force(&mut self.world, id, orig, choice);
+                }
+            }
+        }
+    }
+
+    /// Sockets of the processes on nodes.
+    fn sockets(&mut self, plan: &Plan) {
+        for (i, (ns, binding)) in plan.sockets.iter().enumerate() {
+            let ns = self.ns.get(ns).and_then(|id| self.world.ns_mut(*id));
+            if let Some(ns) = ns {
+                // One connection made twice has one socket.
+                let _ = ns.sockets_mut().bind(*binding, SocketId(i as u32));
+            }
+        }
+    }
+
+    /// The interface of that name.
+    pub fn port(&self, p: &Port) -> Option<PortAt> {
         let ns = *self.ns.get(&p.0)?;
         let dev = self.world.ns(ns)?.dev_by_name(&p.1)?.id;
         Some(PortAt { ns, dev })
@@ -191,7 +254,8 @@ impl Player<'_, '_> {
         }
     }
 
-    fn seed_neighbour(&mut self, p: &Port, ip: IpAddr, mac: MacAddr) {
+    /// A neighbour that is in use.
+    pub fn seed_neighbour(&mut self, p: &Port, ip: IpAddr, mac: MacAddr) {
         let Some(at) = self.port(p) else { return };
         let origin = Origin::Scenario("in use before the recording".into());
         let set = |e: &mut podpath::net::Edit<'_>| {
@@ -229,6 +293,10 @@ impl Player<'_, '_> {
         );
         acts.extend(plan.inputs.iter().map(|i| (i.t_ns, Act::Input(i))));
         acts.extend(plan.sends.iter().map(|s| (s.t_ns, Act::Send(s))));
+        acts.extend(plan.local.iter().map(|l| (l.t_ns, Act::Local(l))));
+        for (t, u) in &plan.unheard {
+            acts.extend((0..u.syns).map(|i| (t + i * 1_000_000_000, Act::Syn(u))));
+        }
         // Stable: of one moment, changes first, then what endpoints sent, in the recording's order.
         acts.sort_by_key(|(t, _)| *t);
         for (t, act) in acts {
@@ -237,9 +305,34 @@ impl Player<'_, '_> {
                 Act::Change(c) => self.change(c),
                 Act::Input(i) => self.input(i),
                 Act::Send(s) => self.send(s),
+                Act::Local(l) => self.local(&l.ns, l.t_ns, &l.packet),
+                Act::Syn(u) => self.syn(u, t),
             }
         }
         self.until(end, tell);
+    }
+
+    /// A packet of a node's process.
+    fn local(&mut self, ns: &str, t_ns: u64, packet: &[u8]) {
+        let Some(id) = self.ns.get(ns).copied() else {
+            return;
+        };
+        let options = SendOptions::default();
+        let (root, _) = self.world.send_with(id, packet, options, &mut self.obs);
+        self.out.inputs.push((t_ns, root));
+        self.world.take_deliveries();
+    }
+
+    /// A connection that a node's process tries in vain; podpath picks the source address.
+    fn syn(&mut self, u: &Unheard, t_ns: u64) {
+        let ns = self.ns.get(&u.ns).and_then(|id| self.world.ns(*id));
+        let found = ns.and_then(|ns| {
+            let found = ns.route_output(None, u.dst.0, None, 0, 0).ok()?;
+            ns.source_for(&found, u.dst.0)
+        });
+        if let Some(packet) = found.and_then(|src| process::syn((src, 40001), u.dst)) {
+            self.local(&u.ns, t_ns, &packet);
+        }
     }
 
     /// A process on a node: podpath picks the route and with it the source address. Without a route nothing
@@ -271,6 +364,7 @@ impl Player<'_, '_> {
         self.out.inputs.push((s.t_ns, root));
     }
 
+    /// Goes on to a moment after the first frame.
     fn until(&mut self, t_ns: u64, tell: bool) {
         let t = BEGIN + std::time::Duration::from_nanos(t_ns);
         if !tell {

@@ -110,7 +110,11 @@ impl Source {
                 })
                 .unwrap_or_default(),
             Store::Archive(files) => {
-                let prefix = format!("{dir}/");
+                let prefix = if dir.is_empty() {
+                    String::new()
+                } else {
+                    format!("{dir}/")
+                };
                 let below = files.keys().filter_map(|k| k.strip_prefix(&prefix));
                 below
                     .filter_map(|k| k.split('/').next())

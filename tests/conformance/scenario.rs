@@ -240,9 +240,28 @@ pub struct Trace {
     /// Frames injected by steps, times from the beginning of the run.
     #[serde(default)]
     pub injected: Vec<Injected>,
+    /// Commands that ran.
+    #[serde(default)]
+    pub exec: Vec<Ran>,
+    /// `conntrack -E` of each node, in order.
+    #[serde(default)]
+    pub conntrack_events: BTreeMap<String, Vec<String>>,
     /// Every frame in time order.
     #[serde(default)]
     pub frames: Vec<FrameRef>,
+}
+
+/// A command that ran.
+#[derive(Deserialize, Debug)]
+pub struct Ran {
+    /// Where.
+    pub ns: String,
+    /// Its words.
+    #[serde(default)]
+    pub cmd: String,
+    /// Its exit code.
+    #[serde(default)]
+    pub rc: Option<i64>,
 }
 
 /// What the trace says about an interface.

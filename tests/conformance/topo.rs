@@ -151,6 +151,17 @@ impl<'a> Topo<'a> {
         }
     }
 
+    /// A namespace's own addresses, the loopback ones included.
+    pub fn addresses(&self, ns: &str) -> Vec<IpAddr> {
+        let here = self.ends.keys().filter(|p| p.0 == ns);
+        let own = here.flat_map(|p| self.own(p)).map(|m| m.ip);
+        let loopback = [
+            IpAddr::from([127, 0, 0, 1]),
+            IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+        ];
+        own.chain(loopback).collect()
+    }
+
     /// An interface's own addresses: configured ones, those added by `ip` lines, and the link-local one.
     fn own(&self, p: &Port) -> Vec<Member> {
         let (Some(mac), Some(end)) = (self.macs.get(p), self.ends.get(p)) else {

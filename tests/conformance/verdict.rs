@@ -9,6 +9,8 @@ pub struct Verdict {
     pub tally: Tally,
     /// What is counted: `frames`, or what else a kind of recording has.
     pub unit: &'static str,
+    /// Other things compared: how many of what.
+    pub tables: Vec<(usize, &'static str)>,
     /// What podpath lacks for this recording, each one a failure of its own.
     pub lacks: Vec<String>,
     /// Differences in words, for recordings that are no frames.
@@ -44,6 +46,9 @@ impl Verdict {
             "{word} {label}  {} compared {} equal {}",
             self.unit, self.tally.compared, self.tally.equal
         );
+        for (count, what) in self.tables.iter().filter(|(n, _)| *n > 0) {
+            s += &format!(", {what} {count}");
+        }
         if !self.lacks.is_empty() {
             s += &format!("  {}", self.lacks.join("; "));
         }

@@ -5,6 +5,7 @@
 //! back; at a round's end a short silence makes sure. Namespaces carry the process id in their names and go
 //! when the value is dropped.
 
+use super::EMPTY;
 use super::net::{CABLES, Shape, host_mac, mac};
 use super::packet::Seen;
 use super::rng::Rng;
@@ -26,10 +27,6 @@ use std::time::{Duration, Instant};
 const OUTGOING: u8 = 4;
 /// No event for so long means that there are no more.
 const QUIET: Duration = Duration::from_millis(12);
-
-/// Five empty tables.
-const EMPTY: &str =
-    "*filter\nCOMMIT\n*nat\nCOMMIT\n*mangle\nCOMMIT\n*raw\nCOMMIT\n*security\nCOMMIT\n";
 
 /// A router of one shape with everything around it.
 pub struct Kernel {
@@ -114,14 +111,19 @@ pub fn lacks() -> Option<String> {
 
 impl Kernel {
     /// Builds it.
-    pub fn new(shape: Shape) -> Result<Self, String> {
+    pub fn new(shape: Shape, backend: Backend) -> Result<Self, String> {
         let id = std::process::id();
-        let kind = if shape == Shape::Routed { "r" } else { "b" };
+        let kind = match (shape, backend) {
+            (Shape::Routed, Backend::Nft) => "rn",
+            (Shape::Routed, Backend::Legacy) => "rl",
+            (Shape::Bridged, Backend::Nft) => "bn",
+            (Shape::Bridged, Backend::Legacy) => "bl",
+        };
         let names = [format!("ppf{id}-{kind}"), format!("ppf{id}-{kind}e")];
         for n in &names {
             run("ip", &["netns", "add", n], "")?;
         }
-        let built = Kernel::build(shape, &names);
+        let built = Kernel::build(shape, backend, &names);
         if built.is_err() {
             names
                 .iter()
@@ -130,15 +132,19 @@ impl Kernel {
         built
     }
 
-    fn build(shape: Shape, names: &[String; 2]) -> Result<Self, String> {
+    fn build(shape: Shape, backend: Backend, names: &[String; 2]) -> Result<Self, String> {
         let open = |path: &str| File::open(path).map_err(|e| format!("{path}: {e}"));
         let home = open("/proc/thread-self/ns/net")?;
         let router = open(&format!("/run/netns/{}", names[0]))?;
         let ends = open(&format!("/run/netns/{}", names[1]))?;
-        enter(&ends)?;
-        let far = Kernel::far_ends(names);
         enter(&router)?;
-        let near = Kernel::near_ends(shape, names);
+        // Without a link-local address nobody is redirected (ndisc.c `ndisc_send_redirect`): how often that may
+        // be said to a neighbour would hang on the rounds before.
+        let silent = sysctl("net.ipv6.conf.default.addr_gen_mode", "1");
+        enter(&ends)?;
+        let far = silent.and_then(|()| Kernel::far_ends(names));
+        enter(&router)?;
+        let near = Kernel::near_ends(shape, backend);
         let started = far.and_then(|f| near.map(|n| (f, n)));
         let (cables, (local, events, lines)) = match started {
             Ok(s) => s,
@@ -148,10 +154,8 @@ impl Kernel {
             }
         };
         enter(&home)?;
-        // What interfaces say while they come up is over before the first round.
-        std::thread::sleep(Duration::from_millis(2500));
         let names = names.clone();
-        let mut k = Kernel {
+        Ok(Kernel {
             shape,
             names,
             cables,
@@ -161,9 +165,7 @@ impl Kernel {
             events,
             lines,
             loaded: None,
-        };
-        k.drain();
-        Ok(k)
+        })
     }
 
     fn far_ends(names: &[String; 2]) -> Result<Vec<OwnedFd>, String> {
@@ -191,9 +193,8 @@ impl Kernel {
     #[allow(clippy::type_complexity, reason = "taken apart at the only caller")]
     fn near_ends(
         shape: Shape,
-        names: &[String; 2],
+        backend: Backend,
     ) -> Result<(OwnedFd, Child, Receiver<String>), String> {
-        let _ = names;
         for (key, value) in shape
             .sysctls()
             .iter()
@@ -227,6 +228,10 @@ impl Kernel {
             SockProtocol::Raw,
         )
         .map_err(|e| format!("raw socket: {e}"))?;
+        if backend == Backend::Legacy {
+            run(&tool(backend, false, "restore"), &[], EMPTY)?;
+            run(&tool(backend, true, "restore"), &[], EMPTY)?;
+        }
         let (events, lines) = events()?;
         Ok((raw, events, lines))
     }
@@ -270,9 +275,10 @@ impl Kernel {
                 while r.sent.len() < count {
                     for mut s in traffic.draw(rng) {
                         s.t_us = begun.elapsed().as_micros() as u64;
-                        self.put(&s)?;
-                        self.take(&mut out, Some(&mut traffic.seen));
-                        r.sent.push(s);
+                        if self.put(&s)? {
+                            self.take(&mut out, Some(&mut traffic.seen));
+                            r.sent.push(s);
+                        }
                     }
                 }
             }
@@ -328,7 +334,8 @@ impl Kernel {
         Err("the sets of a round cannot be destroyed".to_owned())
     }
 
-    fn put(&self, s: &Sent) -> Result<(), String> {
+    /// Puts a frame in; false if the cable does not take one of its size.
+    fn put(&self, s: &Sent) -> Result<bool, String> {
         let fail = |e: nix::Error| format!("sending at {}: {e}", s.at);
         if s.at == LOCAL {
             let dst: [u8; 4] = s
@@ -339,14 +346,17 @@ impl Kernel {
             let to = SockaddrIn::new(dst[0], dst[1], dst[2], dst[3], 0);
             // Refused by a rule, or no route: both are results.
             let _ = sendto(self.local.as_raw_fd(), &s.data, &to, MsgFlags::MSG_DONTWAIT);
-            return Ok(());
+            return Ok(true);
         }
         let cable = CABLES
             .iter()
             .position(|c| *c == s.at)
             .ok_or("no such cable")?;
-        send(self.cables[cable].as_raw_fd(), &s.data, MsgFlags::empty()).map_err(fail)?;
-        Ok(())
+        match send(self.cables[cable].as_raw_fd(), &s.data, MsgFlags::empty()) {
+            Ok(_) => Ok(true),
+            Err(nix::Error::ENOBUFS) => Ok(false),
+            Err(e) => Err(fail(e)),
+        }
     }
 
     /// Reads what came out so far.
@@ -433,7 +443,7 @@ fn sysctl(key: &str, value: &str) -> Result<(), String> {
 }
 
 /// Whether a frame takes part: IP, and neither neighbour nor listener discovery.
-fn wanted(f: &[u8]) -> bool {
+pub fn wanted(f: &[u8]) -> bool {
     match f.get(12..14) {
         Some([8, 0]) => true,
         Some([0x86, 0xdd]) => {

@@ -1,97 +1,271 @@
 //! Differential fuzz test: random rules and random packets, the real kernel against podpath.
 //!
-//! `make conformance-fuzz` runs new rounds (root): `--rounds N [--seed S] [--packets P] [--keep-going]`. Each round
-//! draws a rule set and packets, plays them through a router namespace and through podpath, and compares every
-//! frame that came out, byte by byte, the counters of every rule, conntrack and sets (`compare.rs` says what is
-//! left out and why). A difference is shrunk, printed and kept under `tests/data/nf_regressions/`.
-//! `--record FILE` keeps rounds as they are, kernel side alone. Plain `cargo test` replays what is kept.
+//! `make conformance-fuzz` runs new rounds (root): `--rounds N [--seed S] [--first K] [--packets P]
+//! [--keep-going] [--may-skip]`. Each round draws a rule set and packets, plays them through a router namespace
+//! and through podpath, and compares every frame that came out, byte by byte, the counters of every rule,
+//! conntrack and sets (`compare.rs` says what is left out and why). A difference is shrunk, printed and kept
+//! under `tests/data/nf_regressions/`; the run ends there unless `--keep-going` says otherwise (nothing is
+//! shrunk or kept then).
 //!
-//! Output: one line per difference, then alone on the last line `N passed, N failed`. Exit code 0: no
-//! difference; 1: some; 2: could not run.
+//! `--record FILE` keeps rounds as they are, without podpath. Plain `cargo test` replays those of
+//! `tests/data/nf_corpus.jsonl.gz` and of `tests/data/nf_regressions/`, as anybody, anywhere.
+//!
+//! Output: what differs, then alone on the last line `N passed, N failed`. Exit code 0: no difference; 1: some;
+//! 2: could not run.
 
 #![allow(
     missing_docs,
     reason = "a test binary; its modules document themselves"
 )]
 
+mod args;
+mod compare;
+#[path = "../common/conntrack.rs"]
+#[allow(dead_code, reason = "shared by judges")]
+mod conntrack;
+#[path = "../common/engine.rs"]
+#[allow(dead_code, reason = "shared by judges")]
+mod engine;
+mod kept;
 mod kernel;
 mod matches;
+mod model;
 mod net;
 mod packet;
 mod rng;
 mod round;
 mod rules;
+mod shrink;
+#[path = "../common/tables.rs"]
+mod tables;
 mod traffic;
 
-use kernel::Kernel;
+use args::Args;
+use kernel::{Kernel, SETTINGS};
 use net::Shape;
 use rng::Rng;
 use round::{Backend, Outcome, Round};
+use std::io::Write;
+use std::process::ExitCode;
 use std::time::Instant;
 
-fn main() -> std::process::ExitCode {
-    let rounds: u64 = std::env::args()
-        .nth(1)
-        .and_then(|a| a.parse().ok())
-        .unwrap_or(3);
-    let seed: u64 = std::env::args()
-        .nth(2)
-        .and_then(|a| a.parse().ok())
-        .unwrap_or(1);
-    if let Some(why) = kernel::lacks() {
-        println!("skipped: {why}");
-        return 2.into();
-    }
-    let mut kernels = [
-        Kernel::new(Shape::Routed).unwrap(),
-        Kernel::new(Shape::Bridged).unwrap(),
-    ];
-    let begun = Instant::now();
-    let mut refused = 0;
-    for n in 0..rounds {
-        match record(&mut kernels, seed, n) {
-            Ok(r) => println!("{}", serde_json::to_string(&r).unwrap()),
-            Err(e) => {
-                refused += 1;
-                eprintln!("{e}")
-            }
+/// Five empty tables.
+pub const EMPTY: &str =
+    "*filter\nCOMMIT\n*nat\nCOMMIT\n*mangle\nCOMMIT\n*raw\nCOMMIT\n*security\nCOMMIT\n";
+
+fn main() -> ExitCode {
+    let done = Args::parse(std::env::args().skip(1)).and_then(|args| match args.rounds {
+        Some(n) => fresh(&args, n),
+        None => replay(&args),
+    });
+    match done {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("conformance_fuzz: {e}");
+            ExitCode::from(2)
         }
     }
-    eprintln!(
-        "{refused} refused, {:?} a round",
-        begun.elapsed() / rounds.max(1) as u32
-    );
-    0.into()
 }
 
-fn record(kernels: &mut [Kernel; 2], seed: u64, number: u64) -> Result<Round, String> {
-    let mut rng = Rng::new(seed.wrapping_mul(0x1_0000_0001).wrapping_add(number));
-    let shape = if rng.chance(30) {
-        Shape::Bridged
+/// What differs between a round's recording and podpath; a round that podpath cannot play differs.
+fn judge(r: &Round) -> Vec<String> {
+    match model::play(r) {
+        Ok(ours) => compare::differences(&r.kernel, &ours, &r.rules),
+        Err(e) => vec![e],
+    }
+}
+
+/// Replays what is kept.
+fn replay(args: &Args) -> Result<ExitCode, String> {
+    let (mut passed, mut failed) = (0, 0);
+    for (name, round) in kept::all()? {
+        if !args.names.is_empty() && !args.names.iter().any(|n| name.contains(n.as_str())) {
+            continue;
+        }
+        let differences = judge(&round);
+        if differences.is_empty() {
+            passed += 1;
+            continue;
+        }
+        failed += 1;
+        say(&format!("FAIL {name}"));
+        show(&differences, args.verbose);
+        if args.verbose {
+            say(&kept::describe(&round));
+        }
+    }
+    Ok(verdict(passed, failed))
+}
+
+/// New rounds.
+fn fresh(args: &Args, rounds: u64) -> Result<ExitCode, String> {
+    if let Some(why) = kernel::lacks() {
+        if !args.may_skip {
+            return Err(why);
+        }
+        say(&format!(
+            "SKIPPED: the differential fuzz test against the kernel did not run: {why}"
+        ));
+        return Ok(verdict(0, 0));
+    }
+    let seed = args.seed.unwrap_or_else(clock);
+    say(&format!("seed {seed}, {rounds} rounds"));
+    let mut kernels = Kernels::new()?;
+    let begun = Instant::now();
+    let (mut passed, mut failed, mut refused, mut recorded) = (0, 0, 0, Vec::new());
+    for number in args.first..args.first.saturating_add(rounds) {
+        let Some(round) = kernels.draw(seed, number, args.packets)? else {
+            refused += 1;
+            continue;
+        };
+        if args.record.is_some() {
+            recorded.push(round);
+            continue;
+        }
+        let differences = match args.twice {
+            true => kernels.twice(&round)?,
+            false => judge(&round),
+        };
+        if differences.is_empty() {
+            passed += 1;
+            continue;
+        }
+        failed += 1;
+        say(&format!("FAIL seed {seed} round {number}"));
+        show(&differences, args.verbose);
+        if !(args.keep_going || args.twice) {
+            keep(&mut kernels, round)?;
+            break;
+        }
+    }
+    let spent = begun.elapsed() / u32::try_from(rounds.max(1)).unwrap_or(u32::MAX);
+    say(&format!(
+        "seed {seed}: {refused} rule sets the kernel refused, {spent:?} a round"
+    ));
+    if let Some(path) = &args.record {
+        kept::write_corpus(path, &recorded)?;
+    }
+    Ok(verdict(passed, failed))
+}
+
+/// Shrinks a round that differs, prints it and keeps it.
+fn keep(kernels: &mut Kernels, round: Round) -> Result<(), String> {
+    let mut differs = |c: &mut Round| kernels.again(c).is_ok() && !judge(c).is_empty();
+    let small = shrink::shrink(round, &mut differs);
+    let path = kept::write_regression(&small)?;
+    say(&kept::describe(&small));
+    show(&judge(&small), true);
+    say(&format!("kept as {path}"));
+    Ok(())
+}
+
+/// A router for each shape and back end: legacy tables, once named, stay in their namespace.
+struct Kernels(Vec<(Backend, Kernel)>);
+
+impl Kernels {
+    fn new() -> Result<Self, String> {
+        let mut all = Vec::new();
+        for shape in [Shape::Routed, Shape::Bridged] {
+            for backend in [Backend::Nft, Backend::Legacy] {
+                all.push((backend, Kernel::new(shape, backend)?));
+            }
+        }
+        // What interfaces say while they come up is over before the first round.
+        std::thread::sleep(std::time::Duration::from_millis(3000));
+        Ok(Kernels(all))
+    }
+
+    fn of(&mut self, shape: Shape, backend: Backend) -> Result<&mut Kernel, String> {
+        let same = |(b, k): &&mut (Backend, Kernel)| *b == backend && k.shape() == shape;
+        let found = self.0.iter_mut().find(same).map(|(_, k)| k);
+        found.ok_or("no such router".to_owned())
+    }
+
+    /// Draws a round and plays it; nothing if the kernel refuses its rules.
+    fn draw(&mut self, seed: u64, number: u64, packets: usize) -> Result<Option<Round>, String> {
+        let mut rng = Rng::new(seed.wrapping_mul(0x1_0000_0001).wrapping_add(number));
+        let shape = if rng.chance(30) {
+            Shape::Bridged
+        } else {
+            Shape::Routed
+        };
+        let v6 = rng.chance(30);
+        let backend = if rng.chance(30) {
+            Backend::Legacy
+        } else {
+            Backend::Nft
+        };
+        let drawn = rules::draw(shape, v6, &number.to_string(), &mut rng);
+        let mut sysctl = Vec::new();
+        for (key, values) in SETTINGS {
+            if rng.chance(8) {
+                sysctl.push((key.to_owned(), values[1].to_owned()));
+            }
+        }
+        let mut r = Round {
+            seed,
+            number,
+            shape,
+            v6,
+            backend,
+            sysctl,
+            sets: drawn.sets,
+            rules: drawn.rules,
+            sent: Vec::new(),
+            kernel: Outcome::default(),
+        };
+        let kernel = self.of(shape, backend)?;
+        match kernel.run(&mut r, Some((&mut rng, packets))) {
+            Ok(()) => Ok(Some(r)),
+            Err(e) if e.contains("-restore") => {
+                eprintln!("refused: {e}\n{}", r.rules);
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// What differs when the kernel plays a round a second time.
+    fn twice(&mut self, r: &Round) -> Result<Vec<String>, String> {
+        let mut second = r.clone();
+        self.again(&mut second)?;
+        Ok(compare::differences(&r.kernel, &second.kernel, &r.rules))
+    }
+
+    /// Plays a round's own frames again.
+    fn again(&mut self, r: &mut Round) -> Result<(), String> {
+        self.of(r.shape, r.backend)?.run(r, None)
+    }
+}
+
+fn clock() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(1, |d| d.as_secs())
+}
+
+fn show(differences: &[String], all: bool) {
+    let few = if all { differences.len() } else { 3 };
+    differences
+        .iter()
+        .take(few)
+        .for_each(|d| say(&format!("  {d}")));
+    if differences.len() > few {
+        say(&format!("  and {} more", differences.len() - few));
+    }
+}
+
+fn verdict(passed: u64, failed: u64) -> ExitCode {
+    say(&format!("{passed} passed, {failed} failed"));
+    if failed == 0 {
+        ExitCode::SUCCESS
     } else {
-        Shape::Routed
-    };
-    let v6 = rng.chance(30);
-    let backend = if rng.chance(30) {
-        Backend::Legacy
-    } else {
-        Backend::Nft
-    };
-    let d = rules::draw(shape, v6, &format!("{}", number), &mut rng);
-    let mut r = Round {
-        seed,
-        number,
-        shape,
-        v6,
-        backend,
-        sysctl: Vec::new(),
-        sets: d.sets,
-        rules: d.rules,
-        sent: Vec::new(),
-        kernel: Outcome::default(),
-    };
-    let k = kernels.iter_mut().find(|k| k.shape() == shape).unwrap();
-    k.run(&mut r, Some((&mut rng, 40)))
-        .map_err(|e| format!("{e}\n{}", r.rules))?;
-    Ok(r)
+        ExitCode::FAILURE
+    }
+}
+
+/// One line to standard output; a closed pipe ends the run quietly.
+fn say(line: &str) {
+    if writeln!(std::io::stdout(), "{line}").is_err() {
+        std::process::exit(0);
+    }
 }

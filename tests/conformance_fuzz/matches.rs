@@ -180,11 +180,11 @@ impl Matches {
     fn set(&self, ported: bool, rng: &mut Rng) -> Option<Drawn> {
         let side = *rng.pick(&["src", "dst"]);
         let (name, flags) = match rng.below(5) {
-            0..=1 => ("f@-ip", side.to_owned()),
-            2 => ("f@-net", side.to_owned()),
-            3 if ported => ("f@-ipport", format!("{side},{}", rng.pick(&["src", "dst"]))),
-            4 if ported => ("f@-port", side.to_owned()),
-            _ => ("f@-list", side.to_owned()),
+            0..=1 => ("f~-ip", side.to_owned()),
+            2 => ("f~-net", side.to_owned()),
+            3 if ported => ("f~-ipport", format!("{side},{}", rng.pick(&["src", "dst"]))),
+            4 if ported => ("f~-port", side.to_owned()),
+            _ => ("f~-list", side.to_owned()),
         };
         Some((
             "set",
@@ -293,7 +293,7 @@ fn ports(rng: &mut Rng) -> String {
     let value = match rng.below(6) {
         0 => "1:1000".to_owned(),
         1 => "40000:50000".to_owned(),
-        2 => ":79".to_owned(),
+        2 => "70:79".to_owned(),
         _ => port.to_string(),
     };
     format!("{}{side} {value}", not(rng))
@@ -353,7 +353,7 @@ fn stateful(rng: &mut Rng) -> Drawn {
                 "--remove",
             ]);
             let side = *rng.pick(&["--rsource", "--rdest"]);
-            let words = format!("-m recent --name R@{} {side} {op}", rng.below(2));
+            let words = format!("-m recent --name R~{} {side} {op}", rng.below(2));
             ("recent", words)
         }
     }

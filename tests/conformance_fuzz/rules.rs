@@ -51,13 +51,13 @@ const TABLES: [(&str, &[Hook]); 5] = [
     ("security", &[Input, Forward, Output]),
 ];
 
-/// Names of sets by what they hold; `@` stands for the round's tag.
+/// Names of sets by what they hold; `~` stands for the round's tag.
 pub const SETS: [(&str, &str); 5] = [
-    ("f@-ip", "hash:ip"),
-    ("f@-net", "hash:net"),
-    ("f@-ipport", "hash:ip,port"),
-    ("f@-port", "bitmap:port range 0-65535"),
-    ("f@-list", "list:set"),
+    ("f~-ip", "hash:ip"),
+    ("f~-net", "hash:net"),
+    ("f~-ipport", "hash:ip,port"),
+    ("f~-port", "bitmap:port range 0-65535"),
+    ("f~-list", "list:set"),
 ];
 
 /// What is drawn.
@@ -100,8 +100,8 @@ pub fn draw(shape: Shape, v6: bool, tag: &str, rng: &mut Rng) -> Drawn {
     if !some {
         d.table("filter", &[Input, Forward, Output]);
     }
-    let rules = d.text.replace('@', tag);
-    let sets = sets.replace('@', tag);
+    let rules = d.text.replace('~', tag);
+    let sets = sets.replace('~', tag);
     Drawn { sets, rules }
 }
 
@@ -119,13 +119,13 @@ fn sets(v6: bool, rng: &mut Rng) -> String {
     }
     for _ in 0..1 + rng.below(4) {
         let ip = host(*rng.pick(&[0, 1, 2]), 2 + rng.below(3) as u8, v6);
-        out += &format!("add f@-ip {ip} -exist\n");
+        out += &format!("add f~-ip {ip} -exist\n");
     }
     for _ in 0..1 + rng.below(3) {
         let len = *rng.pick(if v6 { &[64, 126, 48] } else { &[24, 30, 16] });
         let net = host(*rng.pick(&[0, 1, 2]), 4, v6);
         let nomatch = if rng.chance(25) { " nomatch" } else { "" };
-        out += &format!("add f@-net {net}/{len}{nomatch} -exist\n");
+        out += &format!("add f~-net {net}/{len}{nomatch} -exist\n");
     }
     for _ in 0..1 + rng.below(4) {
         let proto = *rng.pick(&["tcp", "udp", "sctp"]);
@@ -133,12 +133,12 @@ fn sets(v6: bool, rng: &mut Rng) -> String {
             host(rng.below(3), 2 + rng.below(3) as u8, v6),
             rng.pick(&PORTS),
         );
-        out += &format!("add f@-ipport {ip},{proto}:{port} -exist\n");
+        out += &format!("add f~-ipport {ip},{proto}:{port} -exist\n");
     }
     for _ in 0..1 + rng.below(4) {
-        out += &format!("add f@-port {} -exist\n", rng.pick(&PORTS));
+        out += &format!("add f~-port {} -exist\n", rng.pick(&PORTS));
     }
-    out + "add f@-list f@-ip -exist\nadd f@-list f@-net -exist\n"
+    out + "add f~-list f~-ip -exist\nadd f~-list f~-net -exist\n"
 }
 
 struct Drawer<'r> {
@@ -214,7 +214,9 @@ impl Drawer<'_> {
         let mut taken = Vec::new();
         for _ in 0..many {
             let (kind, words) = self.m.draw(hooks, proto, self.rng);
-            if !taken.contains(&kind) {
+            // iptables-nft makes one of two `-m tcp`, and prints that.
+            let twice = kind == "transport" && target.starts_with(" -m tcp");
+            if !twice && !taken.contains(&kind) {
                 line += &format!(" {words}");
                 taken.push(kind);
             }
@@ -280,7 +282,7 @@ impl Drawer<'_> {
             "NFQUEUE" => " -j NFQUEUE --queue-num 7 --queue-bypass".to_owned(),
             "SET" => {
                 let op = *self.rng.pick(&["add-set", "del-set"]);
-                format!(" -j SET --{op} f@-ip {}", self.rng.pick(&["src", "dst"]))
+                format!(" -j SET --{op} f~-ip {}", self.rng.pick(&["src", "dst"]))
             }
             k => format!(" -j {k}"),
         }

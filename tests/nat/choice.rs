@@ -22,13 +22,11 @@ impl Mappings for Table {
         self.conns.iter().any(|(o, r)| r == reply || o == reply)
     }
 
-    fn of_source(&mut self, t: &CtTuple) -> Vec<CtTuple> {
+    fn of_source(&mut self, t: &CtTuple, fits: &dyn Fn(&CtTuple) -> bool) -> Option<CtTuple> {
         let same = |o: &CtTuple| (o.proto, o.src, o.sport) == (t.proto, t.src, t.sport);
-        let newest_first = self.conns.iter().rev();
-        newest_first
-            .filter(|(o, _)| same(o))
-            .map(|(_, r)| *r)
-            .collect()
+        let mut newest_first = self.conns.iter().rev();
+        let found = newest_first.find(|(o, r)| same(o) && fits(r));
+        found.map(|(_, r)| *r)
     }
 }
 
@@ -305,8 +303,8 @@ impl Mappings for Full {
         self.0 += 1;
         true
     }
-    fn of_source(&mut self, _: &CtTuple) -> Vec<CtTuple> {
-        Vec::new()
+    fn of_source(&mut self, _: &CtTuple, _: &dyn Fn(&CtTuple) -> bool) -> Option<CtTuple> {
+        None
     }
 }
 

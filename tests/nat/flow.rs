@@ -115,6 +115,50 @@ fn own_packets_are_redirected_to_the_loopback() {
     assert_eq!(ends(&out), "udp 10.62.0.1:4000 > 127.0.0.1:7000");
 }
 
+/// The kernel's list of IPv6 addresses has the newest of a scope first, IPv4's the oldest.
+#[test]
+fn ipv6_is_redirected_to_the_newest_address() {
+    let mut r = Router::v6("-p udp -j REDIRECT --to-ports 7000", "");
+    r.add(r.inside, "fd61::aa/64");
+    r.add(r.inside, "fd61::bb/64");
+    let out = r.forward(&udp("fd61::2", 4000, "fd99::1", 53)).unwrap();
+    assert_eq!(ends(&out), "udp [fd61::2]:4000 > [fd61::bb]:7000");
+    let own = r.output(&udp("fd62::1", 4000, "fd99::1", 53)).unwrap();
+    assert_eq!(ends(&own), "udp [fd62::1]:4000 > [::1]:7000");
+}
+
+/// Which of a device's addresses masquerades, as the kernel chose: one of the next hop's subnet, else the
+/// first.
+#[test]
+fn masquerade_looks_at_the_next_hop() {
+    let cases = [
+        ("10.70.0.1", Some("10.64.0.5"), "10.64.0.1"),
+        ("10.71.0.1", Some("10.62.0.2"), "10.62.0.1"),
+        ("10.72.0.1", None, "10.62.0.1"),
+        ("10.64.0.9", None, "10.64.0.1"),
+    ];
+    for (dst, gateway, got) in cases {
+        let mut r = Router::new("", "-j MASQUERADE");
+        r.add(r.outside, "10.64.0.1/24");
+        r.add(r.outside, "10.62.0.77/24");
+        r.gateway = gateway.map(ip);
+        let out = r.forward(&udp("10.61.0.2", 4000, dst, 53)).unwrap();
+        assert_eq!(ends(&out), format!("udp {got}:4000 > {dst}:53"));
+    }
+}
+
+#[test]
+fn ipv6_is_masqueraded_and_back() {
+    let mut r = Router::v6(
+        "-d fd99::/64 -j DNAT --to-destination fd62::2",
+        "-j MASQUERADE",
+    );
+    let sent = udp("fd61::2", 4000, "fd99::1", 53);
+    let out = r.forward(&sent).unwrap();
+    assert_eq!(ends(&out), "udp [fd62::1]:4000 > [fd62::2]:53");
+    assert_eq!(r.backward(&reply_of(&out)).unwrap(), reply_of(&sent));
+}
+
 #[test]
 fn a_dhcp_client_is_not_masqueraded() {
     let mut r = Router::new("", "-j MASQUERADE");
@@ -131,7 +175,7 @@ fn a_device_without_addresses_eats_the_packet() {
         let _ = r.ns.edit().addr_del(dev, net.parse().unwrap());
     }
     let sent = udp("10.61.0.2", 4000, "10.62.0.2", 53);
-    assert_eq!(r.forward(&sent), Err(Some(NoNat::NoSource)));
+    assert_eq!(r.forward(&sent), Err(None), "the rule drops it");
 }
 
 /// A masqueraded connection that leaves by another device is ended (kernel: `nf_nat_oif_changed`).

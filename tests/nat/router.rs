@@ -3,11 +3,11 @@
 use etherparse::PacketBuilder;
 use podpath::base::{DevId, Instant, NodeId, NsId, Origin, Rng};
 use podpath::net::{DeviceKind, IfAddr, LinkSpec, NetNs};
-use podpath::nf::ct::{Confirmed, Tracked};
-use podpath::nf::eval::{At, Cx, RuleRef, Verdict};
-use podpath::nf::nat::{self, Nat, NoNat};
-use podpath::nf::{Backend, Family, Hook, Netfilter, RuleSet, TableName, Target};
-use podpath::wire::{CtRef, Frame, IpHeader, MacAddr, Tuple};
+use podpath::nf::ct::{Confirmed, Helped, Template, Tracked};
+use podpath::nf::eval::{self, At, Cx, Verdict};
+use podpath::nf::nat::{self, NoNat};
+use podpath::nf::{Backend, Family, Hook, Netfilter, RuleSet, TableName};
+use podpath::wire::{CtRef, Frame, IpHeader, MacAddr, Tuple, proto};
 use std::net::{IpAddr, Ipv4Addr};
 
 pub struct Router {
@@ -15,35 +15,60 @@ pub struct Router {
     pub nf: Netfilter,
     pub inside: DevId,
     pub outside: DevId,
+    /// Whether the TTL is lowered between the hooks.
+    pub forwards: bool,
+    /// Whether ports 21 and 69 have their helpers, as by `-j CT --helper`.
+    pub helpers: bool,
+    /// The gateway of the route out.
+    pub gateway: Option<IpAddr>,
     /// How often the rules were asked.
     pub asked: u32,
-    dst: Option<Target>,
-    src: Option<Target>,
     rng: Rng,
     now: Instant,
 }
 
-/// Dropped: by NAT with a reason, or `None` by conntrack.
+/// Dropped: by NAT with a reason, or `None` by a rule or conntrack.
 pub type Dropped = Option<NoNat>;
 
 impl Router {
     /// A router between 10.61.0.0/24 and 10.62.0.0/24 with a rule in PREROUTING and OUTPUT, and one in
     /// POSTROUTING; empty for none.
     pub fn new(dst: &str, src: &str) -> Router {
+        Router::with(&both(dst, src), false)
+    }
+
+    /// The same for IPv6, between fd61::/64 and fd62::/64.
+    pub fn v6(dst: &str, src: &str) -> Router {
+        Router::with(&both(dst, src), true)
+    }
+
+    /// With any rules of one family's nat table.
+    pub fn with(rules: &str, v6: bool) -> Router {
         let mut ns = NetNs::new(NsId(0), "r", NodeId(0));
         let inside = device(&mut ns, "in", &["10.61.0.1/24", "10.61.0.100/24"]);
         let outside = device(&mut ns, "out", &["10.62.0.1/24"]);
-        Router {
+        let family = if v6 { Family::V6 } else { Family::V4 };
+        let mut r = Router {
+            nf: netfilter(family, rules),
             ns,
-            nf: Netfilter::default(),
             inside,
             outside,
+            forwards: false,
+            helpers: false,
+            gateway: None,
             asked: 0,
-            dst: target(dst),
-            src: target(src),
             rng: Rng::new(3),
             now: Instant::from_secs(1),
-        }
+        };
+        r.add(inside, "fd61::1/64");
+        r.add(outside, "fd62::1/64");
+        r
+    }
+
+    /// Gives a device an address.
+    pub fn add(&mut self, dev: DevId, net: &str) {
+        let addr = IfAddr::new(net.parse().unwrap(), Origin::Kernel);
+        self.ns.edit().addr_add(dev, addr).unwrap();
     }
 
     /// From the inside out.
@@ -69,7 +94,11 @@ impl Router {
             } else {
                 Hook::Output
             },
-            family: Family::V4,
+            family: if packet[0] >> 4 == 4 {
+                Family::V4
+            } else {
+                Family::V6
+            },
             input: from,
             output: None,
         };
@@ -91,34 +120,40 @@ impl Router {
             steps: None,
             assume: &assume,
         };
+        let t = Tuple::of(&IpHeader::parse_lax(f.l3()).unwrap(), f.l3());
+        let helper = match (t.proto, t.dport) {
+            (proto::TCP, 21) => Some("ftp"),
+            (proto::UDP, 69) => Some("tftp"),
+            _ => None,
+        };
+        if let Some(helper) = helper.filter(|_| self.helpers) {
+            let template = Template {
+                helper: Some(helper),
+                ..Template::default()
+            };
+            f.ct = CtRef::Template(self.nf.ct.new_template(template).unwrap());
+        }
         if self.nf.ct.track(&self.ns, f, first, &mut cx) != Tracked::Accept {
             return Err(None);
         }
-        for (at, rule) in [(first, &self.dst), (last, &self.src)] {
-            let (ns, asked) = (&self.ns, &mut self.asked);
-            let mut why = None;
+        for at in [first, last] {
+            f.nexthop = self.gateway;
+            let (ns, asked, fx) = (&self.ns, &mut self.asked, &mut Vec::new());
             let mut ask = |nf: &mut Netfilter, f: &mut Frame, cx: &mut Cx<'_>, b: Backend| {
-                if b == Backend::Nft {
-                    return Verdict::Accept;
-                }
                 *asked += 1;
-                let mut nat = Nat {
-                    ct: &mut nf.ct,
-                    forced: &nf.forced,
-                    rule: None,
-                };
-                match rule.as_ref().map(|t| nat.target(ns, f, at, t, cx)) {
-                    Some(Err(e)) => {
-                        why = Some(e);
-                        Verdict::Drop(RULE)
-                    }
-                    _ => Verdict::Accept,
-                }
+                eval::table(nf, ns, f, at, b, TableName::Nat, cx, fx)
             };
+            if at.hook == Hook::Postrouting && self.forwards {
+                podpath::wire::ip::decrease_ttl(f.l3_mut());
+            }
             let verdict = nat::hook(&mut self.nf, f, at, &mut cx, &mut ask).map_err(Some)?;
             if verdict != Verdict::Accept {
-                return Err(why);
+                return Err(None);
             }
+        }
+        let helped = nat::helper::run(&mut self.nf.ct, &self.ns, f, last, &mut cx);
+        if helped.map_err(Some)? != Helped::Accept {
+            return Err(None);
         }
         match self.nf.ct.confirm(&self.ns, f, last, &mut cx) {
             Confirmed::Accept if f.ct != CtRef::None => Ok(()),
@@ -127,14 +162,31 @@ impl Router {
     }
 }
 
-/// Stands for the one rule.
-const RULE: RuleRef = RuleRef {
-    family: Family::V4,
-    backend: Backend::Legacy,
-    table: TableName::Nat,
-    chain: 0,
-    rule: 0,
-};
+/// One rule in a chain, or none.
+fn rule(chain: &str, words: &str) -> String {
+    match words {
+        "" => String::new(),
+        words => format!("-A {chain} {words}\n"),
+    }
+}
+
+/// Rules of one family's nat table.
+fn netfilter(family: Family, rules: &str) -> Netfilter {
+    let text = format!(
+        "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+         :POSTROUTING ACCEPT [0:0]\n{rules}COMMIT\n"
+    );
+    let (set, bad) = RuleSet::parse("t", &text, family);
+    assert!(bad.is_empty(), "{bad:?}");
+    let mut nf = Netfilter::default();
+    nf.set_rules(family, Backend::Legacy, set);
+    nf
+}
+
+/// The same rule for what comes in and what the router sends, one for what leaves.
+fn both(dst: &str, src: &str) -> String {
+    rule("PREROUTING", dst) + &rule("OUTPUT", dst) + &rule("POSTROUTING", src)
+}
 
 fn device(ns: &mut NetNs, name: &str, addrs: &[&str]) -> DevId {
     let mut e = ns.edit();
@@ -154,16 +206,6 @@ fn device(ns: &mut NetNs, name: &str, addrs: &[&str]) -> DevId {
     dev
 }
 
-/// The target of a rule's words.
-fn target(words: &str) -> Option<Target> {
-    let text = format!("*nat\n:X - [0:0]\n-A X {words}\nCOMMIT\n");
-    let (set, bad) = RuleSet::parse("t", &text, Family::V4);
-    assert!(bad.is_empty(), "{bad:?}");
-    let chain = set.table(TableName::Nat)?.chain("X")?;
-    let rule = chain.rules.first().filter(|_| !words.is_empty())?;
-    Some(rule.target().clone())
-}
-
 pub fn ip(s: &str) -> IpAddr {
     s.parse().unwrap()
 }
@@ -174,7 +216,11 @@ fn v4(s: &str) -> [u8; 4] {
 
 pub fn udp(src: &str, sport: u16, dst: &str, dport: u16) -> Vec<u8> {
     let mut out = Vec::new();
-    let b = PacketBuilder::ipv4(v4(src), v4(dst), 64).udp(sport, dport);
+    let b = match (ip(src), ip(dst)) {
+        (IpAddr::V6(a), IpAddr::V6(b)) => PacketBuilder::ipv6(a.octets(), b.octets(), 64),
+        _ => PacketBuilder::ipv4(v4(src), v4(dst), 64),
+    };
+    let b = b.udp(sport, dport);
     b.write(&mut out, b"data").unwrap();
     out
 }

@@ -154,28 +154,3 @@ fn sets_in_use_are_counted_for_each_reference() {
     w.nf.clear_rules(Family::V4, Backend::Legacy);
     assert_eq!(w.nf.sets.references("s"), 0);
 }
-
-/// A dump that shows the counters of some rules says of the others that they have none.
-#[test]
-fn an_nft_rule_may_be_without_a_counter() {
-    let counted = |text: &str| {
-        let mut w = World::new("");
-        w.load(
-            &filter(text).replace("-A FORWARD -p tcp", "[0:0] -A FORWARD -p tcp"),
-            Family::V4,
-            Backend::Nft,
-        );
-        let at = podpath::nf::eval::At {
-            hook: Hook::Forward,
-            family: Family::V4,
-            input: None,
-            output: None,
-        };
-        w.ask(&mut syn(80), &at, Backend::Nft, TableName::Filter);
-        let set = w.nf.rule_set(Family::V4, Backend::Nft).expect("rules");
-        let rules = &set.tables[0].chains[1].rules;
-        rules.iter().map(|r| r.counters.packets).collect::<Vec<_>>()
-    };
-    assert_eq!(counted("-p tcp\n-s 10.0.0.9"), [1, 0]);
-    assert_eq!(counted("-s 10.0.0.0/8\n-s 10.0.0.9"), [1, 1]);
-}

@@ -1,21 +1,21 @@
 //! The suites of kube-proxy.
 
+use crate::flows::{self, Node, Rules};
 use crate::rules;
 use podpath::kube::manifest::Input;
 use podpath::kube::proxy::conntrack::{Entry, UdpServing};
-use podpath::kube::proxy::iptables::{Desired, Proxier, Scope, sync};
+use podpath::kube::proxy::iptables::{Desired, Proxier, Scope, jumps, kubelet, sync};
 use podpath::kube::proxy::topology::categorize;
 use podpath::kube::proxy::{Features, KubeProxyConfiguration, Machine, Settings, View, names as n};
 use podpath::kube::service::{Endpoint, Family, PortName, Protocol};
 use podpath::kube::store::{Name, Store};
+use podpath::nf;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 /// What became of each part of the cases.
 type Outcomes = Vec<(String, Result<(), String>)>;
-
-const ENGINE: &str = "needs the engine";
 
 /// names.json: hashes, truncation, probabilities.
 pub fn names(file: &Value) -> Outcomes {
@@ -77,14 +77,79 @@ pub fn topology(file: &Value) -> Outcomes {
     })
 }
 
-/// iptables.json: the rules; flows need more.
+/// kernel-dumps.json: real dumps print as they were read, and their flows go where they should.
+pub fn kernel_dumps(file: &Value) -> Outcomes {
+    let mut out = Outcomes::new();
+    for case in list(&file["cases"]) {
+        let (id, dump) = (text(&case["id"]), text(&case["dump"]));
+        if text(&case["tool"]).contains("nft list") {
+            out.push((id.to_owned(), Err("needs nftables".to_owned())));
+            continue;
+        }
+        let family = if text(&case["tool"]).contains("ip6tables") {
+            nf::Family::V6
+        } else {
+            nf::Family::V4
+        };
+        let (set, wrong) = nf::RuleSet::parse(id, dump, family);
+        let printed = match wrong.first() {
+            Some(f) => Err(f.to_string()),
+            None => equal(dump, &set.to_text()).and(equal(dump, &set.to_save(false))),
+        };
+        out.push((format!("{id}/dump"), printed));
+        let node = Node {
+            family,
+            addresses: addresses(&case["localAddresses"]),
+            // The dumps do not say; those who replayed them had to set it for packets from 127.0.0.1.
+            route_localnet: family == nf::Family::V4,
+            rules: vec![Rules::Restore(dump.to_owned())],
+        };
+        out.push((
+            format!("{id}/flows"),
+            flows::judge(&node, list(&case["flows"])),
+        ));
+    }
+    out
+}
+
+/// A case's flows, on a node whose rules kubelet and kube-proxy made.
+fn flows_of(case: &Value) -> Result<(), String> {
+    let store = store(&case["objects"])?;
+    let settings = settings(&case["proxyConfig"], &case["environment"], &store)?;
+    let view = View::of(&store, settings.family);
+    let written = sync(&view, &settings, Scope::Full, &BTreeSet::new()).text();
+    let (family, tool) = match settings.family {
+        Family::V4 => (nf::Family::V4, "iptables"),
+        Family::V6 => (nf::Family::V6, "ip6tables"),
+    };
+    let commands = kubelet(settings.family).into_iter().chain(jumps());
+    let mut rules: Vec<Rules> = commands
+        .map(|e| Rules::Ensure(format!("{tool} {}", e.command())))
+        .collect();
+    rules.push(Rules::Add(written));
+    let node = Node {
+        family,
+        addresses: addresses(&case["environment"]["localAddresses"]),
+        // What kube-proxy itself would set (proxier.go `NewProxier`).
+        route_localnet: settings.localhost_node_ports,
+        rules,
+    };
+    flows::judge(&node, list(&case["expect"]["flows"]))
+}
+
+fn addresses(list_of: &Value) -> Vec<IpAddr> {
+    let each = list(list_of).iter();
+    each.filter_map(|a| text(a).parse().ok()).collect()
+}
+
+/// iptables.json: the rules, and where packets go.
 pub fn iptables(file: &Value) -> Outcomes {
     let mut out = Outcomes::new();
     for case in list(&file["cases"]) {
         let id = text(&case["id"]);
         out.push((format!("{id}/rules"), rules_of(case)));
         if case["expect"].get("flows").is_some() {
-            out.push((format!("{id}/flows"), Err(ENGINE.to_owned())));
+            out.push((format!("{id}/flows"), flows_of(case)));
         }
     }
     out

@@ -4,10 +4,11 @@
 //! `suite/case/part`.
 //!
 //! # What is run
-//! Every file of the folder `PODPATH_VECTORS` (default `../shared/vectors`). A case is judged in parts, `rules`
+//! Every file of the folder `PODPATH_VECTORS` (default `../shared/vectors`; where that is not there, those that
+//! `tests/recordings/vectors.tar.gz` holds). A case is judged in parts, `rules`
 //! and `flows` for instance, and each counts. With `--all` all are attempted. Without (plain `cargo test`) only
-//! those named in `tests/vectors/passing.txt` are, and all of them have to pass; where the folder is not there,
-//! nothing is run and that is said. `--pin` runs all and adds the names that pass to that file.
+//! those named in `tests/vectors/passing.txt` are, and all of them have to pass. `--pin` runs all and
+//! adds the names that pass to that file.
 //!
 //! A suite that podpath has nothing for yet is counted as failed, with the reason: one failure for each case,
 //! or for each file where a file is a case.
@@ -21,10 +22,21 @@
     reason = "a test binary; its modules document themselves"
 )]
 
+#[path = "../common/conntrack.rs"]
+#[allow(dead_code, reason = "shared by judges")]
+mod conntrack;
+#[path = "../common/engine.rs"]
+#[allow(dead_code, reason = "shared by judges")]
+mod engine;
+mod flows;
 mod kube_proxy;
+#[path = "../conformance/recordings.rs"]
+#[allow(dead_code, reason = "only a folder or an archive is needed of it")]
+mod recordings;
 mod rules;
 mod suites;
 
+use recordings::Source;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -61,18 +73,15 @@ fn run() -> Result<ExitCode, String> {
     let args = parse(std::env::args().skip(1))?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let named = std::env::var_os("PODPATH_VECTORS").filter(|v| !v.is_empty());
-    let dir = named.map_or_else(|| root.join("../shared/vectors"), PathBuf::from);
-    if !dir.is_dir() {
-        if args.all {
-            return Err(format!("{}: no such folder", dir.display()));
-        }
-        say(&format!(
-            "{}: no such folder, nothing was run",
-            dir.display()
-        ));
-        say("0 passed, 0 failed");
-        return Ok(ExitCode::SUCCESS);
-    }
+    let (beside, packed) = (
+        root.join("../shared/vectors"),
+        root.join("tests/recordings/vectors.tar.gz"),
+    );
+    let source = match named.map(PathBuf::from) {
+        Some(dir) => Source::folder(&dir).map_err(|e| format!("PODPATH_VECTORS: {e}"))?,
+        None if beside.is_dir() => Source::folder(&beside)?,
+        None => Source::archive(&packed, false)?,
+    };
     let pin_file = root.join("tests/vectors/passing.txt");
     let pins = pins(&pin_file)?;
     let wanted = |name: &str| {
@@ -80,7 +89,7 @@ fn run() -> Result<ExitCode, String> {
             && (args.all || pins.contains(name))
     };
     let (mut passed, mut failed, mut seen) = (pins.clone(), 0, BTreeSet::new());
-    for (suite, parts) in suites::all(&dir)? {
+    for (suite, parts) in suites::all(&source)? {
         let parts: Vec<Part> = parts.into_iter().filter(|p| wanted(&p.name)).collect();
         let bad = report(&suite, &parts, args.verbose);
         failed += bad;

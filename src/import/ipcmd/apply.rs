@@ -4,12 +4,13 @@
 //! Invariant: a refused command changes nothing but what came before the refused word in a `link set`.
 
 use super::types::*;
-use crate::base::{DevId, Instant, Origin};
+use crate::base::{DevId, Instant, Origin, Span};
 use crate::net::edit::{Edit, EditError, LinkSpec};
 use crate::net::fib::{self, AddMode, NextHop, PolicyRule, Route, RouteKind, table};
 use crate::net::neigh::NudState;
 use crate::net::sysctl::SetSysctl;
 use crate::net::{Bridge, DeviceKind, IfAddr, Ipip, Scope, Vxlan};
+use crate::nf;
 use crate::wire::MacAddr;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,6 +21,9 @@ pub enum ApplyError {
     /// The kernel would have refused it.
     #[error(transparent)]
     Edit(#[from] EditError),
+    /// iptables would have refused it, in its words.
+    #[error("{0}")]
+    Iptables(String),
     /// It concerns more than one namespace.
     #[error("{0} needs a second namespace")]
     NeedsWorld(&'static str),
@@ -98,6 +102,10 @@ pub fn apply(
             if e.sysctl_set(key, value)? == SetSysctl::NotModelled {
                 kept.push(format!("sysctl {key} = {value}"));
             }
+        }
+        Command::Iptables { line } => {
+            let done = nf::apply::run_line(e.netfilter(), line, &Span::default(), origin);
+            done.map_err(|f| ApplyError::Iptables(f.message))?;
         }
         Command::Show => {}
     }

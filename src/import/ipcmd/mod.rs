@@ -1,4 +1,5 @@
-//! The command lines that change a namespace: `ip link|addr|route|rule|neigh`, `bridge link|fdb`, `sysctl`.
+//! The command lines that change a namespace: `ip link|addr|route|rule|neigh`, `bridge link|fdb`, `sysctl`,
+//! and `iptables` with its kin, whose words [`crate::nf::apply`] reads.
 //!
 //! Manifests of kind Fault and Cluster, and the kernel recordings, name changes in these words. Parsing
 //! needs no namespace: names stay names. Commands that only show something parse to [`Command::Show`].
@@ -15,18 +16,24 @@ pub use apply::{ApplyError, apply, derived_mac};
 pub use types::*;
 
 use crate::base::{Finding, Span};
+use crate::nf;
 use words::Words;
 
-/// Parses one command line that begins with `ip`, `bridge` or `sysctl`.
+/// Parses one command line that begins with `ip`, `bridge`, `sysctl` or a program of iptables.
 ///
 /// `at` is where the line begins; findings point at the word.
 pub fn parse(line: &str, at: &Span) -> Result<Command, Finding> {
+    if nf::apply::is_line(line) {
+        nf::apply::check_line(line, at)?;
+        let line = line.to_owned();
+        return Ok(Command::Iptables { line });
+    }
     let mut w = Words::new(line, at)?;
     match w.next("a command")? {
         "ip" => ip(&mut w),
         "bridge" => link::bridge(&mut w),
         "sysctl" => sysctl(&mut w),
-        other => Err(w.bad(other, "ip, bridge or sysctl")),
+        other => Err(w.bad(other, "ip, bridge, sysctl or iptables")),
     }
 }
 

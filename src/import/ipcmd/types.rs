@@ -101,6 +101,11 @@ pub enum Command {
         /// The value as written.
         value: String,
     },
+    /// A command line of `iptables`, `ip6tables`, their `-save` or `-restore`, as it stands.
+    Iptables {
+        /// The line, with the input that stands below it.
+        line: String,
+    },
     /// A command that only shows something.
     Show,
 }

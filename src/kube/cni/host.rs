@@ -7,12 +7,10 @@ use crate::base::{NsId, Origin, Rng};
 use crate::kube::cni::CniPlugin;
 use crate::kube::cni::admin;
 use crate::kube::cni::calico::Ipam;
-use crate::kube::cni::masq::Masquerade;
 use crate::kube::cni::plan::{LinkOp, Where};
 use crate::net::{Device, EditError, NetNs};
 use crate::wire::MacAddr;
-use ipnetwork::IpNetwork;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The namespaces of one node, as far as its plugins reach.
 pub trait Namespaces {
@@ -83,12 +81,6 @@ pub struct CniState {
     pub files: BTreeMap<String, String>,
     /// Draws names and link addresses.
     pub rng: Rng,
-    /// What `ipMasq` asked for, by iptables chain and family (true: IPv4).
-    pub masquerades: BTreeMap<(String, bool), Masquerade>,
-    /// What portmap was asked for, by container; its rules come with netfilter.
-    pub port_maps: BTreeMap<String, Vec<crate::kube::cni::portmap::PortMapping>>,
-    /// Addresses the firewall plugin accepts traffic of; its rules come with netfilter.
-    pub firewall: BTreeSet<IpNetwork>,
 }
 
 impl CniState {
@@ -97,9 +89,6 @@ impl CniState {
         CniState {
             files: BTreeMap::new(),
             rng: Rng::new(seed),
-            masquerades: BTreeMap::new(),
-            port_maps: BTreeMap::new(),
-            firewall: BTreeSet::new(),
         }
     }
 }
@@ -198,6 +187,12 @@ impl<'a> Host<'a> {
     /// A namespace, if it exists.
     pub fn ns(&self, at: &Where) -> Option<&NetNs> {
         self.namespaces.get(self.ns_id(at)?)
+    }
+
+    /// A namespace, to change its rules; links and addresses go through [`Host::change`].
+    pub(super) fn ns_mut(&mut self, at: &Where) -> Option<&mut NetNs> {
+        let id = self.ns_id(at)?;
+        self.namespaces.get_mut(id)
     }
 
     /// A device of a namespace.

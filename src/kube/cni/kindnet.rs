@@ -1,6 +1,7 @@
 //! kindnet: ptp with host-local, and a plain route to every other node's pods
 //! (kubernetes-sigs/kind images/kindnetd/cmd/kindnetd/{cni,routes,main}.go).
 
+use crate::kube::cni::iptables::RuleOp;
 use crate::kube::cni::list::NetworkList;
 use crate::kube::cni::plan::{LinkOp, Mode, RouteSpec};
 use ipnetwork::IpNetwork;
@@ -63,6 +64,64 @@ pub fn plan(me: &KindnetNode, all: &[KindnetNode]) -> Vec<LinkOp> {
                 ));
             }
         }
+    }
+    ops
+}
+
+/// kindnetd's masquerade: all that leaves the pods' networks, through the chain KIND-MASQ-AGENT
+/// (images/kindnetd/cmd/kindnetd/masq.go `SyncRules`; main.go gives it the cluster's pod networks).
+pub fn masquerade(pod_networks: &[IpNetwork]) -> Vec<RuleOp> {
+    const CHAIN: &str = "KIND-MASQ-AGENT";
+    let said = |text: &'static str| ["-m", "comment", "--comment", text];
+    let mut ops = Vec::new();
+    for v4 in [true, false] {
+        let mine: Vec<String> = pod_networks
+            .iter()
+            .filter(|n| n.is_ipv4() == v4)
+            .map(ToString::to_string)
+            .collect();
+        if mine.is_empty() {
+            continue;
+        }
+        let mut run = |head: &[&str], comment: &[&str]| {
+            let all: Vec<&str> = ["-t", "nat"]
+                .iter()
+                .chain(head)
+                .chain(comment)
+                .copied()
+                .collect();
+            ops.push(RuleOp::command(v4, &all));
+        };
+        run(&["-N", CHAIN], &[]);
+        for net in &mine {
+            run(
+                &["-A", CHAIN, "-d", net, "-j", "RETURN"],
+                &said("kind-masq-agent: local traffic is not subject to MASQUERADE"),
+            );
+        }
+        run(
+            &["-A", CHAIN, "-j", "MASQUERADE"],
+            &said(
+                "kind-masq-agent: outbound traffic is subject to MASQUERADE (must be last in chain)",
+            ),
+        );
+        run(
+            &[
+                "-A",
+                "POSTROUTING",
+                "-m",
+                "addrtype",
+                "!",
+                "--dst-type",
+                "LOCAL",
+                "-j",
+                CHAIN,
+            ],
+            &said(
+                "kind-masq-agent: ensure nat POSTROUTING directs all non-LOCAL destination traffic \
+                 to our custom KIND-MASQ-AGENT chain",
+            ),
+        );
     }
     ops
 }

@@ -1,23 +1,16 @@
-//! What `ipMasq` asks for: one iptables chain per attachment and family.
+//! `ipMasq`: one iptables chain per attachment and family, which masquerades what leaves the subnet
+//! (containernetworking/plugins 1.1.1 pkg/ip/ipmasq_linux.go `SetupIPMasq`, `TeardownIPMasq`;
+//! pkg/utils/utils.go).
 //!
-//! The rules themselves come with netfilter; here is which chain, for which addresses and with which
-//! comment, so that they can be made, and the error that iptables gives when the chain is not there
-//! (containernetworking/plugins pkg/ip/ipmasq_linux.go, pkg/utils/utils.go).
+//! Invariant: what teardown of an address removes is what setup of it made, with the errors iptables gives
+//! when it is not there.
 
 use crate::kube::cni::error::CniError;
-use crate::kube::cni::host::CniState;
+use crate::kube::cni::host::Host;
+use crate::kube::cni::iptables::{Failed, Iptables, words};
 use crate::kube::cni::json::quote;
 use ipnetwork::IpNetwork;
 use sha2::{Digest, Sha512};
-
-/// One attachment's masquerade.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Masquerade {
-    /// Comment on each rule.
-    pub comment: String,
-    /// Addresses with their subnets: not masqueraded inside the subnet.
-    pub sources: Vec<IpNetwork>,
-}
 
 /// `CNI-` and 24 hexadecimal digits of SHA-512 over network name and container id.
 pub fn chain_name(network: &str, container: &str) -> String {
@@ -36,48 +29,64 @@ fn comment(network: &str, container: &str) -> String {
 }
 
 /// `SetupIPMasq` for one address.
-pub fn setup(state: &mut CniState, network: &str, container: &str, address: IpNetwork) {
-    let key = (chain_name(network, container), address.is_ipv4());
-    let m = state.masquerades.entry(key).or_insert_with(|| Masquerade {
-        comment: comment(network, container),
-        sources: Vec::new(),
-    });
-    if !m.sources.contains(&address) {
-        m.sources.push(address);
-    }
+pub fn setup(
+    host: &mut Host<'_>,
+    network: &str,
+    container: &str,
+    address: IpNetwork,
+) -> Result<(), CniError> {
+    let tool = Iptables::new(address.is_ipv4());
+    let (chain, comment) = (chain_name(network, container), comment(network, container));
+    let said = ["-m", "comment", "--comment", &comment];
+    let multicast = if address.is_ipv4() {
+        "224.0.0.0/4"
+    } else {
+        "ff00::/8"
+    };
+    tool.ensure_chain(host, "nat", &chain)?;
+    let net = address.to_string();
+    let inside = [&["-d", net.as_str(), "-j", "ACCEPT"][..], &said].concat();
+    tool.add_unique(host, ("nat", &chain), false, &words(&inside))?;
+    let outside = [&["!", "-d", multicast, "-j", "MASQUERADE"][..], &said].concat();
+    tool.add_unique(host, ("nat", &chain), false, &words(&outside))?;
+    let entry = entry(&address.ip().to_string(), &chain, &comment);
+    Ok(tool.add_unique(host, ("nat", "POSTROUTING"), false, &entry)?)
+}
+
+fn entry(source: &str, chain: &str, comment: &str) -> Vec<String> {
+    words(&[
+        "-s",
+        source,
+        "-j",
+        chain,
+        "-m",
+        "comment",
+        "--comment",
+        comment,
+    ])
 }
 
 /// `TeardownIPMasq` for one address. The chain goes with the first; for a chain that is not there iptables
 /// (1.8, nf_tables) exits with 2, which the plugin does not take for "already gone".
 pub fn teardown(
-    state: &mut CniState,
+    host: &mut Host<'_>,
     network: &str,
     container: &str,
     address: IpNetwork,
 ) -> Result<(), CniError> {
-    let chain = chain_name(network, container);
-    if state
-        .masquerades
-        .remove(&(chain.clone(), address.is_ipv4()))
-        .is_some()
-    {
-        return Ok(());
-    }
-    let tool = if address.is_ipv4() {
-        "iptables"
-    } else {
-        "ip6tables"
+    let tool = Iptables::new(address.is_ipv4());
+    let (chain, comment) = (chain_name(network, container), comment(network, container));
+    let gone = |done: Result<(), Failed>| match done {
+        Err(f) if !f.is_not_exist() => Err(f),
+        _ => Ok(()),
     };
-    let args = format!(
-        "/usr/sbin/{tool} -t nat -D POSTROUTING -s {} -j {chain} -m comment --comment {} --wait",
-        address.ip(),
-        comment(network, container)
-    );
-    Err(format!(
-        "running [{args}]: exit status 2: {tool} v1.8.9 (nf_tables): Chain '{chain}' does not exist\n\
-         Try `{tool} -h' or '{tool} --help' for more information.\n"
-    )
-    .into())
+    // The second is how older versions wrote it.
+    for source in [address.ip().to_string(), address.to_string()] {
+        let rule = entry(&source, &chain, &comment);
+        gone(tool.delete(host, "nat", "POSTROUTING", &rule))?;
+    }
+    gone(tool.clear_chain(host, "nat", &chain))?;
+    Ok(gone(tool.delete_chain(host, "nat", &chain))?)
 }
 
 #[cfg(test)]

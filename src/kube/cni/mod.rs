@@ -3,8 +3,8 @@
 //!
 //! A plugin reads its configuration from stdin, changes namespaces through [`host::Host`] and answers with a
 //! result or an error in the plugin's own words; [`list::NetworkList`] chains plugins as libcni does.
-//! iptables rules are not made here: what `ipMasq`, portmap and firewall ask for is kept in
-//! [`host::CniState`] until netfilter exists. Judge: `tests/cni.rs` and its recordings.
+//! iptables rules are made by the commands the plugins run ([`iptables`]). Judge: `tests/cni.rs` and its
+//! recordings.
 
 pub mod addr;
 pub mod admin;
@@ -13,12 +13,14 @@ pub mod bridge;
 pub mod calico;
 pub mod conf;
 mod conflist;
+pub mod docker;
 pub mod error;
 pub mod firewall;
 pub mod flannel;
 pub mod host;
 pub mod host_local;
 pub mod ipam;
+pub mod iptables;
 pub mod json;
 pub mod kindnet;
 pub mod link;

@@ -1,9 +1,10 @@
-//! The portmap plugin: host ports to container ports, as far as configuration and results go
-//! (containernetworking/plugins plugins/meta/portmap/main.go).
+//! The portmap plugin: host ports to container ports (containernetworking/plugins 1.1.1
+//! plugins/meta/portmap/main.go); [`rules`] has its chains.
 //!
-//! Its DNAT rules come with netfilter; until then what was asked for is kept in `CniState::port_maps`.
 //! CHECK of version 1.1.1 fails for results without IPv6 addresses because it looks for a chain that ADD
-//! never made; that defect is not copied.
+//! never made; that defect is not copied: the chain is looked for in the family it was made in.
+
+mod rules;
 
 use crate::kube::cni::CniPlugin;
 use crate::kube::cni::conf::NetConf;
@@ -12,8 +13,9 @@ use crate::kube::cni::host::Host;
 use crate::kube::cni::json::At;
 use crate::kube::cni::result::CniResult;
 use crate::kube::cni::skel::CmdArgs;
+use ipnetwork::IpNetwork;
 use serde_json::Value;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The plugin.
 pub struct PortMap;
@@ -27,18 +29,25 @@ pub struct PortMapping {
     pub container_port: i64,
     /// `tcp`, `udp` or `sctp`.
     pub protocol: String,
-    /// Only on this address of the node; empty for all.
-    pub host_ip: String,
-    /// Where to: the container's address of either family.
-    pub to: Vec<IpAddr>,
-    /// Masquerade what the container sends itself and what comes from the node.
-    pub snat: bool,
+    /// Only on this address of the node.
+    pub host_ip: Option<IpAddr>,
 }
 
+/// What the plugin was told.
 struct Conf {
     net: NetConf,
     prev: Option<CniResult>,
     maps: Vec<PortMapping>,
+    /// The container's first address of each family, with its subnet.
+    to: Vec<IpNetwork>,
+    /// Masquerade what the container sends itself and what comes from the node.
+    snat: bool,
+    /// Bit of the mark that asks for it.
+    mark_bit: u32,
+    /// Another chain that sets such a mark.
+    set_mark_chain: Option<String>,
+    /// More words for the entry rules, IPv4 and IPv6.
+    conditions: [Vec<String>; 2],
 }
 
 fn read(args: &CmdArgs) -> Result<Conf, String> {
@@ -69,21 +78,42 @@ fn read(args: &CmdArgs) -> Result<Conf, String> {
             .list("portMappings", "[]main.PortMapEntry")
             .map_err(parse)?
         {
-            maps.push(entry(v, &to, snat)?);
+            maps.push(entry(v)?);
         }
     }
-    Ok(Conf { net, prev, maps })
+    let conditions = |k: &str| -> Result<Vec<String>, String> {
+        let words = at.list(k, "[]string").map_err(parse)?.iter();
+        Ok(words
+            .filter_map(|w| w.as_str().map(str::to_owned))
+            .collect())
+    };
+    Ok(Conf {
+        conditions: [conditions("conditionsV4")?, conditions("conditionsV6")?],
+        mark_bit: u32::try_from(bit.unwrap_or(13)).unwrap_or(13),
+        set_mark_chain: at
+            .raw("externalSetMarkChain")
+            .and_then(Value::as_str)
+            .map(str::to_owned),
+        net,
+        prev,
+        maps,
+        to,
+        snat,
+    })
 }
 
-fn entry(v: &Value, to: &[IpAddr], snat: bool) -> Result<PortMapping, String> {
+fn entry(v: &Value) -> Result<PortMapping, String> {
     let m = At::root(v, "main.PortMapEntry")?;
+    let host_ip = m.string("hostIP")?;
     let p = PortMapping {
         host_port: m.int("hostPort")?,
         container_port: m.int("containerPort")?,
         protocol: m.string("protocol")?.to_owned(),
-        host_ip: m.string("hostIP")?.to_owned(),
-        to: to.to_vec(),
-        snat,
+        // What is no address is 16 zero bytes to the plugin, which then looks like IPv6 without an address.
+        host_ip: match host_ip {
+            "" => None,
+            text => Some(text.parse().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED))),
+        },
     };
     if p.container_port <= 0 {
         return Err(format!(
@@ -98,8 +128,8 @@ fn entry(v: &Value, to: &[IpAddr], snat: bool) -> Result<PortMapping, String> {
 }
 
 /// The container's first address of each family.
-fn container_addresses(r: &CniResult, ifname: &str) -> Vec<IpAddr> {
-    let mut out: Vec<IpAddr> = Vec::new();
+fn container_addresses(r: &CniResult, ifname: &str) -> Vec<IpNetwork> {
+    let mut out: Vec<IpNetwork> = Vec::new();
     for ip in &r.ips {
         let known = ip
             .interface
@@ -109,7 +139,7 @@ fn container_addresses(r: &CniResult, ifname: &str) -> Vec<IpAddr> {
             continue;
         }
         if !out.iter().any(|o| o.is_ipv4() == ip.address.is_ipv4()) {
-            out.push(ip.address.ip());
+            out.push(ip.address);
         }
     }
     out
@@ -122,34 +152,33 @@ impl CniPlugin for PortMap {
 
     fn add(&self, args: &CmdArgs, host: &mut Host<'_>) -> Result<Value, CniError> {
         let conf = read(args).map_err(|e| format!("failed to parse config: {e}"))?;
-        let prev = conf.prev.ok_or("must be called as chained plugin")?;
+        let prev = conf
+            .prev
+            .clone()
+            .ok_or("must be called as chained plugin")?;
         if !conf.maps.is_empty() {
-            host.state
-                .port_maps
-                .insert(args.container_id.clone(), conf.maps);
+            for to in &conf.to {
+                rules::forward(host, &conf, &args.container_id, *to)?;
+            }
         }
         prev.to_json(&conf.net.version)
     }
 
     fn check(&self, args: &CmdArgs, host: &mut Host<'_>) -> Result<(), CniError> {
         let conf = read(args)?;
-        conf.prev.ok_or("Required prevResult missing")?;
-        if conf.maps.is_empty() || host.state.port_maps.contains_key(&args.container_id) {
+        conf.prev.as_ref().ok_or("Required prevResult missing")?;
+        if conf.maps.is_empty() {
             return Ok(());
         }
-        let chain =
-            crate::kube::cni::masq::hashed_name("CNI-DN-", &conf.net.name, &args.container_id);
-        Err(
-            format!("could not check ipv4 dnat: chain {chain} not found in iptables table nat")
-                .into(),
-        )
+        let all = conf.to.iter();
+        { all }.try_for_each(|to| rules::check(host, &conf, &args.container_id, *to))
     }
 
     fn del(&self, args: &CmdArgs, host: &mut Host<'_>) -> Result<(), CniError> {
         let conf = read(args).map_err(|e| format!("failed to parse config: {e}"))?;
-        if !conf.maps.is_empty() {
-            host.state.port_maps.remove(&args.container_id);
+        match conf.maps.is_empty() {
+            true => Ok(()),
+            false => rules::unforward(host, &conf, &args.container_id),
         }
-        Ok(())
     }
 }

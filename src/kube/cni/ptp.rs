@@ -68,7 +68,7 @@ fn attach(
     node_side(host, &veth, result)?;
     if conf.ip_masq {
         for ip in &result.ips {
-            masq::setup(host.state, &conf.net.name, &args.container_id, ip.address);
+            masq::setup(host, &conf.net.name, &args.container_id, ip.address)?;
         }
     }
     Ok(())
@@ -210,7 +210,7 @@ impl CniPlugin for Ptp {
         if conf.ip_masq {
             for n in nets {
                 // Only the last failure is told (the plugin overwrites its error variable).
-                last = masq::teardown(host.state, &conf.net.name, &args.container_id, n);
+                last = masq::teardown(host, &conf.net.name, &args.container_id, n);
             }
         }
         last

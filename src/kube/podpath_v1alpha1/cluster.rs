@@ -35,6 +35,12 @@ pub struct ClusterSpec {
     /// Prefix length of a node's IPv6 share (`--node-cidr-mask-size-ipv6`); 64 when absent.
     #[serde(default, rename = "nodeCIDRMaskSizeIPv6")]
     pub node_cidr_mask_size_ipv6: Option<u8>,
+    /// `--service-node-port-range`; 30000-32767 when absent.
+    #[serde(default, deserialize_with = "units::some_parsed")]
+    pub node_port_range: Option<PortRange>,
+    /// Load balancers' addresses.
+    #[serde(default)]
+    pub load_balancer: LoadBalancer,
     /// kube-proxy.
     #[serde(default)]
     pub proxy: Proxy,
@@ -79,6 +85,8 @@ impl ClusterSpec {
             service_cidrs: Vec::new(),
             node_cidr_mask_size: None,
             node_cidr_mask_size_ipv6: None,
+            node_port_range: None,
+            load_balancer: LoadBalancer::default(),
             proxy: Proxy::default(),
             kube_proxy_configuration: None,
             node: NodeDefaults::default(),
@@ -214,12 +222,68 @@ pub enum EncapMode {
     CrossSubnet,
 }
 
+/// `spec.loadBalancer`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct LoadBalancer {
+    /// What Services of type LoadBalancer without a status get their addresses from; they get none when
+    /// it is empty.
+    #[serde(default, deserialize_with = "units::cidrs")]
+    pub cidrs: Vec<IpNetwork>,
+}
+
+/// `spec.nodePortRange`: `30000-32767`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PortRange {
+    /// The first port.
+    pub first: u16,
+    /// The last port.
+    pub last: u16,
+}
+
+impl FromStr for PortRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = || {
+            let (first, last) = text.split_once('-')?;
+            let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+            (first != 0 && first <= last).then_some(PortRange { first, last })
+        };
+        read().ok_or_else(|| format!("expected ports such as 30000-32767, found \"{text}\""))
+    }
+}
+
 /// `spec.proxy`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Proxy {
-    /// How Services are carried out.
+    /// How Services are carried out; the configuration's own mode, else none, when absent.
     #[serde(default)]
-    pub mode: ProxyMode,
+    pub mode: Option<ProxyMode>,
+    /// How long after a change kube-proxy writes its rules, on every node.
+    #[serde(default, deserialize_with = "units::duration")]
+    pub lag: Duration,
+}
+
+/// kube-proxy of one node.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct NodeProxy {
+    /// Whether it runs; it does when absent.
+    pub state: ProxyState,
+    /// As `spec.proxy.lag`, on this node.
+    #[serde(deserialize_with = "units::some_duration")]
+    pub lag: Option<Duration>,
+}
+
+/// Whether a kube-proxy runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyState {
+    /// It follows the Services.
+    #[default]
+    Running,
+    /// It does not: rules stay as they are.
+    Stopped,
 }
 
 /// `spec.proxy.mode`.
@@ -248,6 +312,8 @@ pub struct NodeDefaults {
     pub host_device: String,
     /// The uplink's MTU.
     pub mtu: u32,
+    /// Major version of a Docker daemon that runs on every node.
+    pub docker: Option<u32>,
 }
 
 impl Default for NodeDefaults {
@@ -256,6 +322,7 @@ impl Default for NodeDefaults {
             sysctls: BTreeMap::new(),
             host_device: "eth0".into(),
             mtu: 1500,
+            docker: None,
         }
     }
 }
@@ -271,8 +338,12 @@ pub struct NodeOverride {
     pub host_device: Option<String>,
     /// The uplink's MTU.
     pub mtu: Option<u32>,
-    /// `ip`, `bridge` and `sysctl` command lines run in order once the plugin has laid its state.
+    /// Major version of a Docker daemon that runs there.
+    pub docker: Option<u32>,
+    /// `ip`, `bridge`, `sysctl` and `iptables` command lines run in order once the plugin has laid its state.
     pub commands: Vec<String>,
+    /// Its kube-proxy: one that is stopped here never ran.
+    pub kube_proxy: NodeProxy,
 }
 
 /// `spec.underlay`.
@@ -293,11 +364,15 @@ pub struct Underlay {
     pub segments: Vec<Segment>,
     /// Traffic that the underlay drops, as a firewall between nodes would.
     pub blocked: Vec<Blocked>,
+    /// Routes of the router, as it would learn them from those who announce load balancers' addresses:
+    /// `203.0.113.0/28 via 192.168.50.12`.
+    #[serde(deserialize_with = "units::all_parsed")]
+    pub routes: Vec<HostRoute>,
 }
 
 impl Default for Underlay {
     fn default() -> Self {
-        let (segments, blocked) = (Vec::new(), Vec::new());
+        let (segments, blocked, routes) = (Vec::new(), Vec::new(), Vec::new());
         Underlay {
             cidr: None,
             mtu: 1500,
@@ -305,6 +380,7 @@ impl Default for Underlay {
             loss_percent: 0.0,
             segments,
             blocked,
+            routes,
         }
     }
 }

@@ -1,18 +1,21 @@
 //! `kind: Fault`: something breaks at a moment of virtual time, and may heal.
 //!
-//! Either commands are run in a node's or a pod's network namespace, or the underlay changes.
+//! One of: commands are run in a node's or a pod's network namespace, the underlay changes, kube-proxy stops
+//! or lags, or objects change.
 
+use core::str::FromStr;
 use core::time::Duration;
 
 use serde::Deserialize;
 
-use super::cluster::Blocked;
+use super::cluster::{Blocked, ProxyState};
 use super::cluster_check::{check_mtu, check_percent};
 use super::{Fault, units};
 use crate::kube::store::Check;
 
 /// `spec` of a Fault.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct FaultSpec {
     /// When it begins; the world's beginning when absent.
     #[serde(default, deserialize_with = "units::duration")]
@@ -35,6 +38,73 @@ pub struct FaultSpec {
     /// What changes on the underlay.
     #[serde(default)]
     pub underlay: Option<UnderlayFault>,
+    /// kube-proxy of `node`, or of all nodes.
+    #[serde(default)]
+    pub kube_proxy: Option<KubeProxyFault>,
+    /// Objects that are written to the API server: Services, EndpointSlices, and Pods that run already.
+    #[serde(default)]
+    pub apply: Vec<serde_json::Value>,
+    /// Objects that are deleted from it: `service/NAMESPACE/NAME`, `endpointslice/NAMESPACE/NAME`.
+    #[serde(default, deserialize_with = "units::all_parsed")]
+    pub delete: Vec<ObjectRef>,
+}
+
+/// `spec.kubeProxy` of a Fault; what is absent stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct KubeProxyFault {
+    /// Whether it runs.
+    pub state: Option<ProxyState>,
+    /// How long after a change it writes its rules.
+    #[serde(deserialize_with = "units::some_duration")]
+    pub lag: Option<Duration>,
+}
+
+/// One of `spec.delete`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ObjectRef {
+    /// Its kind.
+    pub kind: ObjectKind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// The kinds that a Fault changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ObjectKind {
+    /// A Service.
+    Service,
+    /// An EndpointSlice.
+    EndpointSlice,
+}
+
+impl FromStr for ObjectRef {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "expected service/NAMESPACE/NAME or endpointslice/NAMESPACE/NAME, found \"{text}\""
+            )
+        };
+        let mut parts = text.split('/');
+        let kind = match parts.next() {
+            Some("service") => ObjectKind::Service,
+            Some("endpointslice") => ObjectKind::EndpointSlice,
+            _ => return Err(wrong()),
+        };
+        let (Some(namespace), Some(name), None) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(wrong());
+        };
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        Ok(ObjectRef {
+            kind,
+            namespace,
+            name,
+        })
+    }
 }
 
 /// `spec.underlay` of a Fault: every field replaces the Cluster's while the fault lasts.
@@ -70,17 +140,40 @@ impl Fault {
                 "write two Faults",
             );
         }
-        if spec.commands.is_empty() == spec.underlay.is_none() {
-            let found = if spec.commands.is_empty() {
-                "neither"
-            } else {
-                "both"
+        let objects = !spec.apply.is_empty() || !spec.delete.is_empty();
+        let said = [
+            !spec.commands.is_empty(),
+            spec.underlay.is_some(),
+            spec.kube_proxy.is_some(),
+            objects,
+        ];
+        let count = said.iter().filter(|said| **said).count();
+        if count != 1 {
+            let found = match count {
+                0 => "none of them",
+                _ => "more than one",
             };
             check.error(
                 "spec",
-                format_args!("expected `commands` or `underlay`, found {found}"),
-                "",
+                format_args!(
+                    "expected `commands`, `underlay`, `kubeProxy`, or `apply` and `delete`, found {found}"
+                ),
+                if count > 1 { "write two Faults" } else { "" },
             );
+        }
+        if spec.kube_proxy.is_some() && spec.pod.is_some() {
+            check.error("spec.pod", "kube-proxy runs on a node", "use `node:`");
+        }
+        for (index, object) in spec.apply.iter().enumerate() {
+            let kind = object.get("kind").and_then(serde_json::Value::as_str);
+            if !matches!(kind, Some("Service" | "EndpointSlice" | "Pod")) {
+                let found = kind.map_or_else(|| "none".into(), |kind| format!("`{kind}`"));
+                check.error(
+                    &format!("spec.apply[{index}]"),
+                    format_args!("expected a Service, EndpointSlice or Pod, found {found}"),
+                    "",
+                );
+            }
         }
         if !spec.commands.is_empty() && spec.node.is_none() && spec.pod.is_none() {
             check.error(

@@ -45,6 +45,9 @@ pub struct ProbeSpec {
     /// How long the client waits.
     #[serde(default, deserialize_with = "units::some_duration")]
     pub timeout: Option<Duration>,
+    /// The earliest time at which it starts; as soon as the probes before it have ended when absent.
+    #[serde(default, deserialize_with = "units::some_duration")]
+    pub at: Option<Duration>,
     /// What should happen; nothing is checked when absent.
     #[serde(default)]
     pub expect: Option<Expect>,

@@ -1,12 +1,15 @@
-//! A KubeProxyConfiguration: the fields that rules depend on.
+//! A KubeProxyConfiguration: the fields that rules and sysctls depend on.
 //!
 //! kubernetes `staging/src/k8s.io/kube-proxy/config/v1alpha1/types.go`, defaults of
-//! `pkg/proxy/apis/config/v1alpha1/defaults.go`. Other fields are read over; what they set (timeouts, log
-//! levels, metrics) shows in no rule.
+//! `pkg/proxy/apis/config/v1alpha1/defaults.go`. Other fields are read over; what they set (log levels,
+//! metrics) reaches no packet.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
+
+use crate::kube::podpath_v1alpha1::parse_duration;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
@@ -53,12 +56,31 @@ pub struct IptablesConfig {
     pub masquerade_bit: Option<u8>,
     /// NodePorts at 127.0.0.1; on where it is not said.
     pub localhost_node_ports: Option<bool>,
+    /// Two syncs are at least so far apart; 1 s where it is not said.
+    #[serde(deserialize_with = "go_duration")]
+    pub min_sync_period: Option<Duration>,
 }
 
-/// `conntrack`.
+/// `conntrack`: what it sets in the kernel, 0 for leaving it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConntrackConfig {
+    /// Entries for each CPU; 32768 where it is not said.
+    pub max_per_core: Option<u32>,
+    /// Entries at least; 131072 where it is not said.
+    pub min: Option<u32>,
+    /// net.netfilter.nf_conntrack_tcp_timeout_established; 24 h where it is not said.
+    #[serde(deserialize_with = "go_duration")]
+    pub tcp_established_timeout: Option<Duration>,
+    /// net.netfilter.nf_conntrack_tcp_timeout_close_wait; 1 h where it is not said.
+    #[serde(deserialize_with = "go_duration")]
+    pub tcp_close_wait_timeout: Option<Duration>,
+    /// net.netfilter.nf_conntrack_udp_timeout.
+    #[serde(deserialize_with = "go_duration")]
+    pub udp_timeout: Option<Duration>,
+    /// net.netfilter.nf_conntrack_udp_timeout_stream.
+    #[serde(deserialize_with = "go_duration")]
+    pub udp_stream_timeout: Option<Duration>,
     /// Sets net.netfilter.nf_conntrack_tcp_be_liberal.
     pub tcp_be_liberal: bool,
 }
@@ -72,4 +94,11 @@ impl KubeProxyConfiguration {
         }
         KubeProxyConfiguration::deserialize(object).map_err(|e| e.to_string())
     }
+}
+
+/// `24h0m0s` (metav1.Duration), or null.
+fn go_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    let read = |text: String| parse_duration(&text).map_err(de::Error::custom);
+    text.map(read).transpose()
 }

@@ -1,15 +1,18 @@
 //! kube-proxy: the rules that it writes for Services, as text.
 //!
 //! [`config`] reads a KubeProxyConfiguration, [`topology`] chooses endpoints, [`names`] makes chain names,
-//! [`iptables`] renders the restore input of that mode, [`conntrack`] says which UDP flows a sync deletes.
+//! [`iptables`] renders the restore input of that mode, [`conntrack`] says which UDP flows a sync deletes,
+//! [`sysctl`] what it sets in the kernel, [`agent`] is one node's in virtual time.
 //! Pure functions: objects and settings in, text and findings out; nothing is applied to a namespace here.
 //! Invariant: the same objects give the same bytes.
 
+pub mod agent;
 pub mod config;
 pub mod conntrack;
 pub mod iptables;
 pub mod names;
 pub mod settings;
+pub mod sysctl;
 pub mod topology;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +25,7 @@ use crate::kube::store::Object;
 use k8s_openapi::api::core::v1::Node;
 
 pub use config::KubeProxyConfiguration;
-pub use settings::{Features, LocalDetector, Machine, Settings, of_store};
+pub use settings::{Features, LocalDetector, Machine, Settings, is_written, of_store};
 
 /// What one family's proxier knows of the cluster (its svcPortMap and endpointsMap).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -77,6 +80,16 @@ pub fn render(
     node: &Object<Node>,
     family: Family,
 ) -> (iptables::Desired, Vec<Finding>) {
+    render_view(store, node, family, &View::of(store, family))
+}
+
+/// As [`render`], of Services and endpoints as controllers left them.
+pub fn render_view(
+    store: &Store,
+    node: &Object<Node>,
+    family: Family,
+    view: &View,
+) -> (iptables::Desired, Vec<Finding>) {
     let (config, mut findings) = of_store(store);
     // One configuration serves all nodes of a cluster; the name that it may hold is not this node's.
     let config = KubeProxyConfiguration {
@@ -88,8 +101,7 @@ pub fn render(
         let message = format!("KubeProxyConfiguration {field}: {message}");
         findings.push(Finding::error(settings::span(store, node), message, ""));
     }
-    let view = View::of(store, family);
     let none = BTreeSet::new();
-    let desired = iptables::sync(&view, &settings, iptables::Scope::Full, &none);
+    let desired = iptables::sync(view, &settings, iptables::Scope::Full, &none);
     (desired, findings)
 }

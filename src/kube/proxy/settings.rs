@@ -162,9 +162,20 @@ impl Settings {
 
 /// The configuration that the input has, with the finding if it is wrong: the Cluster's
 /// `kubeProxyConfiguration`, else an object of that kind, else kubeadm's ConfigMap `kube-system/kube-proxy`.
+/// Where there is none, kubeadm's: pods are known by the Cluster's podCIDRs.
 pub fn of_store(store: &Store) -> (KubeProxyConfiguration, Vec<Finding>) {
     let Some((value, mut findings, span)) = written(store) else {
-        return (KubeProxyConfiguration::default(), Vec::new());
+        let pods = store.cluster().map(|c| c.spec.pod_cidrs.as_slice());
+        let pods: Vec<String> = pods
+            .unwrap_or_default()
+            .iter()
+            .map(|c| c.to_string())
+            .collect();
+        let config = KubeProxyConfiguration {
+            cluster_cidr: pods.join(","),
+            ..KubeProxyConfiguration::default()
+        };
+        return (config, Vec::new());
     };
     let config = value.map_or(Ok(KubeProxyConfiguration::default()), |value| {
         KubeProxyConfiguration::of(&value)
@@ -175,6 +186,11 @@ pub fn of_store(store: &Store) -> (KubeProxyConfiguration, Vec<Finding>) {
         KubeProxyConfiguration::default()
     });
     (config, findings)
+}
+
+/// Whether the input has a configuration.
+pub fn is_written(store: &Store) -> bool {
+    written(store).is_some()
 }
 
 /// The place of the configuration; the node's where there is none.

@@ -89,8 +89,11 @@ fn fold_repeated(findings: &mut Vec<Finding>) {
 }
 
 /// Kinds without a type that a controller reads from their text all the same (`kube::cni::calico`,
-/// `kube::proxy`).
-const READ_AS_TEXT: [(&str, &str); 3] = [
+/// `kube::controllers`, `kube::proxy`).
+const READ_AS_TEXT: [(&str, &str); 6] = [
+    ("v1", "Endpoints"),
+    ("networking.k8s.io/v1", "ServiceCIDR"),
+    ("networking.k8s.io/v1beta1", "ServiceCIDR"),
     ("kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration"),
     ("crd.projectcalico.org/v1", "IPPool"),
     ("projectcalico.org/v3", "IPPool"),

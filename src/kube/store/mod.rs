@@ -5,6 +5,7 @@
 //! files never shows. Does not act on objects: controllers read it. Invariant: an index names only
 //! objects that are in a table.
 
+mod change;
 mod check;
 mod cross;
 mod kinds;

@@ -6,7 +6,7 @@
 
 use super::conn::{Conn, CtStatus, tick};
 use super::event::{EventBits, EventKind};
-use super::tuple::{CtTuple, Dir, GRE, UDPLITE};
+use super::tuple::{CtTuple, Dir};
 use super::{Conntrack, CtDrop};
 use crate::net::NetNs;
 use crate::nf::eval::{At, Cx};
@@ -36,7 +36,7 @@ impl Conntrack {
             return Confirmed::Accept;
         };
         if !conn.is_confirmed() && !info.is_reply() {
-            match self.insert(id, info) {
+            match self.enter(id, info) {
                 Ok(None) => {}
                 Ok(Some(other)) => f.ct = other,
                 Err(why) => return Confirmed::Drop(why),
@@ -49,7 +49,7 @@ impl Conntrack {
     }
 
     /// Kernel: `__nf_conntrack_confirm`. The other connection if the packet's own lost a race.
-    fn insert(&mut self, id: ConnId, info: CtInfo) -> Result<Option<CtRef>, CtDrop> {
+    fn enter(&mut self, id: ConnId, info: CtInfo) -> Result<Option<CtRef>, CtDrop> {
         let Some(conn) = self.get(id) else {
             return Ok(None);
         };
@@ -98,16 +98,13 @@ impl Conntrack {
 
     fn try_clash(&mut self, loser: ConnId, winner: ConnId, info: CtInfo) -> Option<CtRef> {
         let (l, w) = (self.get(loser)?, self.get(winner)?);
-        // Kernel: `allow_clash` of the protocol.
-        if !matches!(l.tuples[0].proto, proto::UDP | UDPLITE | GRE) {
+        // Kernel: `allow_clash` of the protocol; those without a tracker have it too since 6.18.
+        if matches!(l.tuples[0].proto, proto::TCP | proto::SCTP) || l.tuples[0].is_icmp() {
             return None;
         }
-        let untranslated = !w.status.any(CtStatus::NAT_DONE_MASK);
-        if !w.is_dying() && (untranslated || same(w, l)) {
+        // Kernel: `nf_ct_can_merge`.
+        if same(w, l) || reverse(w, l) {
             return self.join(loser, winner, info);
-        }
-        if !w.is_dying() && reverse(w, l) {
-            return self.join(loser, winner, CtInfo::EstablishedReply);
         }
         self.clash_harder(loser, info)
     }

@@ -5,6 +5,7 @@
 
 use super::event::EventBits;
 use super::sctp::Sctp;
+use super::seqadj::SeqAdj;
 use super::tcp::Tcp;
 use super::tuple::{CtTuple, Dir};
 use crate::base::{DevId, Instant};
@@ -124,16 +125,18 @@ pub struct Conn {
     pub master: Option<ConnId>,
     /// The device MASQUERADE took its address from (kernel: `nat->masq_index`).
     pub masq_dev: Option<DevId>,
+    /// Shifts of TCP sequence numbers by direction; used with `SEQ_ADJUST` only.
+    pub seqadj: [SeqAdj; 2],
     /// What NAT is to do with an expected connection.
     pub expectation: Option<super::expect::ExpectNat>,
     /// Events that are told (`-j CT --ctevents`); `None` for all.
     pub event_mask: Option<u32>,
     /// Events not yet told (kernel: `struct nf_conntrack_ecache`).
     pub events: EventBits,
+    /// What the ftp helper remembers.
+    pub(super) ftp: super::helper::Ftp,
     /// Packets that wait somewhere and will come back to it; see [`super::Conntrack::hold`].
     pub(super) held: u32,
-    /// What a dump said of it that podpath does not know itself.
-    pub(super) dumped: super::text::Dumped,
 }
 
 impl Conn {
@@ -153,11 +156,12 @@ impl Conn {
             helper: None,
             master: None,
             masq_dev: None,
+            seqadj: [SeqAdj::default(); 2],
             expectation: None,
             event_mask: None,
             events: EventBits::default(),
+            ftp: super::helper::Ftp::default(),
             held: 0,
-            dumped: super::text::Dumped::default(),
         }
     }
 

@@ -60,13 +60,39 @@ impl Expects {
         self.list.iter()
     }
 
+    /// Kernel: `__nf_ct_expect_check`. The same of the same master is replaced, a master's former one
+    /// makes room (`max_expected` of the helpers' policy is 1).
+    pub fn add(&mut self, e: Expectation, max: usize) -> bool {
+        let clash = |o: &Expectation| {
+            o.master != e.master
+                && o.zones == e.zones
+                && (o.tuple.proto, o.tuple.dst, o.tuple.dport)
+                    == (e.tuple.proto, e.tuple.dst, e.tuple.dport)
+                && (o.tuple.src == e.tuple.src || !o.from_source || !e.from_source)
+        };
+        if self.list.iter().any(clash) {
+            return false;
+        }
+        self.list.retain(|o| o.master != e.master);
+        if self.list.len() >= max.min(crate::base::limits::CT_EXPECT_MAX) {
+            return false;
+        }
+        self.list.push(e);
+        true
+    }
+
     /// The expectation that a new connection fulfils; it is used up (kernel: `nf_ct_find_expectation`).
-    pub fn take_match(&mut self, t: &CtTuple, zones: Zones, now: Instant) -> Option<Expectation> {
-        let at = self
-            .list
-            .iter()
-            .position(|e| e.expires > now && e.matches(t, zones))?;
-        Some(self.list.remove(at))
+    pub fn take_match(
+        &mut self,
+        t: &CtTuple,
+        zones: Zones,
+        now: Instant,
+        alive: impl Fn(ConnId) -> bool,
+    ) -> Option<Expectation> {
+        let open = |e: &Expectation| e.expires > now && e.matches(t, zones);
+        let at = self.list.iter().position(open)?;
+        // Who has not left this machine yet cannot have told anyone.
+        alive(self.list.get(at)?.master).then(|| self.list.remove(at))
     }
 
     pub fn remove_of(&mut self, master: ConnId) {

@@ -53,7 +53,7 @@ pub(super) fn early(
         return Early::Lookup;
     }
     match about(ct, p, zones) {
-        Some((id, dir)) if dir == Dir::Reply => Early::Related(id, CtInfo::RelatedReply),
+        Some((id, Dir::Reply)) => Early::Related(id, CtInfo::RelatedReply),
         Some((id, _)) => Early::Related(id, CtInfo::Related),
         None => Early::Error,
     }

@@ -9,7 +9,10 @@
 pub mod conn;
 pub mod event;
 pub mod expect;
+pub mod filter;
+pub mod helper;
 pub mod sctp;
+pub mod seqadj;
 pub mod stats;
 pub mod sysctl;
 pub mod tcp;
@@ -28,6 +31,9 @@ pub use confirm::Confirmed;
 pub use conn::{Conn, CtStatus, ProtoState, Zones};
 pub use event::{Event, EventBits, EventKind};
 pub use expect::{ExpectNat, Expectation};
+pub use filter::Filter;
+pub use helper::{Announcement, FtpCommand, Helped};
+pub use seqadj::SeqAdj;
 pub use stats::CtStats;
 pub use sysctl::CtSysctl;
 pub use track::{Template, Tracked};
@@ -43,6 +49,10 @@ pub enum CtDrop {
     TableFull,
     /// Another connection took one of its tuples first (`insert_failed`).
     Clash,
+    /// A packet ends in the middle of an ftp command that announces a connection (`partial PORT`).
+    PartialFtp,
+    /// The connection it announces cannot be waited for (`nf_ct_expect_related` failed).
+    Expectation,
     /// Its connection was deleted before it was confirmed (`insert_failed`).
     Dying,
 }
@@ -227,6 +237,22 @@ impl Conntrack {
         self.soonest = next.unwrap_or(Instant::from_nanos(u64::MAX));
     }
 
+    /// Puts a connection with its time left into the table, as `conntrack -I` does and a dump asks for;
+    /// `None` if one of its tuples is taken (kernel: `nf_conntrack_hash_check_insert`).
+    pub fn insert(&mut self, mut conn: Conn, now: Instant) -> Option<ConnId> {
+        self.now = self.now.max(now);
+        let (tuples, zones) = (conn.tuples, conn.zones);
+        if tuples.iter().any(|t| self.lookup(t, zones).is_some()) {
+            self.stats.insert_failed += 1;
+            return None;
+        }
+        conn.status.set(CtStatus::CONFIRMED);
+        let id = self.table.add(conn)?;
+        self.index_both(id);
+        self.stats.insert += 1;
+        Some(id)
+    }
+
     /// Takes out every connection that `which` names; returns how many.
     pub fn delete(&mut self, which: impl Fn(&Conn) -> bool) -> usize {
         let ids = self.ids(|c| !c.is_expired(self.now) && which(c));
@@ -265,6 +291,3 @@ impl Conntrack {
         self.expects.iter()
     }
 }
-
-#[cfg(test)]
-mod tests;

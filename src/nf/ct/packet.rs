@@ -2,9 +2,10 @@
 //!
 //! Invariant: `l4` ends where the IP header says the packet ends.
 
+use super::track::Env;
 use super::tuple::CtTuple;
 use crate::nf::Hook;
-use crate::wire::{IpHeader, checksum};
+use crate::wire::{IpHeader, checksum, proto};
 
 /// Authentication header (RFC 4302), which conntrack passes over in IPv6.
 const AH: u8 = 51;
@@ -63,8 +64,20 @@ impl<'a> Packet<'a> {
         sysctl != 0 && hook == Hook::Prerouting && !self.checksum_ok()
     }
 
+    /// The same for UDP-Lite, of which only `covered` bytes are summed up. The kernel takes UDP's number
+    /// into the pseudo header (`udplite_error` asks for IPPROTO_UDP), so that what RFC 3828 calls right
+    /// is wrong here.
+    pub fn bad_lite_checksum(&self, covered: usize, env: &Env<'_>) -> bool {
+        if env.sysctl.checksum == 0 || env.hook != Hook::Prerouting {
+            return false;
+        }
+        let start = checksum::pseudo(self.h.src, self.h.dst, proto::UDP, self.l4.len());
+        let covered = self.l4.get(..covered).unwrap_or(self.l4);
+        checksum::sum(covered, start) != 0xffff
+    }
+
     fn checksum_ok(&self) -> bool {
-        let start = if self.proto == crate::wire::proto::ICMP {
+        let start = if self.proto == proto::ICMP {
             0
         } else {
             checksum::pseudo(self.h.src, self.h.dst, self.proto, self.l4.len())

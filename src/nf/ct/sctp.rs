@@ -180,12 +180,14 @@ fn first(chunks: &[Chunk<'_>], vtag: u32) -> Option<Sctp> {
     let mut s = Sctp::default();
     for (typ, _, body) in chunks {
         next(Dir::Original, SctpState::None, *typ).filter(|n| *n != SctpState::None)?;
-        s.vtag[1] = if *typ == chunk::INIT {
-            (vtag == 0).then_some(())?;
-            init_tag(body)?
-        } else {
-            vtag
-        };
+        match *typ {
+            chunk::INIT => {
+                (vtag == 0).then_some(())?;
+                s.vtag[1] = init_tag(body)?;
+            }
+            chunk::HEARTBEAT | chunk::HEARTBEAT_ACK => s.vtag[0] = vtag,
+            _ => s.vtag[1] = vtag,
+        }
     }
     Some(s)
 }

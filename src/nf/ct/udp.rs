@@ -22,7 +22,8 @@ fn malformed(p: &Packet<'_>, env: &Env<'_>) -> bool {
     if p.proto == UDPLITE {
         // Coverage 0 is all of it; checksum 0 is not allowed.
         let bad = len != 0 && !(8..=p.l4.len()).contains(&len);
-        return bad || (c0, c1) == (0, 0);
+        let covered = if len == 0 { p.l4.len() } else { len };
+        return bad || (c0, c1) == (0, 0) || p.bad_lite_checksum(covered, env);
     }
     if !(8..=p.l4.len()).contains(&len) {
         return true;

@@ -43,8 +43,6 @@ pub(super) struct PRule {
     pub from: u32,
     pub to: u32,
     pub act: Act,
-    /// Whether it counts: in nf_tables a rule may be without a counter.
-    pub counts: bool,
 }
 
 /// A chain.
@@ -109,9 +107,6 @@ impl Program {
 struct Compiler<'a> {
     table: &'a Table,
     backend: Backend,
-    /// Every rule has a counter: in x_tables, and as iptables-nft makes them. Only a dump that shows the
-    /// counters of some rules tells that the others have none.
-    all_count: bool,
     names: HashMap<&'a str, u32, foldhash::fast::FixedState>,
     findings: &'a mut Vec<Finding>,
     out: PTable,
@@ -124,12 +119,9 @@ impl<'a> Compiler<'a> {
             names.entry(c.name.as_str()).or_insert(i as u32);
         }
         let out = PTable::default();
-        let mut rules = table.chains.iter().flat_map(|c| &c.rules);
-        let all_count = backend == Backend::Legacy || !rules.any(|r| r.counted);
         Compiler {
             table,
             backend,
-            all_count,
             names,
             findings,
             out,
@@ -183,7 +175,6 @@ impl<'a> Compiler<'a> {
             from,
             to: self.out.conds.len() as u32,
             act: self.act(r),
-            counts: self.all_count || r.counted,
         }
     }
 

@@ -1,7 +1,9 @@
 //! One ipset command as words, carried out.
 //!
-//! libipset ipset.c (`ipset_parse_argv`): command names, their short forms, options anywhere. Prints nothing and
-//! reads no file. Invariant: a command that fails changes nothing, but a range that meets an obstacle keeps what
+//! libipset ipset.c (`ipset_parse_argv`): command names, their short forms, options anywhere. Prints
+//! nothing and
+//! reads no file. Invariant: a command that fails changes nothing, but a range that meets an obstacle
+//! keeps what
 //! it had added before, as in the kernel.
 
 use super::header::{Header, quoted};
@@ -178,7 +180,7 @@ impl Sets {
             Verb::Del => done(self.del_words(words, tool.exist, now))?,
             Verb::Test => Answer::InSet(self.test_words(words, now)?),
             Verb::Destroy => done(self.destroy(one).map_err(refused))?,
-            Verb::Flush => done(self.flush(one).map_err(refused))?,
+            Verb::Flush => done(self.flush(one, now).map_err(refused))?,
             Verb::Rename => {
                 let to = name_at(words, 2)?;
                 done(self.rename(name_at(words, 1)?, to).map_err(refused))?

@@ -1,7 +1,9 @@
 //! One element: its key, its extensions, its text.
 //!
-//! Kernel: the `*_elem` structs and `struct ip_set_ext` (include/linux/netfilter/ipset/ip_set.h). Does not find
-//! elements. Invariant: the key is what makes two elements the same; everything else can be changed by `-exist`.
+//! Kernel: the `*_elem` structs and `struct ip_set_ext` (include/linux/netfilter/ipset/ip_set.h). Does
+//! not find
+//! elements. Invariant: the key is what makes two elements the same; everything else can be changed by
+//! `-exist`.
 
 use core::fmt::Write as _;
 use core::time::Duration;
@@ -120,6 +122,8 @@ pub enum Timeout {
     Until(Instant),
     /// Its time begins when its link-layer address is filled in (bitmap:ip,mac); seconds.
     Stored(u32),
+    /// It has ended, but its place still knows it (bitmap:ip,mac).
+    Ended,
 }
 
 impl Timeout {
@@ -135,11 +139,13 @@ impl Timeout {
     pub fn live(self, now: Instant) -> bool {
         match self {
             Timeout::Until(end) => now <= end,
-            _ => true,
+            Timeout::Ended => false,
+            Timeout::Never | Timeout::Stored(_) => true,
         }
     }
 
-    /// Whether adding and deleting take the element for one that is there. Where the time of bitmap:ip,mac has not
+    /// Whether adding and deleting take the element for one that is there. Where the time of
+    /// bitmap:ip,mac has not
     /// begun, ip_set_bitmap_gen.h compares the stored seconds with the clock and finds the element ended.
     pub(super) fn seems_live(self, now: Instant) -> bool {
         match self {
@@ -151,7 +157,7 @@ impl Timeout {
     /// Seconds left as they are listed: 0 is for ever, the last second is 1 (`ip_set_timeout_get`).
     pub fn left(self, now: Instant) -> u64 {
         match self {
-            Timeout::Never => 0,
+            Timeout::Never | Timeout::Ended => 0,
             Timeout::Until(end) => (end - now).as_secs().max(1),
             Timeout::Stored(secs) => u64::from(secs),
         }

@@ -303,9 +303,12 @@ impl Header {
                 .iter()
                 .find(|o| matches!(o, CreateOption::Size(_)))
                 .cloned();
+            // The family is compared only where the mask shows it (`mtype_same_set`).
+            let shown = h.kind == Kind::HashIp || h.mask != addr::full(h.family);
+            let mask = shown.then_some(h.mask);
             (
-                (h.kind, h.family, h.timeout, flags),
-                (h.maxelem, h.mask, h.markmask, h.range),
+                (h.kind, h.timeout, flags),
+                (h.maxelem, mask, h.markmask, h.range),
                 size,
             )
         };

@@ -1,6 +1,7 @@
 //! All sets of a namespace: create, destroy, rename, swap, flush, and who refers to whom.
 //!
-//! Kernel: ip_set_core.c `ip_set_create` ... `ip_set_swap`. Reads no words. Invariant: every member of a list:set
+//! Kernel: ip_set_core.c `ip_set_create` ... `ip_set_swap`. Reads no words. Invariant: every member of a
+//! list:set
 //! names a set that exists.
 
 use std::sync::Arc;
@@ -91,7 +92,8 @@ impl Set {
         (!header.kind.any_family()).then_some(header.family)
     }
 
-    /// The elements there are at `now`, as they are listed: of a hash in order of arrival (the kernel's order is
+    /// The elements there are at `now`, as they are listed: of a hash in order of arrival (the kernel's
+    /// order is
     /// its hash's, which depends on a random seed), of a bitmap in the kernel's own.
     pub fn elements(&self, now: Instant) -> Vec<&Element> {
         match &self.content {
@@ -126,9 +128,9 @@ impl Set {
         self.len(now) == 0
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self, now: Instant) {
         match &mut self.content {
-            Content::Store(_, store) => store.flush(),
+            Content::Store(header, store) => store.flush(header, now),
             Content::List(_, members) => members.clear(),
             Content::Unknown(set) => set.lines.clear(),
         }
@@ -181,7 +183,8 @@ impl Sets {
         held.saturating_add(u32::try_from(lists).unwrap_or(u32::MAX))
     }
 
-    /// A rule refers to a set (kernel: `ip_set_nfnl_get_byindex`). False if there is none of this name: the rule
+    /// A rule refers to a set (kernel: `ip_set_nfnl_get_byindex`). False if there is none of this name:
+    /// the rule
     /// cannot be added then.
     pub fn hold(&mut self, name: &str) -> bool {
         let set = self.sets.get_mut(name);
@@ -237,10 +240,13 @@ impl Sets {
     }
 
     /// Empties one set, or all.
-    pub(super) fn flush(&mut self, name: Option<&str>) -> Result<(), Refused> {
+    pub(super) fn flush(&mut self, name: Option<&str>, now: Instant) -> Result<(), Refused> {
         match name {
-            None => self.sets.values_mut().for_each(Set::flush),
-            Some(name) => self.sets.get_mut(name).ok_or(Refused::NoSuchSet)?.flush(),
+            None => self.sets.values_mut().for_each(|s| s.flush(now)),
+            Some(name) => {
+                let set = self.sets.get_mut(name).ok_or(Refused::NoSuchSet)?;
+                set.flush(now);
+            }
         }
         Ok(())
     }

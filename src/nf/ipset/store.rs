@@ -1,6 +1,7 @@
 //! One set of addresses, ports, ...: adding, deleting, matching one key.
 //!
-//! Kernel: `mtype_add`, `mtype_del`, `mtype_test`, `mtype_test_cidrs` of ip_set_hash_gen.h and ip_set_bitmap_gen.h,
+//! Kernel: `mtype_add`, `mtype_del`, `mtype_test`, `mtype_test_cidrs` of ip_set_hash_gen.h and
+//! ip_set_bitmap_gen.h,
 //! and ip_set_bitmap_ipmac.c. Does not know where keys come from. Invariant: keys are masked by the caller.
 
 use std::collections::BTreeMap;
@@ -265,11 +266,8 @@ impl Store {
                 // A timeout that is the default counts as not given.
                 (true, _, Some(secs)) if Some(given) == header.timeout => Timeout::new(secs, now),
                 (_, None, _) if !filled => Timeout::Stored(given),
-                (_, None, _) if given > 0 => {
-                    // The kernel writes the bare seconds where a moment is read: the element ends at once.
-                    self.elements.remove(&key);
-                    return Ok(());
-                }
+                // The kernel writes the bare seconds where a moment is read: the element ends at once.
+                (_, None, _) if given > 0 => Timeout::Ended,
                 _ => Timeout::new(given, now),
             };
         }
@@ -293,9 +291,13 @@ impl Store {
     }
 
     /// Deletes every element.
-    pub(super) fn flush(&mut self) {
+    pub(super) fn flush(&mut self, header: &Header, now: Instant) {
+        if header.kind.method() == Method::Bitmap && header.counters {
+            let all = self.elements.sorted(true, now).into_iter();
+            let left = all.map(|e| (e.key, (e.ext.packets, e.ext.bytes)));
+            self.left_counters.extend(left);
+        }
         self.elements.clear();
-        self.left_counters.clear();
     }
 
     /// Looks for a key: a host in the networks there are, the longest prefix first; else exactly.
@@ -342,7 +344,8 @@ impl Store {
         Tested::Miss
     }
 
-    /// Looks for exactly one key. The second result: a network of hash:net,iface is there, though not with this
+    /// Looks for exactly one key. The second result: a network of hash:net,iface is there, though not
+    /// with this
     /// interface, so that shorter prefixes are not looked at (`multi` of `mtype_test_cidrs`).
     fn one(
         &mut self,

@@ -86,7 +86,12 @@ fn decide(
     let CtRef::Conn { id, .. } = f.ct else {
         return Ok(Verdict::Accept);
     };
-    let backends: Vec<Backend> = nf.nat_tables(at.family).collect();
+    let mut backends: Vec<Backend> = nf.nat_tables(at.family).collect();
+    for other in Backend::ALL {
+        if !backends.contains(&other) {
+            backends.push(other);
+        }
+    }
     for backend in backends {
         let verdict = ask(nf, f, cx, backend);
         if verdict != Verdict::Accept {

@@ -5,6 +5,7 @@
 //! say of addresses. Does not keep connections: those are [`super::ct`]'s. Invariant: a range that maps
 //! addresses has both ends of the packet's family.
 
+pub mod helper;
 pub mod icmp;
 pub mod manip;
 pub mod masquerade;

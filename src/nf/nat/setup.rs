@@ -28,6 +28,8 @@ pub enum NoNat {
     /// An ICMP error that cannot be translated: cut off, a wrong checksum, a redirect of a mapped
     /// connection (`nf_nat_icmp_reply_translation`).
     IcmpError,
+    /// FTP or TFTP announced a connection whose address cannot be translated, or none can be expected.
+    Announcement,
     /// The connection is gone, or has this mapping already.
     Mapped,
 }
@@ -40,6 +42,7 @@ impl fmt::Display for NoNat {
             NoNat::OifChanged => "the masqueraded connection left by another device before",
             NoNat::Header => "the header is too short to be translated",
             NoNat::IcmpError => "the ICMP error cannot be translated",
+            NoNat::Announcement => "the announced connection cannot be translated",
             NoNat::Mapped => "the connection is mapped already",
         })
     }
@@ -264,10 +267,13 @@ impl Mappings for Live<'_> {
         false
     }
 
-    fn of_source(&mut self, t: &CtTuple) -> Vec<CtTuple> {
+    fn of_source(&mut self, t: &CtTuple, fits: &dyn Fn(&CtTuple) -> bool) -> Option<CtTuple> {
         let zone = self.ct.get(self.id).map_or(0, |c| c.zones.orig);
-        let conns = self.ct.by_source(t, zone);
-        conns.map(|(_, c)| *c.tuple(Dir::Reply)).collect()
+        let mut replies = self
+            .ct
+            .by_source(t, zone)
+            .map(|(_, c)| *c.tuple(Dir::Reply));
+        replies.find(fits)
     }
 }
 

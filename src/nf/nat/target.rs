@@ -16,8 +16,8 @@ use crate::wire::{ConnId, CtRef, Frame, IpHeader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 impl Nat<'_> {
-    /// Carries a NAT target out. `Ok` accepts the packet and ends the chain, `Err` drops it; other targets are
-    /// not looked at.
+    /// Carries a NAT target out. `Ok` accepts the packet and ends the chain, `Err` drops it; other targets
+    /// are not looked at.
     pub fn target(
         &mut self,
         ns: &NetNs,

@@ -27,9 +27,9 @@ pub trait Mappings {
         self.taken(reply)
     }
 
-    /// Reply tuples of the connections from the same address and port, the newest first (kernel:
-    /// `nf_nat_bysource`).
-    fn of_source(&mut self, t: &CtTuple) -> Vec<CtTuple>;
+    /// The newest connection from the same protocol, address and port whose mapping `fits`: its reply tuple
+    /// (kernel: `nf_nat_bysource`).
+    fn of_source(&mut self, t: &CtTuple, fits: &dyn Fn(&CtTuple) -> bool) -> Option<CtTuple>;
 }
 
 /// What is to be mapped.
@@ -112,16 +112,13 @@ fn forced(w: &Wish<'_>) -> Option<CtTuple> {
 
 /// The mapping that the same source has already, to whatever destination (kernel: `find_appropriate_src`).
 fn appropriate_source(w: &Wish<'_>, table: &mut dyn Mappings) -> Option<CtTuple> {
-    let others = table.of_source(&w.current);
-    let mapped = others.iter().map(|reply| {
-        let out = inverse(reply);
-        CtTuple {
-            dst: w.current.dst,
-            dport: w.current.dport,
-            ..out
-        }
-    });
-    mapped.into_iter().find(|t| in_range(t, w.range))
+    let mapped = |reply: &CtTuple| CtTuple {
+        dst: w.current.dst,
+        dport: w.current.dport,
+        ..inverse(reply)
+    };
+    let reply = table.of_source(&w.current, &|reply| in_range(&mapped(reply), w.range))?;
+    Some(mapped(&reply))
 }
 
 /// Whether the source is one the range allows (kernel: `nf_in_range`).

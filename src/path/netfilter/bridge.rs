@@ -7,7 +7,7 @@
 
 use crate::base::{DevId, Origin};
 use crate::net::fib::Found;
-use crate::net::{BridgePort, NudState, RouteKind};
+use crate::net::{BridgePort, NudState};
 use crate::nf::Hook;
 use crate::path::input::{Input, NoInput};
 use crate::path::observer::{Observer, Step};
@@ -97,7 +97,7 @@ impl<O: Observer> Walker<'_, O> {
         port: DevId,
         flags: &BridgePort,
         h: &IpHeader,
-        mut f: Frame,
+        f: Frame,
     ) {
         let decision = if h.is_v4() {
             self.route_input(bridge, h.src, h.dst, &f, false)
@@ -109,30 +109,47 @@ impl<O: Observer> Walker<'_, O> {
                 self.show_route(bridge, &f, &found);
                 self.bridge_to_neighbour(bridge, port, flags, h.dst, &found, f);
             }
-            Ok(_) => {
-                let mac = self.device(bridge).map_or(MacAddr::ZERO, |d| d.mac);
-                let (src, proto) = (f.src_mac(), f.ethertype());
-                f.set_ethernet(mac, src, proto);
-                f.pkt_type = PacketType::Host;
-                self.bridge_input(bridge, port, flags, f);
-            }
-            Err(why) => match self.bridged_without_forwarding(bridge, h, &f) {
-                Some(found) => self.bridge_to_neighbour(bridge, port, flags, h.dst, &found, f),
-                None => self.bridge_unroutable(bridge, h, &f, why),
-            },
+            Ok(_) => self.bridge_to_host(bridge, port, flags, f),
+            Err(why) => self.bridge_unrouted(bridge, port, flags, h, why, f),
         }
     }
 
-    /// "Bridged-and-DNAT'ed traffic doesn't require ip_forwarding" (IPv4 only).
-    fn bridged_without_forwarding(&self, bridge: DevId, h: &IpHeader, f: &Frame) -> Option<Found> {
-        if !h.is_v4() || self.ns.forwards(bridge, true) {
-            return None;
+    /// Up to the host, which is to route it.
+    fn bridge_to_host(&mut self, bridge: DevId, port: DevId, flags: &BridgePort, mut f: Frame) {
+        let mac = self.device(bridge).map_or(MacAddr::ZERO, |d| d.mac);
+        let (src, proto) = (f.src_mac(), f.ethertype());
+        f.set_ethernet(mac, src, proto);
+        f.pkt_type = PacketType::Host;
+        self.bridge_input(bridge, port, flags, f);
+    }
+
+    /// The new destination cannot be routed to. IPv4: without a route or without forwarding the host
+    /// drops it, and tells its sender; a martian dies here. IPv6: here too, but forwarding being off is
+    /// no hindrance between ports (`ip6_forward` would look, and is not come to).
+    fn bridge_unrouted(
+        &mut self,
+        bridge: DevId,
+        port: DevId,
+        flags: &BridgePort,
+        h: &IpHeader,
+        why: NoInput,
+        f: Frame,
+    ) {
+        let off = matches!(why, NoInput::Silent(DropReason::ForwardingOff, ..));
+        match why {
+            NoInput::Told(_) if h.is_v4() => self.bridge_to_host(bridge, port, flags, f),
+            _ if off && h.is_v4() => self.bridge_to_host(bridge, port, flags, f),
+            _ if off => {
+                let found = self
+                    .ns
+                    .route_output(Some(h.src), h.dst, None, f.mark, h.tos);
+                match found.ok().filter(|r| r.dev() == Some(bridge)) {
+                    Some(r) => self.bridge_to_neighbour(bridge, port, flags, h.dst, &r, f),
+                    None => self.bridge_to_host(bridge, port, flags, f),
+                }
+            }
+            why => self.bridge_unroutable(bridge, h, &f, why),
         }
-        let found = self
-            .ns
-            .route_output(None, h.dst, None, f.mark, h.tos)
-            .ok()?;
-        (found.dev() == Some(bridge) && found.route.kind == RouteKind::Unicast).then_some(found)
     }
 
     /// No way to the new destination: it dies without a word.

@@ -2,7 +2,8 @@
 
 use crate::base::DevId;
 use crate::net::NetNs;
-use crate::nf::ct::{Confirmed, Conn, CtDrop, CtTuple, Tracked};
+use crate::nf::ct::tcp::TcpState;
+use crate::nf::ct::{Confirmed, Conn, CtDrop, CtTuple, Helped, ProtoState, Tracked};
 use crate::nf::eval::{At, Cx, Effect, NfStep, RuleRef, Verdict};
 use crate::nf::hook::OpKind;
 use crate::nf::{Family, Hook, Netfilter, TableName, eval, nat};
@@ -27,7 +28,16 @@ impl<O: Observer> Walker<'_, O> {
 
     /// A connection that was reset by a rule closes (kernel: `nf_ct_set_closing`).
     pub(super) fn nf_closing(&mut self, f: &Frame) {
-        let _ = f;
+        let life = self.ns.sysctl.ct.tcp_timeout(TcpState::Close);
+        let (CtRef::Conn { id, .. }, Some(nf)) = (f.ct, self.ns.nf.as_deref_mut()) else {
+            return;
+        };
+        if let Some(c) = nf.ct.get_mut(id)
+            && let ProtoState::Tcp(tcp) = &mut c.proto
+        {
+            tcp.state = TcpState::Close;
+            c.refresh(self.now, life);
+        }
     }
 
     /// Runs one operation; `Err` says why conntrack dropped the packet.
@@ -91,7 +101,11 @@ fn run(
             eval::table(nf, ns, f, at, backend, TableName::Nat, cx, fx)
         })
         .map_err(|why| why.to_string()),
-        OpKind::Helper => Ok(Verdict::Accept),
+        OpKind::Helper => match nat::helper::run(&mut nf.ct, ns, f, at, cx) {
+            Ok(Helped::Drop(why)) => Err(why_dropped(why).to_owned()),
+            Ok(_) => Ok(Verdict::Accept),
+            Err(why) => Err(why.to_string()),
+        },
         OpKind::Confirm => match nf.ct.confirm(ns, f, at, cx) {
             Confirmed::Accept => Ok(Verdict::Accept),
             Confirmed::Drop(why) => Err(why_dropped(why).to_owned()),
@@ -103,6 +117,8 @@ fn why_dropped(why: CtDrop) -> &'static str {
     match why {
         CtDrop::TableFull => "nf_conntrack: table full, dropping packet",
         CtDrop::Clash => "another connection took its tuple first (insert_failed)",
+        CtDrop::PartialFtp => "half an FTP announcement: it shall come again whole",
+        CtDrop::Expectation => "the connection that a helper announced cannot be expected",
         CtDrop::Dying => "its connection was deleted meanwhile (insert_failed)",
     }
 }

@@ -12,9 +12,11 @@ mod detail;
 mod fdb;
 mod link;
 mod neigh;
+pub mod netfilter;
 mod out;
 mod route;
 mod rule;
+pub mod services;
 
 use crate::base::{Instant, NsId};
 use crate::net::NetNs;

@@ -248,3 +248,18 @@ pub(super) fn answer(summary: &str) -> Option<IpAddr> {
     };
     arp().or_else(nd)?.split([' ', ',']).next()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chances_read_as_kube_proxy_means_them() {
+        // 0.33333333349 and 0.50000000000 as iptables-save prints them.
+        let of = |p: f64| chance_text((p * f64::from(1u32 << 31)).round() as u32);
+        assert_eq!(of(0.333_333_333_49), "1 of 3, 33%");
+        assert_eq!(of(0.5), "1 of 2, 50%");
+        assert_eq!(of(0.9), "90%");
+        assert_eq!(of(0.0), "0%");
+    }
+}

@@ -194,7 +194,7 @@ fn layer3(
     }
     if conf.ip_masq {
         for ip in &result.ips {
-            masq::setup(host.state, &conf.net.name, &args.container_id, ip.address);
+            masq::setup(host, &conf.net.name, &args.container_id, ip.address)?;
         }
     }
     Ok(())

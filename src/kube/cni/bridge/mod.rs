@@ -48,7 +48,7 @@ impl CniPlugin for Bridge {
         ipam::del(&conf.net.ipam_type, args, host)?;
         if conf.ip_masq {
             for n in nets {
-                masq::teardown(host.state, &conf.net.name, &args.container_id, n)?;
+                masq::teardown(host, &conf.net.name, &args.container_id, n)?;
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ pub mod ipam;
 pub mod node;
 pub mod plugin;
 pub mod pool;
+pub mod rules;
 pub mod selector;
 
 pub use ipam::{Ipam, IpamError};

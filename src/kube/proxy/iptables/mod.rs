@@ -3,19 +3,22 @@
 //! kubernetes `pkg/proxy/iptables/proxier.go` (syncProxyRules). [`sync`] is one run of it: the filter table
 //! and the dispatch chains always whole, the chains of Services all or only of those that changed.
 //! [`Proxier`] keeps what runs need to know of each other. The jumps from the built-in chains are installed
-//! one by one before ([`JUMPS`]). Invariant: restoring what each run of a proxier wrote leaves the same
+//! one by one before ([`jumps`]). Invariant: restoring what each run of a proxier wrote leaves the same
 //! chains as one full run on the last state.
 
+mod base;
 mod fixed;
 mod service;
 
 use core::fmt::Write;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::names::is_service_chain;
 use super::{Settings, View};
 use crate::kube::store::Name;
 
+pub use base::{CANARY, Ensure, jumps, kubelet};
 pub use fixed::{JUMPS, Jump};
 
 /// More endpoints than this make rules lose their comments (largeClusterEndpointsThreshold).
@@ -122,7 +125,7 @@ fn is_large(view: &View) -> bool {
 #[derive(Clone, Debug)]
 pub struct Proxier {
     settings: Settings,
-    last: Option<View>,
+    last: Option<Arc<View>>,
     chains: BTreeSet<String>,
 }
 
@@ -139,7 +142,8 @@ impl Proxier {
     /// The next sync: full the first time, afterwards only what changed. Its restore is taken to succeed.
     ///
     /// In a large cluster kube-proxy deletes stale chains once per syncPeriod only; here as soon as they are.
-    pub fn sync(&mut self, view: View) -> Desired {
+    pub fn sync(&mut self, view: impl Into<Arc<View>>) -> Desired {
+        let view = view.into();
         let changed = self.last.as_ref().map(|last| view.changed_since(last));
         let scope = changed.as_ref().map_or(Scope::Full, Scope::Changed);
         let out = sync(&view, &self.settings, scope, &self.chains);
@@ -147,6 +151,16 @@ impl Proxier {
         self.chains.extend(out.active.iter().cloned());
         self.last = Some(view);
         out
+    }
+
+    /// What it was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Whether the next sync writes everything.
+    pub fn is_full_next(&self) -> bool {
+        self.last.is_none()
     }
 
     /// Everything is to be written again: the rules were flushed, the configuration or a node changed.

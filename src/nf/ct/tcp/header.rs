@@ -32,9 +32,21 @@ pub(super) struct Header<'a> {
     pub has_ack: bool,
     options: &'a [u8],
     data: u32,
+    /// By how much NAT shifted what is acknowledged.
+    shift: u32,
 }
 
 impl<'a> Header<'a> {
+    /// The same with what is acknowledged numbered as its sender did, before NAT shifted it (kernel:
+    /// `receiver_offset` in `tcp_in_window`).
+    pub fn unshifted(self, by: i32) -> Header<'a> {
+        Header {
+            ack: self.ack.wrapping_sub(by as u32),
+            shift: by as u32,
+            ..self
+        }
+    }
+
     /// Reads it; `None`: short, a wrong data offset, a wrong checksum, or flags that no segment has
     /// (kernel: `tcp_error`, `tcp_valid_flags`).
     pub fn checked(p: &Packet<'a>, env: &Env<'_>) -> Option<Header<'a>> {
@@ -64,6 +76,7 @@ impl<'a> Header<'a> {
             has_ack,
             options: p.l4.get(20..len)?,
             data: u32::try_from(p.l4.len() - len).unwrap_or(u32::MAX),
+            shift: 0,
         })
     }
 
@@ -116,7 +129,7 @@ impl<'a> Header<'a> {
             .find(|(kind, body)| *kind == 5 && body.len() >= 8 && body.len() % 8 == 0);
         let edges = sack.map_or(&[][..], |(_, body)| body).chunks_exact(8);
         edges
-            .map(|b| u32::from_be_bytes([b[4], b[5], b[6], b[7]]))
+            .map(|b| u32::from_be_bytes([b[4], b[5], b[6], b[7]]).wrapping_sub(self.shift))
             .fold(
                 self.ack,
                 |max, edge| if after(edge, max) { edge } else { max },

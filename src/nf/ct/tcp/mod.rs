@@ -208,20 +208,23 @@ pub(super) fn packet(conn: &mut Conn, dir: Dir, p: &Packet<'_>, env: &Env<'_>) -
         conn.proto = ProtoState::Tcp(t);
     }
     let status = conn.status;
+    let shifted = conn.seqadj[dir.other().index()].offset(h.ack.wrapping_sub(1));
     let ProtoState::Tcp(t) = &mut conn.proto else {
         return Seen::Invalid;
     };
     let (old, new) = match step(t, status, dir, &h, env) {
         Step::Done(seen) => return seen,
         Step::Skip(old, new) => (old, new),
-        Step::Check(old, new) => match t.in_window(dir, &h, env.sysctl.tcp_be_liberal != 0) {
-            InWindow::Yes => (old, new),
-            InWindow::Ignore => return Seen::Accept,
-            InWindow::Invalid => {
-                invalid(conn, dir, h.kind(), env);
-                return Seen::Invalid;
+        Step::Check(old, new) => {
+            match t.in_window(dir, &h.unshifted(shifted), env.sysctl.tcp_be_liberal != 0) {
+                InWindow::Yes => (old, new),
+                InWindow::Ignore => return Seen::Accept,
+                InWindow::Invalid => {
+                    invalid(conn, dir, h.kind(), env);
+                    return Seen::Invalid;
+                }
             }
-        },
+        }
     };
     t.last.kind = h.kind();
     t.last.dir = Some(dir);
@@ -351,7 +354,15 @@ fn reset(t: &mut Tcp, status: CtStatus, dir: Dir, h: &Header<'_>, env: &Env<'_>)
     }
     let answers = status.any(CtStatus::SEEN_REPLY) && t.last.kind == Kind::Syn
         || !status.any(CtStatus::ASSURED) && t.last.kind == Kind::Ack;
-    if answers && h.ack == t.last.end {
+    if answers && t.last.dir != Some(dir) && h.ack == t.last.end {
+        return Step::Skip(old, new);
+    }
+    // It answers a challenge ACK that was let through.
+    let challenged = old == TcpState::SynSent
+        && t.last.kind == Kind::Ack
+        && t.last.dir == Some(Dir::Reply)
+        && h.seq == t.last.ack;
+    if challenged {
         return Step::Skip(old, new);
     }
     Step::Check(old, new)

@@ -1,0 +1,93 @@
+//! Objects that change while the cluster runs: what a Fault applies and deletes.
+//!
+//! An applied object replaces the one of its name. Invariant: the indexes stay true.
+
+use serde_json::Value;
+
+use crate::base::{Finding, Span};
+use crate::kube::manifest::Input;
+use crate::kube::podpath_v1alpha1::{ObjectKind, ObjectRef};
+
+use super::{Name, Store, is_host_network};
+
+impl Store {
+    /// Writes a Service, an EndpointSlice, or a Pod that is there already and stays on its node; `place` is
+    /// where the object is written. With an error among the findings nothing was changed.
+    pub fn apply(&mut self, object: &Value, place: &Span) -> Vec<Finding> {
+        let input = Input::new(format!("{place}: apply"), object.to_string());
+        let (read, mut findings) = Store::load(&[input]);
+        if findings.iter().any(Finding::is_error) {
+            return findings;
+        }
+        for (name, pod) in &read.pods {
+            let old = self.pods.get(name);
+            let node = |p: &k8s_openapi::api::core::v1::Pod| {
+                p.spec.as_ref().and_then(|s| s.node_name.clone())
+            };
+            let same = old.is_some_and(|old| {
+                node(old) == node(pod) && is_host_network(old) == is_host_network(pod)
+            });
+            if !same {
+                findings.push(Finding::error(
+                    place.clone(),
+                    format!("pod {name} does not run where the applied one says"),
+                    "a pod may change its labels, ports and status here, not come or move",
+                ));
+                return findings;
+            }
+        }
+        self.services.extend(read.services);
+        self.endpoint_slices.extend(read.endpoint_slices);
+        if !read.pods.is_empty() {
+            self.pods.extend(read.pods);
+            self.pods_by_node.clear();
+            self.pods_by_ip.clear();
+            self.index();
+        }
+        findings
+    }
+
+    /// Deletes an object; false when there is none.
+    pub fn delete(&mut self, object: &ObjectRef) -> bool {
+        let name = Name::new(object.namespace.clone(), object.name.clone());
+        match object.kind {
+            ObjectKind::Service => self.services.remove(&name).is_some(),
+            ObjectKind::EndpointSlice => self.endpoint_slices.remove(&name).is_some(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(node: &str, ip: &str) -> Value {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"},
+            "spec": {"nodeName": node, "containers": []}, "status": {"podIP": ip}})
+    }
+
+    #[test]
+    fn pods_stay_on_their_nodes_and_indexes_follow() {
+        let (mut store, _) = Store::load(&[Input::new("f", pod("n1", "10.0.0.1").to_string())]);
+        let place = Span::new("faults.yaml", 3, 5);
+        let found = store.apply(&pod("n2", "10.0.0.1"), &place);
+        assert_eq!(
+            found.first().map(|f| (f.is_error(), f.span.line)),
+            Some((true, 3))
+        );
+        assert_eq!(store.apply(&pod("n1", "10.0.0.9"), &place), []);
+        assert_eq!(store.pods_with_ip("10.0.0.9".parse().unwrap()).count(), 1);
+        assert_eq!(store.pods_with_ip("10.0.0.1".parse().unwrap()).count(), 0);
+        let wrong = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
+            "spec": {"clusterIP": "x", "ports": [{"port": 80}]}});
+        let found = store.apply(&wrong, &place);
+        assert!(
+            found
+                .iter()
+                .any(|f| f.is_error() && f.span.file.starts_with("faults.yaml:3:5"))
+        );
+        assert!(store.services.is_empty());
+        assert!(!store.delete(&"service/default/s".parse().unwrap()));
+    }
+}

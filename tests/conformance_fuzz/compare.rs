@@ -1,0 +1,83 @@
+//! What came of a round, the kernel's against podpath's.
+//!
+//! Compared: every frame out of every cable, in order, byte by byte; of the tables the round loaded every chain,
+//! rule text and counter; every connection with its tuples, state, flags, mark and zone; every set with its
+//! entries. Left out, since the kernel draws them:
+//! - the IPv4 identification of ICMP messages and TCP resets, which the router may have made itself, and the
+//!   flow label of the same in IPv6 (a header checksum that fits is then taken as such);
+//! - `initval` and `bucketsize` of sets, and the order of their entries;
+//! - the remaining time of a connection by one second: the kernel is asked some milliseconds after the end.
+
+use super::packet::{ICMP, RST, TCP, checksum};
+use super::round::{Out, Outcome};
+use super::tables;
+
+/// Everything that differs, a line or two for each.
+pub fn differences(kernel: &Outcome, ours: &Outcome, rules: &str) -> Vec<String> {
+    let mut out = frames(&kernel.out, &ours.out);
+    let loaded: Vec<&str> = rules.lines().filter_map(|l| l.strip_prefix('*')).collect();
+    out.extend(tables::counters(&kernel.save, &ours.save, &|t| loaded.contains(&t)).1);
+    out.extend(
+        tables::connections(
+            &tables::lines(&kernel.conntrack),
+            &tables::lines(&ours.conntrack),
+            1,
+        )
+        .1,
+    );
+    out.extend(tables::sets(&kernel.sets, &ours.sets).1);
+    out
+}
+
+fn frames(kernel: &[Out], ours: &[Out]) -> Vec<String> {
+    let mut out = Vec::new();
+    for cable in super::net::CABLES {
+        let of = |list: &[Out]| -> Vec<Vec<u8>> {
+            let here = list.iter().filter(|o| o.at == cable);
+            here.map(|o| normal(&o.data)).collect()
+        };
+        let (a, b) = (of(kernel), of(ours));
+        let first = (0..a.len().max(b.len())).find(|i| a.get(*i) != b.get(*i));
+        if let Some(i) = first {
+            let show = |f: Option<&Vec<u8>>| f.map_or("(none)".to_owned(), |f| hex(f));
+            out.push(format!(
+                "{cable} frame {i} of {} / {}\n  kernel  {}\n  podpath {}",
+                a.len(),
+                b.len(),
+                show(a.get(i)),
+                show(b.get(i))
+            ));
+        }
+    }
+    out
+}
+
+fn hex(b: &[u8]) -> String {
+    b.iter().map(|x| format!("{x:02x}")).collect()
+}
+
+/// A frame with what the kernel draws put to zero.
+fn normal(f: &[u8]) -> Vec<u8> {
+    let mut f = f.to_vec();
+    let Some(p) = f.get_mut(14..) else { return f };
+    match p.first().map(|b| b >> 4) {
+        Some(4) if p.len() >= 20 => {
+            let end = (usize::from(p[0] & 15) * 4).min(p.len());
+            let own =
+                p[9] == ICMP || (p[9] == TCP && p.get(end + 13).is_some_and(|x| x & RST != 0));
+            if own && checksum(&p[..end]) == 0 {
+                p[4..6].fill(0);
+                p[10..12].fill(0);
+            }
+        }
+        Some(6) if p.len() >= 40 => {
+            let reset = p[6] == TCP && p.get(53).is_some_and(|x| x & RST != 0);
+            if p[6] == super::packet::ICMP6 || reset {
+                p[1] &= 0xF0;
+                p[2..4].fill(0);
+            }
+        }
+        _ => {}
+    }
+    f
+}
