@@ -239,6 +239,8 @@ impl Probe {
                     "remove the port, or set protocol tcp or udp",
                 );
             }
+            // A Service's port may have a name, or be its only one: known when its objects are.
+            (_, None) if matches!(spec.to.peer, Peer::Service { .. }) => {}
             (ProbeProtocol::Tcp | ProbeProtocol::Udp, None) => {
                 check.error(
                     "spec.to",
