@@ -237,6 +237,7 @@ impl Scenario {
         p.ttl = spec.ttl.or(p.ttl);
         p.count = spec.count.unwrap_or(1);
         p.timeout = spec.timeout.unwrap_or(p.timeout);
+        p.sport = spec.source_port;
         Ok(p)
     }
 

@@ -171,8 +171,16 @@ fn choose<'a>(ends: &[(&'a Hop, Way)], end: &ClientEnd, protocol: u8) -> Option<
                 | Disposition::Unknown { .. }
         )
     };
+    // Of the last packet that was lost its first bad end: what a kernel sent because of that (a RST to
+    // whoever answered from a wrong address) may be lost, too.
+    let cause = || {
+        let lost = |h: &Hop, w: Way| bad(h, w) && !by_the_way(h);
+        let (late, _) = last(&lost)?;
+        let mut of_it = ends.iter().filter(|(h, _)| h.root == late.root);
+        of_it.find(|(h, w)| lost(h, *w)).copied()
+    };
     last(&told)
-        .or_else(|| last(&|h, w| bad(h, w) && !by_the_way(h)))
+        .or_else(cause)
         .or_else(|| last(&bad))
         .or_else(|| last(&arrived))
 }
