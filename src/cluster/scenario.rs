@@ -163,7 +163,10 @@ impl Scenario {
         let question = question(spec);
         let expected = spec.expect.is_some();
         let probe = match self.probe_of(spec) {
-            Ok(p) => Probe { sport, ..p },
+            Ok(p) => Probe {
+                sport: sport.or(p.sport),
+                ..p
+            },
             Err(e) => {
                 let mismatches = spec.expect.iter().map(|_| Mismatch {
                     what: "probe",

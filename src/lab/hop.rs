@@ -171,13 +171,13 @@ fn choose<'a>(ends: &[(&'a Hop, Way)], end: &ClientEnd, protocol: u8) -> Option<
                 | Disposition::Unknown { .. }
         )
     };
-    // Of the last packet that was lost its first bad end: what a kernel sent because of that (a RST to
-    // whoever answered from a wrong address) may be lost, too.
+    // The packet itself before what a kernel sent because of it (a RST to whoever answered from a wrong
+    // address, an ICMP error) and lost, too.
     let cause = || {
         let lost = |h: &Hop, w: Way| bad(h, w) && !by_the_way(h);
-        let (late, _) = last(&lost)?;
-        let mut of_it = ends.iter().filter(|(h, _)| h.root == late.root);
-        of_it.find(|(h, w)| lost(h, *w)).copied()
+        let late = last(&lost)?;
+        let own = |h: &Hop| h.frame == h.root && h.root == late.0.root;
+        last(&|h, w| lost(h, w) && own(h)).or(Some(late))
     };
     last(&told)
         .or_else(cause)
