@@ -197,7 +197,10 @@ fn input(rng: &mut Rng, v6: bool, rules: &mut Vec<Vec<String>>) -> String {
             if words[0] == "-E" {
                 continue;
             }
-            if rng.next_u64().is_multiple_of(4) && words[0] == "-A" && !words.contains(&"-c".to_owned()) {
+            if rng.next_u64().is_multiple_of(4)
+                && words[0] == "-A"
+                && !words.contains(&"-c".to_owned())
+            {
                 out.push_str("[3:4] ");
             }
             out.push_str(&quoted(&words));
