@@ -2,8 +2,8 @@
 //!
 //! A TCP or connected UDP socket draws its hash (kernel: `sk_txhash`); the tunnel's outer port follows from it and
 //! with that how many outer connections the nodes track. A sender's packet is found again inside the tunnel by
-//! what NAT leaves alone. Everything else (ICMP, fragments, what the recorder injected, the nodes' own answers)
-//! has no such hash: podpath's own decides.
+//! what NAT leaves alone; a socket's fragments have its hash too. Everything else (ICMP, what the recorder
+//! injected, the nodes' own answers) has no such hash: podpath's own decides.
 
 use std::collections::BTreeSet;
 
@@ -67,20 +67,21 @@ impl Hashes {
     }
 }
 
-/// What no translation changes of a TCP or UDP packet.
+/// What no translation changes of a TCP or UDP packet or fragment.
 fn signature(packet: &[u8]) -> Option<Vec<u8>> {
-    let h = IpHeader::parse_lax(packet)
-        .ok()
-        .filter(|h| !h.is_fragment())?;
+    let h = IpHeader::parse_lax(packet).ok()?;
     let mut p = h.payload(packet).to_vec();
     let checksum = match h.proto {
         proto::TCP => 16..18,
         proto::UDP => 6..8,
         _ => return None,
     };
-    p.get_mut(checksum)?.fill(0);
-    p.get_mut(..4)?.fill(0);
+    if h.frag_off == 0 {
+        p.get_mut(checksum)?.fill(0);
+        p.get_mut(..4)?.fill(0);
+    }
     p.extend(h.id.to_be_bytes());
+    p.extend((h.frag_off as u32).to_be_bytes());
     p.push(h.proto);
     Some(p)
 }
