@@ -64,6 +64,7 @@ mod dumps;
 #[allow(dead_code, reason = "shared by judges")]
 mod engine;
 mod hashes;
+mod mld;
 mod norm;
 mod pcapng;
 mod ping;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::hashes::Hashes;
+use super::mld::Reports;
 use super::ping::{self, Ping};
 use super::process::{self, Local, Unheard};
 use super::scenario::{Dir, Exec, Recorded, Step, Trace};
@@ -50,6 +51,8 @@ pub enum What {
     Load(Load),
     /// A shell script of `iptables`, `ipset`, `conntrack`.
     Script(String),
+    /// Multicast listeners' reports that nobody recorded.
+    Reports(Reports),
     /// Before the capture an endpoint pinged somebody, who answered.
     Ping(IpAddr),
 }

@@ -14,6 +14,7 @@ use super::compare::Emulated;
 use super::dumps::{self, State};
 use super::engine;
 use super::hashes::Hashes;
+use super::mld;
 use super::plan::{Change, Input, Plan, Send, What};
 use super::process::{self, Local, Unheard};
 use super::scenario::{Dir, End};
@@ -196,6 +197,7 @@ impl Player<'_, '_> {
             }
             What::Load(l) => setup::load(self, &c.ns, l),
             What::Script(s) => setup::script(self, &c.ns, s),
+            What::Reports(r) => mld::send(self, &c.ns, r),
             What::Ping(dst) => setup::ping(self, &c.ns, *dst),
         };
         if let Err(e) = done {
