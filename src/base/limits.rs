@@ -17,6 +17,8 @@ pub const EVENT_QUEUE_MAX: usize = 1 << 20;
 pub const TRACE_STEPS_MAX: usize = 20_000;
 /// Rules that are not understood and that one run remembers having met.
 pub const UNDECIDED_MAX: usize = 256;
+/// Endpoints of one Service that `--all-endpoints` follows.
+pub const ENDPOINT_RUNS_MAX: usize = 256;
 /// Branches of one probe that are followed where rules that are not understood decide.
 pub const FORK_BRANCHES_MAX: usize = 16;
 /// Bytes that may wait for one unresolved neighbour (kernel: unres_qlen_bytes = SK_WMEM_DEFAULT).
