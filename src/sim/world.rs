@@ -47,6 +47,8 @@ pub struct SendOptions {
     pub oif: Option<DevId>,
     /// Firewall mark (`SO_MARK`).
     pub mark: u32,
+    /// Flow hash of a connected socket (`sk_txhash`).
+    pub hash: Option<u32>,
 }
 
 /// All namespaces and what joins them.
@@ -248,11 +250,12 @@ impl World {
         &mut self,
         ns: NsId,
         packet: &[u8],
-        SendOptions { oif, mark }: SendOptions,
+        SendOptions { oif, mark, hash }: SendOptions,
         obs: &mut O,
     ) -> (FrameId, Result<(), Errno>) {
         let mut f = Frame::ip(packet);
         f.mark = mark;
+        f.hash = hash;
         self.shared.adopt(&mut f);
         let (id, mut r) = (f.id, Err(Errno::NetUnreach));
         self.walk(ns, obs, |w| r = w.send_local(f, oif));
