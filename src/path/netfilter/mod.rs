@@ -33,6 +33,8 @@ pub(super) struct OutRoute<'a> {
     pub found: &'a mut Found,
     /// The device its socket is bound to.
     pub oif: Option<DevId>,
+    /// Whether OUTPUT looked it up again.
+    pub changed: bool,
     /// What its sender is told if it went no further.
     pub errno: &'a mut Errno,
 }
@@ -106,7 +108,7 @@ impl<O: Observer> Walker<'_, O> {
         mut f: Frame,
         input: Option<DevId>,
         output: Option<DevId>,
-        mut route: Option<OutRoute<'_>>,
+        mut route: Option<&mut OutRoute<'_>>,
     ) -> Option<Frame> {
         let at = At {
             hook,
