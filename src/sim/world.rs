@@ -21,6 +21,10 @@ enum Class {
     Timer,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would cost an allocation for every hop"
+)]
 #[derive(Debug)]
 enum Event {
     Arrive(PortAt, Frame),
@@ -47,6 +51,8 @@ pub struct SendOptions {
     pub oif: Option<DevId>,
     /// Firewall mark (`SO_MARK`).
     pub mark: u32,
+    /// Flow hash of a connected socket (`sk_txhash`).
+    pub hash: Option<u32>,
     /// By a raw socket, header included (`IP_HDRINCL`): nothing for a broadcast address, nothing longer
     /// than the device's MTU.
     pub raw: bool,
@@ -251,11 +257,17 @@ impl World {
         &mut self,
         ns: NsId,
         packet: &[u8],
-        SendOptions { oif, mark, raw }: SendOptions,
+        SendOptions {
+            oif,
+            mark,
+            hash,
+            raw,
+        }: SendOptions,
         obs: &mut O,
     ) -> (FrameId, Result<(), Errno>) {
         let mut f = Frame::ip(packet);
         f.mark = mark;
+        f.hash = hash;
         self.shared.adopt(&mut f);
         let (id, mut r) = (f.id, Err(Errno::NetUnreach));
         self.walk(ns, obs, |w| {
