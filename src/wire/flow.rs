@@ -74,7 +74,7 @@ mod tests {
     use super::*;
     use crate::wire::build;
 
-    fn port(protocol: u8, id: u32, payload: &[u8], mf: bool) -> u16 {
+    fn port(protocol: u8, id: u16, payload: &[u8], mf: bool) -> u16 {
         let (a, b) = ([10, 0, 0, 1], [10, 0, 0, 2]);
         let mut p = build::ip_packet(a.into(), b.into(), protocol, 64, 0, id, false, payload);
         p[6] |= u8::from(mf) << 5;

@@ -51,6 +51,9 @@ impl Env<'_, '_> {
 
     /// Draws as the kernel does: 31 random bits below the chance. A replay may have decided already.
     fn decide_random(&mut self, f: &Frame, chance: u32) -> bool {
+        if chance == 0 || chance >= 1 << 31 {
+            return chance != 0;
+        }
         let orig = match self.conn(f) {
             Some((c, _)) => *c.tuple(Dir::Original),
             None => self.packet_tuple(f),
