@@ -6,7 +6,7 @@ use crate::path::netfilter::attach;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::IcmpSent;
 use crate::path::walker::Walker;
-use crate::wire::{ETH_P_IP, Frame, IpHeader, PacketType, build, options, proto};
+use crate::wire::{ETH_P_IP, Frame, IpHeader, PacketType, build, checksum, options, proto};
 use core::time::Duration;
 use std::net::IpAddr;
 
@@ -55,7 +55,14 @@ impl<O: Observer> Walker<'_, O> {
             IpAddr::V6(_) => Vec::new(),
         };
         let whole = &cause.l3()[..h.total_len.min(cause.l3().len())];
-        let quoted = build::quote(whole, path, echoed.len());
+        let mut whole = whole.to_vec();
+        if cause.partial && h.proto == proto::TCP {
+            let sum = checksum::pseudo(h.src, h.dst, h.proto, h.payload(&whole).len()) as u16;
+            if let Some(c) = whole.get_mut(h.header_len + 16..h.header_len + 18) {
+                c.copy_from_slice(&sum.to_be_bytes());
+            }
+        }
+        let quoted = build::quote(&whole, path, echoed.len());
         let message = build::icmp_message(src, h.src, typ, code, info, quoted);
         let (p, tos) = if h.is_v4() {
             (proto::ICMP, (h.tos & 0x1e) | 0xc0)
@@ -138,7 +145,8 @@ impl<O: Observer> Walker<'_, O> {
         }
     }
 
-    /// The packet's own destination where that is ours; else what the route to the sender chooses.
+    /// The packet's own destination where that is ours; in IPv6 what suits the device it came in by; else
+    /// what the route to the sender chooses.
     fn icmp_source(
         &self,
         h: &IpHeader,
@@ -156,10 +164,18 @@ impl<O: Observer> Walker<'_, O> {
             let a = in_dev.and_then(|d| self.ns.select_addr4(d, towards, crate::net::Scope::Link));
             return a.map(IpAddr::V4);
         }
-        match (oif, h.src) {
-            (Some(d), IpAddr::V6(to)) => self.ns.select_addr6(d, to).map(IpAddr::V6),
-            _ => None,
-        }
+        let IpAddr::V6(to) = h.src else { return None };
+        let dev = match (oif, in_dev) {
+            (Some(d), _) => d,
+            // Where the packet came in tells its sender more than where the error leaves (kernel:
+            // `icmp6_send`), unless the route has a source of its own (`icmpv6_rt_has_prefsrc`).
+            (None, Some(d)) => match self.ns.route_output(None, h.src, None, 0, 0) {
+                Ok(found) if found.route.prefsrc.is_none() => d,
+                _ => return None,
+            },
+            (None, None) => return None,
+        };
+        self.ns.select_addr6(dev, to).map(IpAddr::V6)
     }
 
     /// kernel: `icmpv4_xrlim_allow`, `icmpv6_xrlim_allow`. Frag-needed is never limited.

@@ -62,6 +62,9 @@ pub struct Frame {
     pub socket: Option<u32>,
     /// Bridge ports, while br_netfilter shows it to the IP hooks.
     pub bridged: Option<Bridged>,
+    /// The TCP checksum is yet to be finished (kernel: `CHECKSUM_PARTIAL`): until it leaves, errors about
+    /// the packet quote the sum of the pseudo header alone.
+    pub partial: bool,
     /// Traffic class (`skb->priority`).
     pub priority: u32,
     /// The hash of the socket that sent it, or of its ports once something asked for it; it stays through

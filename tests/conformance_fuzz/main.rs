@@ -143,6 +143,9 @@ fn fresh(args: &Args, rounds: u64) -> Result<ExitCode, String> {
         failed += 1;
         say(&format!("FAIL seed {seed} round {number}"));
         show(&differences, args.verbose);
+        if args.verbose {
+            say(&kept::describe(&round));
+        }
         if !(args.keep_going || args.twice) {
             keep(&mut kernels, round)?;
             break;

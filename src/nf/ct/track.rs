@@ -142,10 +142,13 @@ impl Conntrack {
     }
 
     /// A reset was sent in the name of one end: a TCP connection closes (kernel:
-    /// `nf_conntrack_tcp_set_closing`).
+    /// `nf_conntrack_tcp_set_closing`), but one that is not confirmed yet: seen on 6.18, where a SYN that
+    /// is reset at INPUT, and whose reset OUTPUT rejects in turn, leaves SYN_SENT.
     pub fn set_closing(&mut self, ns: &NetNs, id: ConnId, now: Instant) {
         let life = ns.sysctl().ct.tcp_timeout(TcpState::Close);
-        let Some(conn) = self.get_mut(id) else { return };
+        let Some(conn) = self.get_mut(id).filter(|c| c.is_confirmed()) else {
+            return;
+        };
         let ProtoState::Tcp(t) = &mut conn.proto else {
             return;
         };

@@ -2,8 +2,7 @@
 
 use crate::base::DevId;
 use crate::net::NetNs;
-use crate::nf::ct::tcp::TcpState;
-use crate::nf::ct::{Confirmed, Conn, CtDrop, CtTuple, Helped, ProtoState, Tracked};
+use crate::nf::ct::{Confirmed, Conn, CtDrop, CtTuple, Helped, Tracked};
 use crate::nf::eval::{At, Cx, Effect, NfStep, RuleRef, Verdict};
 use crate::nf::hook::OpKind;
 use crate::nf::{Family, Hook, Netfilter, TableName, eval, nat};
@@ -28,16 +27,12 @@ impl<O: Observer> Walker<'_, O> {
 
     /// A connection that was reset by a rule closes (kernel: `nf_ct_set_closing`).
     pub(super) fn nf_closing(&mut self, f: &Frame) {
-        let life = self.ns.sysctl.ct.tcp_timeout(TcpState::Close);
-        let (CtRef::Conn { id, .. }, Some(nf)) = (f.ct, self.ns.nf.as_deref_mut()) else {
+        let CtRef::Conn { id, .. } = f.ct else { return };
+        let Some(mut nf) = self.ns.nf.take() else {
             return;
         };
-        if let Some(c) = nf.ct.get_mut(id)
-            && let ProtoState::Tcp(tcp) = &mut c.proto
-        {
-            tcp.state = TcpState::Close;
-            c.refresh(self.now, life);
-        }
+        nf.ct.set_closing(self.ns, id, self.now);
+        self.ns.nf = Some(nf);
     }
 
     /// Runs one operation; `Err` says why conntrack dropped the packet.
