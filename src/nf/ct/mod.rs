@@ -62,7 +62,7 @@ pub enum CtDrop {
 pub struct Conntrack {
     table: table::Table,
     expects: expect::Expects,
-    templates: Vec<Template>,
+    templates: Vec<(Template, Conn)>,
     events: event::Events,
     stats: CtStats,
     /// A rule asked for counters (`nf_ct_set_acct`); they stay on.

@@ -16,12 +16,13 @@ mod tell;
 use crate::base::DevId;
 use crate::net::fib::Found;
 use crate::nf::Hook;
+use crate::nf::ct::Conntrack;
 use crate::nf::eval::{At, RuleRef, Verdict};
 use crate::nf::hook::OpKind;
 use crate::path::observer::Observer;
 use crate::path::reason::{Disposition, DropReason};
 use crate::path::walker::{Errno, Output, Walker};
-use crate::wire::{ConnId, CtInfo, CtRef, Frame, IpHeader};
+use crate::wire::{ConnId, CtRef, Frame, IpHeader};
 use output::Routed;
 
 pub(crate) use defrag::LOCAL_DELIVER;
@@ -236,12 +237,5 @@ impl<O: Observer> Walker<'_, O> {
 /// An error or reset belongs to the connection of the packet that caused it, the other way round
 /// (kernel: `nf_conntrack_attach`).
 pub(crate) fn attach(new: &mut Frame, cause: &Frame) {
-    if let CtRef::Conn { id, info } = cause.ct {
-        let info = if info.is_reply() {
-            CtInfo::Related
-        } else {
-            CtInfo::RelatedReply
-        };
-        new.ct = CtRef::Conn { id, info };
-    }
+    new.ct = Conntrack::attach(cause.ct);
 }
