@@ -8,6 +8,8 @@
 
 #[path = "fuzz_regressions/conflist.rs"]
 mod conflist;
+#[path = "fuzz_regressions/conntrack.rs"]
+mod conntrack;
 #[path = "fuzz_regressions/frame.rs"]
 mod frame;
 #[path = "fuzz_regressions/ipcmd.rs"]
@@ -29,6 +31,11 @@ type Target = (&'static str, fn(&[u8]), &'static [u8]);
 /// Every target of `fuzz/Cargo.toml`.
 const TARGETS: &[Target] = &[
     ("conflist", conflist::run, CONFLIST),
+    (
+        "conntrack",
+        conntrack::run,
+        include_bytes!("../fuzz/seeds/conntrack/every-form"),
+    ),
     ("frame", frame::run, FRAMES),
     (
         "ipcmd",

@@ -12,14 +12,14 @@
 
 #[path = "conformance/build.rs"]
 mod build;
+#[path = "common/conntrack.rs"]
+mod conntrack;
 #[path = "conformance/decode.rs"]
 mod decode;
 #[path = "conformance/pcapng.rs"]
 mod pcapng;
 #[path = "conformance/ping.rs"]
 mod ping;
-#[path = "common/conntrack.rs"]
-mod conntrack;
 #[path = "conformance/plan.rs"]
 mod plan;
 #[path = "conformance/process.rs"]

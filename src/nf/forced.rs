@@ -2,8 +2,10 @@
 //!
 //! A recording says what NAT decided for each connection; a replay hands that in as [`Forced`] and the engine
 //! asks before it draws. `-m statistic --mode random` then matches exactly when its rule leads to a DNAT to
-//! the wanted endpoint ([`leads_to`]); the port allocator tries the wanted source first. Pure: it looks at the
-//! text model, keeps no state and draws nothing. Invariant: without an entry for a connection nothing changes.
+//! the wanted endpoint ([`leads_to`]); the port allocator tries the wanted source first. Pure: it looks
+//! at the
+//! text model, keeps no state and draws nothing. Invariant: without an entry for a connection nothing
+//! changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -109,15 +111,19 @@ fn dnat_reaches(target: &Target, orig: &CtTuple, (ip, port): Place) -> bool {
     };
     let Some(to) = d.to else { return false };
     let address = to.addrs.map_or(ip == orig.dst, |r| inside(r, ip));
-    let ports = to
-        .ports
-        .map_or(port == own_port(orig), |p| (p.0.min..=p.0.max).contains(&port));
+    let ports = to.ports.map_or(port == own_port(orig), |p| {
+        (p.0.min..=p.0.max).contains(&port)
+    });
     address && ports
 }
 
 /// The port of a destination that keeps it; ICMP has its id on the source's place.
 fn own_port(orig: &CtTuple) -> u16 {
-    if orig.is_icmp() { orig.sport } else { orig.dport }
+    if orig.is_icmp() {
+        orig.sport
+    } else {
+        orig.dport
+    }
 }
 
 fn inside(range: AddrRange, ip: IpAddr) -> bool {

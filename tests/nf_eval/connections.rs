@@ -192,9 +192,6 @@ fn bytes_and_labels() {
                  -m connbytes --connbytes 1 --connbytes-mode bytes --connbytes-dir reply\n\
                  -m connlabel --label \"5\"\n-m connlabel --label \"5\" --set\n-m connlabel ! --label \"5\"";
     let mut w = World::new("");
-    w.ns.edit()
-        .sysctl_set("net.netfilter.nf_conntrack_acct", "1")
-        .expect("a sysctl");
     w.load(rules, podpath::nf::Family::V4, podpath::nf::Backend::Legacy);
     for _ in 0..10 {
         says(&mut w, &mut udp(A, B, 7, 53, b"0123456789ab"));

@@ -135,3 +135,22 @@ fn a_change_keeps_state_as_the_back_end_does() {
         assert_eq!(dropped(&mut w), !survives, "{backend:?}");
     }
 }
+
+#[test]
+fn sets_in_use_are_counted_for_each_reference() {
+    let mut w = World::new("");
+    w.nf.sets
+        .command(&["create", "s", "hash:ip"], w.now)
+        .expect("a set");
+    let one = "-m set --match-set s src -j SET --add-set s dst";
+    w.load(one, Family::V4, Backend::Legacy);
+    assert_eq!(w.nf.sets.references("s"), 2);
+    w.load(
+        &format!("{one}\n-m set --match-set s src"),
+        Family::V4,
+        Backend::Legacy,
+    );
+    assert_eq!(w.nf.sets.references("s"), 3);
+    w.nf.clear_rules(Family::V4, Backend::Legacy);
+    assert_eq!(w.nf.sets.references("s"), 0);
+}

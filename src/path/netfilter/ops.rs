@@ -123,6 +123,8 @@ fn why_dropped(why: CtDrop) -> &'static str {
     match why {
         CtDrop::TableFull => "nf_conntrack: table full, dropping packet",
         CtDrop::Clash => "another connection took its tuple first (insert_failed)",
+        CtDrop::PartialFtp => "half an FTP announcement: it shall come again whole",
+        CtDrop::Expectation => "the connection that a helper announced cannot be expected",
         CtDrop::Dying => "its connection was deleted meanwhile (insert_failed)",
     }
 }
