@@ -101,7 +101,7 @@ pub fn wrap(l3: &[u8], o: &Order, src: IpAddr, id: u16, pmtu_disc: bool) -> Resu
             let mut p = vec![0, 0];
             p.extend_from_slice(&ethertype.to_be_bytes());
             p.extend_from_slice(inner);
-            (crate::nf::ct::GRE, p)
+            (crate::nf::ct::tuple::GRE, p)
         }
         (TunnelKind::Gre, _) => return Err("GRE tunnels with checksums are not carried out"),
         (TunnelKind::Gue { .. }, _) => return Err("GUE tunnels are not carried out"),

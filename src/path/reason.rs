@@ -76,7 +76,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in order.
-    pub const ALL: [DropReason; 62] = {
+    pub const ALL: [DropReason; 63] = {
         use DropReason::*;
         [
             DeviceDown,

@@ -63,6 +63,7 @@ mod dumps;
 #[path = "../common/engine.rs"]
 #[allow(dead_code, reason = "shared by judges")]
 mod engine;
+mod ipvs;
 mod norm;
 mod pcapng;
 mod ping;
@@ -164,7 +165,7 @@ fn judge(r: &Recording<'_>, recordings: &Recordings, verbose: bool) -> Verdict {
     match r.kind {
         Kind::Captures => captures::judge(r, recordings, verbose),
         Kind::Cni => cni::judge(r, recordings),
-        Kind::Ipvs => Verdict::cannot("needs IPVS"),
+        Kind::Ipvs => ipvs::judge(r),
     }
 }
 

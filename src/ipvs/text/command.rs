@@ -120,6 +120,11 @@ impl Words<'_> {
         .map_or(Show::Table, |s| s.1)
     }
 
+    fn defines(&self) -> bool {
+        let verb = self.verb.map(|v| v.1);
+        matches!(verb, Some(Verb::AddService | Verb::EditService))
+    }
+
     fn at(&self) -> Result<Option<Virtual>, Fault> {
         let Some((kind, (at, value))) = self.service else {
             return Ok(None);
@@ -138,7 +143,7 @@ impl Words<'_> {
             _ => proto::SCTP,
         };
         let port = port.unwrap_or(0);
-        if port == 0 && self.persistent.is_none() && matches!(self.verb, Some((_, Verb::AddService))) {
+        if port == 0 && self.persistent.is_none() && self.defines() {
             return Err((at, "port 0 needs a persistent service (-p)".into()));
         }
         Ok(Some(Virtual::Addr { proto, ip, port }))

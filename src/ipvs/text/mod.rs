@@ -14,7 +14,7 @@ pub use list::{list, save};
 pub use listing::parse_listing;
 
 use super::{Ipvs, Refused};
-use crate::base::{Finding, Instant, Severity, Span, limits};
+use crate::base::{Finding, Instant, Span, limits};
 use std::sync::Arc;
 use words::Words;
 
@@ -57,12 +57,7 @@ pub fn parse(text: &str, file: impl Into<Arc<str>>) -> (Vec<Placed>, Vec<Finding
 }
 
 pub(super) fn finding(span: Span, why: String) -> Finding {
-    Finding {
-        severity: Severity::Error,
-        span,
-        message: why,
-        advice: "the line is left out; see ipvsadm(8)".into(),
-    }
+    Finding::error(span, why, "the line is left out; see ipvsadm(8)")
 }
 
 /// A line's words with their columns, 1-based.
@@ -117,6 +112,21 @@ pub fn run(vs: &mut Ipvs, c: &Command, now: Instant) -> Result<String, Refused> 
         Command::List(l) => return list(vs, l, now),
     }
     Ok(String::new())
+}
+
+/// Carries out a text's commands; what is refused is a finding. `dump`: the text is a listing or a dump,
+/// which sorts destinations, so that their true order is not known.
+pub fn load(vs: &mut Ipvs, commands: &[Placed], dump: bool, now: Instant) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for c in commands {
+        if let Err(why) = run(vs, &c.command, now) {
+            findings.push(finding(c.span.clone(), why.to_string()));
+        }
+        if let (Command::AddDest(at, _), true) = (&c.command, dump) {
+            vs.order_unknown(at);
+        }
+    }
+    findings
 }
 
 #[cfg(test)]
