@@ -76,7 +76,11 @@ impl Ipvs {
     /// Restarts a connection's timer (`ip_vs_conn_put`).
     pub(super) fn conn_put(&mut self, id: ConnId, now: Instant) {
         let Some(c) = self.conns.get(id) else { return };
-        let life = if c.one_packet { Duration::ZERO } else { c.timeout };
+        let life = if c.one_packet {
+            Duration::ZERO
+        } else {
+            c.timeout
+        };
         self.conns.set_expiry(id, now + life);
     }
 
@@ -142,7 +146,9 @@ impl Ipvs {
     /// The state a packet leads to (`ip_vs_set_state`).
     pub(super) fn set_state(&mut self, id: ConnId, way: state::Way, l4: &[u8], secure: bool) {
         let timeouts = self.timeouts;
-        let Some(c) = self.conns.get_mut(id) else { return };
+        let Some(c) = self.conns.get_mut(id) else {
+            return;
+        };
         let mut way = way;
         if c.no_output {
             match way {
@@ -179,9 +185,9 @@ impl Ipvs {
     pub(super) fn check_template(&mut self, id: ConnId, sysctl: &Sysctl) -> Option<DestId> {
         let dest = self.conns.get(id).and_then(|c| c.dest);
         let quiescent = sysctl.vs.expire_quiescent_template != 0;
-        let good = dest.and_then(|d| self.dests.get(&d)).is_some_and(|d| {
-            d.available && !(quiescent && d.spec.weight == 0)
-        });
+        let good = dest
+            .and_then(|d| self.dests.get(&d))
+            .is_some_and(|d| d.available && !(quiescent && d.spec.weight == 0));
         if !good {
             self.conns.spoil(id);
             return None;

@@ -113,7 +113,14 @@ impl Conns {
 
     /// The connection of a packet from a real server, or from the virtual address where nothing is
     /// translated (`ip_vs_conn_out_get`).
-    pub fn find_out(&self, proto: u8, src: IpAddr, sport: u16, dst: IpAddr, dport: u16) -> Option<ConnId> {
+    pub fn find_out(
+        &self,
+        proto: u8,
+        src: IpAddr,
+        sport: u16,
+        dst: IpAddr,
+        dport: u16,
+    ) -> Option<ConnId> {
         let at = (proto, src, sport, dst, dport);
         self.by_server.get(&at)?.first().copied()
     }

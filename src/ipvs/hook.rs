@@ -97,7 +97,10 @@ impl Ipvs {
     /// `ip_vs_in_hook`: at INPUT and OUTPUT.
     pub fn request(&mut self, f: &mut Frame, seen: &Seen<'_>) -> Verdict {
         let output = seen.hook == Hook::Output;
-        if f.ipvs || (f.pkt_type != PacketType::Host && !output) || seen.ns.sysctl().vs.backup_only != 0 {
+        if f.ipvs
+            || (f.pkt_type != PacketType::Host && !output)
+            || seen.ns.sysctl().vs.backup_only != 0
+        {
             return Verdict::Accept;
         }
         if let Some(v) = self.request_icmp(f, seen) {
@@ -200,7 +203,9 @@ impl Ipvs {
         let Some(p) = Packet::of(f.l3()) else {
             return Verdict::Accept;
         };
-        let found = self.conns.find_out(p.h.proto, p.h.src, p.sport, p.h.dst, p.dport);
+        let found = self
+            .conns
+            .find_out(p.h.proto, p.h.src, p.sport, p.h.dst, p.dport);
         let order = found.and_then(|id| self.order(id, false).map(|o| (id, o)));
         let Some((id, order)) = order.filter(|(_, o)| o.fwd == Forward::Masq) else {
             return self.stray(&p, f.l3(), seen);

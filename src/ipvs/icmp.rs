@@ -91,7 +91,9 @@ impl Ipvs {
             Kind::Error(about) => about,
         };
         let q = &about.quoted;
-        let found = self.conns.find_out(q.h.proto, q.h.dst, q.dport, q.h.src, q.sport);
+        let found = self
+            .conns
+            .find_out(q.h.proto, q.h.dst, q.dport, q.h.src, q.sport);
         let Some((id, order)) = found.and_then(|id| self.order(id, true).map(|o| (id, o))) else {
             return Some(Verdict::Accept);
         };

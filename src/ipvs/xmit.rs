@@ -70,7 +70,8 @@ fn error(l3: &mut [u8], o: &Order, side: Side) -> Option<()> {
     if bytes.len() != len {
         return None;
     }
-    l3.get_mut(outer_at..outer_at + len)?.copy_from_slice(&bytes);
+    l3.get_mut(outer_at..outer_at + len)?
+        .copy_from_slice(&bytes);
     let at = inner + inner_at;
     l3.get_mut(at..at + len)?.copy_from_slice(&bytes);
     let at = inner + quoted.header_len + port_at;
@@ -87,7 +88,13 @@ fn error(l3: &mut [u8], o: &Order, side: Side) -> Option<()> {
 }
 
 /// Wraps a packet for a tunnel; `id` is the outer header's identification. `Err` says what cannot be done.
-pub fn wrap(l3: &[u8], o: &Order, src: IpAddr, id: u16, pmtu_disc: bool) -> Result<Vec<u8>, &'static str> {
+pub fn wrap(
+    l3: &[u8],
+    o: &Order,
+    src: IpAddr,
+    id: u16,
+    pmtu_disc: bool,
+) -> Result<Vec<u8>, &'static str> {
     let h = IpHeader::parse_lax(l3).map_err(|_| "its header is cut off")?;
     let Forward::Tunnel(kind, sum) = o.fwd else {
         return Err("no tunnel");
@@ -108,7 +115,16 @@ pub fn wrap(l3: &[u8], o: &Order, src: IpAddr, id: u16, pmtu_disc: bool) -> Resu
     };
     let df = h.is_v4() && h.df && pmtu_disc;
     let tos = h.tos;
-    Ok(build::ip_packet(src, o.to, outer_proto, h.ttl, tos, id, df, &payload))
+    Ok(build::ip_packet(
+        src,
+        o.to,
+        outer_proto,
+        h.ttl,
+        tos,
+        id,
+        df,
+        &payload,
+    ))
 }
 
 /// Bytes a tunnel adds.

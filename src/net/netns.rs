@@ -4,6 +4,7 @@
 //! [`NetNs::edit`]. Learned state (FDB, neighbours, PMTU, counters) changes without a new epoch.
 
 use crate::base::{DevId, Instant, NodeId, NsId, Origin, limits};
+use crate::ipvs::Ipvs;
 use crate::net::addr::{Scope, is_group};
 use crate::net::device::{Device, DeviceKind};
 use crate::net::edit::Edit;
@@ -13,7 +14,6 @@ use crate::net::icmp_limit::IcmpLimiter;
 use crate::net::neigh::NeighTable;
 use crate::net::socket::SocketTable;
 use crate::net::sysctl::Sysctl;
-use crate::ipvs::Ipvs;
 use crate::nf::Netfilter;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

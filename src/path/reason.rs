@@ -196,9 +196,7 @@ impl DropReason {
             FragmentBad => "FRAG_TOO_FAR",
             FragmentDuplicate => "DUP_FRAG",
             Ipv6Disabled => "IPV6DISABLED",
-            Netfilter | NetfilterReject | NetfilterQueue | Conntrack | Ipvs => {
-                "NETFILTER_DROP"
-            },
+            Netfilter | NetfilterReject | NetfilterQueue | Conntrack | Ipvs => "NETFILTER_DROP",
             LinkLoss | LinkBlocked => "not the kernel: lost between machines",
             QueueFull => "FULL_RING",
         }

@@ -54,7 +54,8 @@ fn judged(rec: &Value) -> Result<Verdict, String> {
     // The frame after which the estimator looked last.
     let seen = play.counted.iter().position(|c| covers(c, &want));
     if let Some(k) = seen.filter(|_| want.values().any(|c| c.iter().any(|n| *n > 0))) {
-        let before = TICK * u32::try_from(k).unwrap_or(0) + TICK / 2;
+        // The k-th frame comes k - 1 ticks after the start.
+        let before = (TICK * u32::try_from(k).unwrap_or(0)).saturating_sub(TICK / 2);
         let start = Instant::from_secs(2).since(Instant::ZERO + before);
         play = Play::new(rec, Instant::ZERO + start)?;
         play.all(rec)?;
@@ -64,12 +65,18 @@ fn judged(rec: &Value) -> Result<Verdict, String> {
     v.equal("ipvsadm -Ln", &lines(rec, "ipvsadm_Ln"), &play.first_list);
     let choices = rec["choices"].as_array().cloned().unwrap_or_default();
     for (i, (want, got)) in choices.iter().zip(&play.choices).enumerate() {
-        v.one(want == got, || format!("choice {i}: recorded {want}, podpath {got}"));
+        v.one(want == got, || {
+            format!("choice {i}: recorded {want}, podpath {got}")
+        });
     }
     let (n, m) = (choices.len(), play.choices.len());
     v.one(n == m, || format!("{n} choices recorded, {m} made"));
     v.equal("final -Ln", &lines(rec, "final_Ln"), &play.show("-Ln")?);
-    v.equal("final --stats", &lines(rec, "final_stats"), &play.show("-Ln --stats")?);
+    v.equal(
+        "final --stats",
+        &lines(rec, "final_stats"),
+        &play.show("-Ln --stats")?,
+    );
     v.conns(&lines(rec, "final_conns"), &play.show("-Lnc")?);
     Ok(Verdict {
         tally: Tally {
@@ -117,9 +124,13 @@ impl Checks {
             if let Some(i) = found {
                 left.swap_remove(i);
             }
-            self.one(found.is_some(), || format!("-Lnc: recorded `{row}` ({expires} s left)"));
+            self.one(found.is_some(), || {
+                format!("-Lnc: recorded `{row}` ({expires} s left)")
+            });
         }
-        self.one(left.is_empty() || !whole, || format!("-Lnc: surplus {left:?}"));
+        self.one(left.is_empty() || !whole, || {
+            format!("-Lnc: surplus {left:?}")
+        });
     }
 }
 
@@ -153,7 +164,11 @@ fn counters(list: &[String]) -> Counters {
     let row = |l: &String| {
         let words: Vec<&str> = l.split_whitespace().collect();
         let name = (*words.get(1)?).to_owned();
-        let numbers: Vec<u64> = words.iter().skip(2).filter_map(|w| w.parse().ok()).collect();
+        let numbers: Vec<u64> = words
+            .iter()
+            .skip(2)
+            .filter_map(|w| w.parse().ok())
+            .collect();
         Some((name, *numbers.first_chunk::<5>()?))
     };
     list.iter().skip(3).filter_map(row).collect()
@@ -211,7 +226,9 @@ impl Play {
             };
             let dev = world.edit(ns, |e| e.link_add(spec));
             let dev = dev.ok_or("no namespace")?.map_err(|e| e.to_string())?;
-            world.connect(peer, PortAt { ns, dev }).map_err(|e| e.to_string())?;
+            world
+                .connect(peer, PortAt { ns, dev })
+                .map_err(|e| e.to_string())?;
             run(&mut world, ns, "ip link set e0 up")?;
         }
         let at = [outside, inside].map(|p| (p.ns, p.dev));
@@ -242,9 +259,8 @@ impl Play {
              sysctl -w net.ipv4.ip_forward=1\n"
         );
         for x in 10..60 {
-            script += &format!(
-                "ip neigh replace 10.244.0.{x} lladdr {SERVER} dev r0 nud permanent\n"
-            );
+            script +=
+                &format!("ip neigh replace 10.244.0.{x} lladdr {SERVER} dev r0 nud permanent\n");
         }
         for (k, v) in rec["sysctl"].as_object().into_iter().flatten() {
             script += &format!("sysctl -w net.ipv4.vs.{k}={}\n", plain(v));
@@ -291,7 +307,11 @@ impl Play {
     fn event(&mut self, rec: &Value, e: &Value) -> Result<(), String> {
         let what = e["e"].as_str().unwrap_or_default();
         match what {
-            "cmd" => return self.ipvsadm(e["args"].as_str().unwrap_or_default()).map(|_| ()),
+            "cmd" => {
+                return self
+                    .ipvsadm(e["args"].as_str().unwrap_or_default())
+                    .map(|_| ());
+            }
             "list" => {
                 let list = self.ipvsadm("-Ln")?;
                 self.choices.push(serde_json::json!({ "list": list }));
@@ -302,7 +322,11 @@ impl Play {
         let client: Client = (
             e["src"].as_str().unwrap_or_default().to_owned(),
             number(&e["sport"]),
-            if e["dport"].is_null() { 80 } else { number(&e["dport"]) },
+            if e["dport"].is_null() {
+                80
+            } else {
+                number(&e["dport"])
+            },
         );
         let vip = rec["vip"].as_str().unwrap_or_default().to_owned();
         match what {
@@ -328,9 +352,16 @@ impl Play {
     fn choose(&mut self, c: &Client, vip: &str, tcp: Option<Tcp>) -> Result<(), String> {
         self.from_client(c, vip, tcp)?;
         let mut choice = Value::Null;
-        for f in self.taps.frames().iter().filter(|f| f.dir == Direction::Out) {
+        for f in self
+            .taps
+            .frames()
+            .iter()
+            .filter(|f| f.dir == Direction::Out)
+        {
             let frame = Frame::ethernet(&f.data);
-            let Ok(h) = IpHeader::parse_lax(frame.l3()) else { continue };
+            let Ok(h) = IpHeader::parse_lax(frame.l3()) else {
+                continue;
+            };
             let flags = h.payload(frame.l3()).get(13).copied().unwrap_or(0);
             if f.dev == self.inside.dev {
                 let port = h.ports(frame.l3()).map_or(0, |p| p.1);
@@ -411,7 +442,10 @@ fn packet(src: (&str, u16), dst: (&str, u16), tcp: Option<Tcp>) -> Result<Vec<u8
 /// As the recorder writes flags.
 fn named(flags: u8) -> String {
     let bits = [(1, 'F'), (2, 'S'), (4, 'R'), (8, 'P'), (16, 'A')];
-    bits.iter().filter(|b| flags & b.0 != 0).map(|b| b.1).collect()
+    bits.iter()
+        .filter(|b| flags & b.0 != 0)
+        .map(|b| b.1)
+        .collect()
 }
 
 fn number(v: &Value) -> u16 {

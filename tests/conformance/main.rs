@@ -38,8 +38,8 @@
 //! with the reason.
 //!
 //! # CNI and IPVS recordings
-//! CNI recordings are judged by the code of the test `cni` (`cni.rs`). IPVS recordings fail until there is
-//! IPVS.
+//! CNI recordings are judged by the code of the test `cni` (`cni.rs`). IPVS recordings are played through
+//! the walker, every choice and table compared (`ipvs.rs`).
 //!
 //! # Output
 //! One line per recording, then alone on the last line `N passed, N failed`. Exit code 0: all passed;

@@ -9,9 +9,7 @@ pub(super) fn choose(sched: Scheduler, list: &[(DestId, &Dest)]) -> Option<DestI
     let usable = list.iter().filter(|(_, d)| d.usable());
     match sched {
         Scheduler::Fo => first_max(usable, |_| true),
-        Scheduler::Ovf => first_max(usable, |d| {
-            i64::from(d.active) <= i64::from(d.spec.weight)
-        }),
+        Scheduler::Ovf => first_max(usable, |d| i64::from(d.active) <= i64::from(d.spec.weight)),
         Scheduler::Nq => match usable.clone().find(|(_, d)| d.active == 0) {
             Some((id, _)) => Some(*id),
             None => least(usable, delay, true),
@@ -35,7 +33,11 @@ pub(super) fn least<'a>(
 ) -> Option<DestId> {
     let mut best: Option<(DestId, i64, i64)> = None;
     for (id, d) in list {
-        let w = if weighted { i64::from(d.spec.weight) } else { 1 };
+        let w = if weighted {
+            i64::from(d.spec.weight)
+        } else {
+            1
+        };
         let h = load(d);
         if best.is_none_or(|(_, bh, bw)| {
             i128::from(bh) * i128::from(w) > i128::from(h) * i128::from(bw)

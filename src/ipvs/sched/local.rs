@@ -127,7 +127,9 @@ fn heaviest(set: &[(DestId, &Dest)]) -> Option<DestId> {
     let mut most: Option<(DestId, i64, i64)> = None;
     for (id, d) in set.iter().filter(|(_, d)| d.spec.weight > 0) {
         let (h, w) = (d.overhead(), i64::from(d.spec.weight));
-        if most.is_none_or(|(_, mh, mw)| i128::from(mh) * i128::from(w) < i128::from(h) * i128::from(mw)) {
+        if most.is_none_or(|(_, mh, mw)| {
+            i128::from(mh) * i128::from(w) < i128::from(h) * i128::from(mw)
+        }) {
             most = Some((*id, h, w));
         }
     }

@@ -85,7 +85,10 @@ impl Mark {
 
 /// The greatest common divisor of the weights, and the largest weight less that divisor's last part.
 fn bounds(weights: &[i32]) -> (i32, i32) {
-    let step = weights.iter().filter(|w| **w > 0).fold(0, |g, w| gcd(g, *w));
+    let step = weights
+        .iter()
+        .filter(|w| **w > 0)
+        .fold(0, |g, w| gcd(g, *w));
     let step = if step > 0 { step } else { 1 };
     let max = weights.iter().copied().max().unwrap_or(0).max(0);
     (step, max - (step - 1))

@@ -4,9 +4,7 @@
 //! [`Command`] is complete; nothing in it depends on the services there are.
 
 use super::super::sched::Scheduler;
-use super::super::service::{
-    DestSpec, Forward, Mask, ServiceSpec, TunnelKind, TunnelSum, Virtual,
-};
+use super::super::service::{DestSpec, Forward, Mask, ServiceSpec, TunnelKind, TunnelSum, Virtual};
 use super::super::state::Timeouts;
 use super::words::{At, Verb, Words};
 use crate::wire::proto;
@@ -79,7 +77,10 @@ type Fault = (usize, String);
 impl Words<'_> {
     /// The command; `end` is the place to complain about what is missing.
     pub(super) fn command(self, end: usize) -> Result<Command, Fault> {
-        let (_, verb) = self.verb.ok_or((0, "no command: one of -A -E -D -a -e -d -L -S ...".to_owned()))?;
+        let (_, verb) = self.verb.ok_or((
+            0,
+            "no command: one of -A -E -D -a -e -d -L -S ...".to_owned(),
+        ))?;
         Ok(match verb {
             Verb::AddService => Command::AddService(self.service_spec(end)?),
             Verb::EditService => Command::EditService(self.service_spec(end)?),
@@ -90,8 +91,14 @@ impl Words<'_> {
             Verb::EditDest => Command::EditDest(self.needed(end)?, self.dest_spec(end)?),
             Verb::DelDest => Command::DelDest(self.needed(end)?, self.dest_spec(end)?),
             Verb::Timeouts => {
-                let mut t = self.timeouts.iter().map(|w| number(*w, "a timeout in seconds"));
-                let mut next = || t.next().unwrap_or(Err((end, "a timeout is missing".into())));
+                let mut t = self
+                    .timeouts
+                    .iter()
+                    .map(|w| number(*w, "a timeout in seconds"));
+                let mut next = || {
+                    t.next()
+                        .unwrap_or(Err((end, "a timeout is missing".into())))
+                };
                 let (tcp, tcp_fin, udp) = (next()?, next()?, next()?);
                 Command::Timeouts(Timeouts { tcp, tcp_fin, udp })
             }
@@ -150,7 +157,10 @@ impl Words<'_> {
     }
 
     fn needed(&self, end: usize) -> Result<Virtual, Fault> {
-        let missing = (end, "which service? one of -t, -u, --sctp-service, -f".to_owned());
+        let missing = (
+            end,
+            "which service? one of -t, -u, --sctp-service, -f".to_owned(),
+        );
         self.at()?.ok_or(missing)
     }
 
@@ -158,9 +168,8 @@ impl Words<'_> {
         let at = self.needed(end)?;
         let sched = match self.sched {
             None => Scheduler::Wlc,
-            Some((w, name)) => {
-                Scheduler::of_name(name).ok_or_else(|| (w, format!("unknown scheduler `{name}`")))?
-            }
+            Some((w, name)) => Scheduler::of_name(name)
+                .ok_or_else(|| (w, format!("unknown scheduler `{name}`")))?,
         };
         let persistent = match self.persistent {
             None => None,
@@ -189,7 +198,9 @@ impl Words<'_> {
         let mut bits = 0;
         for name in list.split(',') {
             let own = sched.flag_names().iter().position(|n| *n == name);
-            let plain = ["flag-1", "flag-2", "flag-3"].iter().position(|n| *n == name);
+            let plain = ["flag-1", "flag-2", "flag-3"]
+                .iter()
+                .position(|n| *n == name);
             let bit = own.or(plain);
             let bit = bit.ok_or_else(|| (w, format!("unknown scheduler flag `{name}`")))?;
             bits |= 1 << bit;
@@ -206,12 +217,16 @@ impl Words<'_> {
             Some('i') => self.tunnel()?,
             _ => Forward::Droute,
         };
-        let own = port.filter(|_| fwd == Forward::Masq || matches!(at, Virtual::Mark { .. }));
+        // Without translation the port is the service's (ipvsadm: CMD_ADDDEST, CMD_EDITDEST).
+        let removes = matches!(self.verb, Some((_, Verb::DelDest)));
+        let by_mark = matches!(at, Virtual::Mark { .. });
+        let own = port.filter(|_| fwd == Forward::Masq || by_mark || removes);
         if ip.is_ipv6() != at.is_v6() && !matches!(fwd, Forward::Tunnel(..)) {
             let w = self.server.map_or(end, |s| s.0);
             return Err((w, "another address family takes a tunnel (-i)".into()));
         }
-        let optional = |w: Option<At<'_>>| w.map_or(Ok(0), |w| number(w, "a number of connections"));
+        let optional =
+            |w: Option<At<'_>>| w.map_or(Ok(0), |w| number(w, "a number of connections"));
         Ok(DestSpec {
             ip,
             port: own.unwrap_or(at.port()),
@@ -235,7 +250,11 @@ impl Words<'_> {
             Some((_, "gre")) => TunnelKind::Gre,
             Some((w, name)) => return Err((w, format!("unknown tunnel type `{name}`"))),
         };
-        let sum = if kind == TunnelKind::Ipip { TunnelSum::None } else { self.tun_sum };
+        let sum = if kind == TunnelKind::Ipip {
+            TunnelSum::None
+        } else {
+            self.tun_sum
+        };
         Ok(Forward::Tunnel(kind, sum))
     }
 }

@@ -55,7 +55,11 @@ pub fn list(vs: &Ipvs, l: &List, now: Instant) -> Result<String, Refused> {
         Show::Conns => return Ok(conns(vs, now)),
         Show::Timeouts => {
             let t = vs.timeouts;
-            let _ = writeln!(out, "Timeout (tcp tcpfin udp): {} {} {}", t.tcp, t.tcp_fin, t.udp);
+            let _ = writeln!(
+                out,
+                "Timeout (tcp tcpfin udp): {} {} {}",
+                t.tcp, t.tcp_fin, t.udp
+            );
             return Ok(out);
         }
         _ => {}
@@ -115,15 +119,24 @@ fn entry(out: &mut String, vs: &Ipvs, s: &Service, l: &List) {
             Show::Rate => writeln!(out, "  -> {to:<28}{}", columns(st.rates(), l.exact)),
             Show::Thresholds => {
                 let (u, lo) = (d.spec.upper, d.spec.lower);
-                writeln!(out, "  -> {to:<28} {u:<10} {lo:<10} {active:<10} {inactive:<10}")
+                writeln!(
+                    out,
+                    "  -> {to:<28} {u:<10} {lo:<10} {active:<10} {inactive:<10}"
+                )
             }
             Show::Persistent => {
                 let p = d.persistent;
-                writeln!(out, "  -> {to:<28} {w:<9} {p:<11} {active:<10} {inactive:<10}")
+                writeln!(
+                    out,
+                    "  -> {to:<28} {w:<9} {p:<11} {active:<10} {inactive:<10}"
+                )
             }
             _ => {
                 let fwd = d.spec.fwd.name();
-                writeln!(out, "  -> {to:<28} {fwd:<7} {w:<6} {active:<10} {inactive:<10}")
+                writeln!(
+                    out,
+                    "  -> {to:<28} {fwd:<7} {w:<6} {active:<10} {inactive:<10}"
+                )
             }
         };
     }
@@ -229,5 +242,8 @@ fn conn(out: &mut String, c: &Conn, now: Instant) {
     let at = |ip: IpAddr, port| SocketAddr::new(ip, port).to_string();
     let (client, virt) = (at(c.key.caddr, c.key.cport), at(c.key.vaddr, c.key.vport));
     let dest = at(c.daddr, c.dport);
-    let _ = writeln!(out, "{p:<3} {expire:<6} {state:<11} {client:<18} {virt:<18} {dest}");
+    let _ = writeln!(
+        out,
+        "{p:<3} {expire:<6} {state:<11} {client:<18} {virt:<18} {dest}"
+    );
 }

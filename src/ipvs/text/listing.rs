@@ -54,7 +54,12 @@ fn virtual_service(w: &[&str]) -> Result<Command, Fault> {
         Some("UDP") => proto::UDP,
         Some("SCTP") => proto::SCTP,
         Some("FWM") => 0,
-        _ => return Err((0, "a service (TCP, UDP, SCTP, FWM) or `->` was expected".into())),
+        _ => {
+            return Err((
+                0,
+                "a service (TCP, UDP, SCTP, FWM) or `->` was expected".into(),
+            ));
+        }
     };
     let missing = |n| move || (n, "the line ends too early".to_owned());
     let name = *w.get(1).ok_or_else(missing(1))?;
@@ -134,7 +139,9 @@ fn destination(w: &[&str], service: Option<Virtual>) -> Result<Command, Fault> {
         ip,
         port: port.unwrap_or(0),
         fwd,
-        weight: weight.parse().map_err(|_| (3, format!("`{weight}` is not a weight")))?,
+        weight: weight
+            .parse()
+            .map_err(|_| (3, format!("`{weight}` is not a weight")))?,
         upper: 0,
         lower: 0,
     };

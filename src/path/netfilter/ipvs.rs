@@ -198,7 +198,12 @@ impl<O: Observer> Walker<'_, O> {
             false => h.src.is_loopback(),
         };
         if crosses {
-            self.vs_refuse(at, f, unreachable, format!("{} must not go to {}", h.src, o.to));
+            self.vs_refuse(
+                at,
+                f,
+                unreachable,
+                format!("{} must not go to {}", h.src, o.to),
+            );
             return None;
         }
         if local {
@@ -249,7 +254,9 @@ impl<O: Observer> Walker<'_, O> {
         let packet = match xmit::wrap(f.l3(), o, src, id, pmtu) {
             Ok(packet) => packet,
             Err(why) => {
-                self.drop_with(at.input, &f, DropReason::Ipvs, Origin::Kernel, |_| why.into());
+                self.drop_with(at.input, &f, DropReason::Ipvs, Origin::Kernel, |_| {
+                    why.into()
+                });
                 return None;
             }
         };
