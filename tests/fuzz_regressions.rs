@@ -50,14 +50,14 @@ const TARGETS: &[Target] = &[
         include_bytes!("../fuzz/seeds/ipset/every-type"),
     ),
     (
-        "ipvsadm",
-        ipvsadm::run,
-        include_bytes!("../fuzz/seeds/ipvsadm/every-option"),
-    ),
-    (
         "iptables",
         iptables::run,
         include_bytes!("../fuzz/seeds/iptables/every-extension"),
+    ),
+    (
+        "ipvsadm",
+        ipvsadm::run,
+        include_bytes!("../fuzz/seeds/ipvsadm/every-option"),
     ),
     (
         "pcap",

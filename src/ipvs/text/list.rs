@@ -9,6 +9,7 @@ use super::super::service::{Dest, Forward, Mask, Service, Virtual};
 use super::super::table::Refused;
 use super::super::{state, stats::Stats};
 use super::command::{List, Show};
+use super::sort;
 use crate::base::Instant;
 use crate::wire::proto;
 use core::fmt::Write;
@@ -20,7 +21,7 @@ const TABLE_SIZE: u32 = 4096;
 /// `ipvsadm -Sn`
 pub fn save(vs: &Ipvs) -> String {
     let mut out = String::new();
-    for s in vs.services() {
+    for s in services(vs, false) {
         let _ = write!(out, "-A {} -s {}", s.spec.at, s.spec.sched.name());
         if s.spec.flags != 0 {
             let _ = write!(out, " -b {}", flags(s));
@@ -72,7 +73,9 @@ pub fn list(vs: &Ipvs, l: &List, now: Instant) -> Result<String, Refused> {
         None => {
             let _ = writeln!(out, "IP Virtual Server version 1.2.1 (size={TABLE_SIZE})");
             title(&mut out, l.show);
-            vs.services().for_each(|s| entry(&mut out, vs, s, l));
+            for s in services(vs, l.nosort) {
+                entry(&mut out, vs, s, l);
+            }
         }
     }
     Ok(out)
@@ -193,12 +196,21 @@ fn server(d: &Dest) -> String {
     SocketAddr::new(d.spec.ip, d.spec.port).to_string()
 }
 
-fn dests<'a>(vs: &'a Ipvs, s: &'a Service, nosort: bool) -> Vec<&'a Dest> {
-    let mut all: Vec<&Dest> = vs.dests_of(s).collect();
-    if !nosort {
-        all.sort_by_key(|d| (d.spec.ip, d.spec.port));
+fn services(vs: &Ipvs, nosort: bool) -> Vec<&Service> {
+    let all: Vec<&Service> = vs.services().collect();
+    if nosort {
+        return all;
     }
-    all
+    sort::sorted(all, &|a, b| sort::services(&a.spec.at, &b.spec.at))
+}
+
+fn dests<'a>(vs: &'a Ipvs, s: &'a Service, nosort: bool) -> Vec<&'a Dest> {
+    let all: Vec<&Dest> = vs.dests_of(s).collect();
+    if nosort {
+        return all;
+    }
+    let at = |d: &Dest| (d.spec.ip, d.spec.port);
+    sort::sorted(all, &|a, b| sort::ends(at(a), at(b)))
 }
 
 /// `print_largenum`

@@ -7,6 +7,7 @@
 mod command;
 mod list;
 mod listing;
+mod sort;
 mod words;
 
 pub use command::{Command, List, Show};

@@ -3,15 +3,17 @@
 use super::*;
 use proptest::prelude::*;
 
-const RULES: &str = "-A -t 10.96.0.1:443 -s rr
+/// Sorted as ipvsadm does: the difference of two addresses is a signed number, so 192... is before 10...
+const RULES: &str = "-A -t 192.168.50.11:30080 -s rr
+-A -t 10.96.0.1:443 -s rr
 -a -t 10.96.0.1:443 -r 10.0.0.1:6443 -m -w 1
 -A -t 10.96.0.2:80 -s sh -b sh-fallback,sh-port -p 10800 -M 255.255.255.0
 -a -t 10.96.0.2:80 -r 10.0.0.1:80 -g -w 3
 -a -t 10.96.0.2:80 -r 10.0.0.2:80 -i -w 0
--A -t [fd00::1]:80 -s mh -p 300 -M 64
--a -t [fd00::1]:80 -r [fd00:1::2]:8080 -m -w 1
 -A -u 10.96.0.10:53 -s wrr --ops
 -a -u 10.96.0.10:53 -r 10.0.0.9:53 -m -w 1
+-A -t [fd00::1]:80 -s mh -p 300 -M 64
+-a -t [fd00::1]:80 -r [fd00:1::2]:8080 -m -w 1
 -A -f 1 -s wlc
 -a -f 1 -r 10.0.0.3:0 -g -w 1
 -A -f 1 -6 -s lc
