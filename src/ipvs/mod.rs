@@ -97,8 +97,7 @@ impl Ipvs {
         if passed == 0 {
             return;
         }
-        self.estimated =
-            self.estimated + Duration::from_secs(ESTIMATE.as_secs().saturating_mul(passed));
+        self.estimated += Duration::from_secs(ESTIMATE.as_secs().saturating_mul(passed));
         for _ in 0..passed.min(CATCH_UP) {
             self.total.estimate();
             self.services.values_mut().for_each(|s| s.stats.estimate());

@@ -80,7 +80,7 @@ impl Ipvs {
         let Some(at) = self.service_of(p, seen.mark) else {
             return Err(Verdict::Accept);
         };
-        if self.to_drop(sysctl) {
+        if self.drops_now(sysctl) {
             return Err(Verdict::Drop("net.ipv4.vs.drop_packet"));
         }
         match self.schedule(&at, p, seen) {
@@ -92,7 +92,7 @@ impl Ipvs {
     }
 
     /// `ip_vs_todrop`; only mode 3 drops whatever the memory.
-    fn to_drop(&mut self, sysctl: &Sysctl) -> bool {
+    fn drops_now(&mut self, sysctl: &Sysctl) -> bool {
         if sysctl.vs.drop_packet != 3 || sysctl.vs.am_droprate <= 0 {
             return false;
         }

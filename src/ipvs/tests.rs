@@ -42,7 +42,7 @@ impl Director {
     }
 
     fn wait(&mut self, secs: u64) {
-        self.now = self.now + Duration::from_secs(secs);
+        self.now += Duration::from_secs(secs);
     }
 
     fn see(&mut self, f: &mut Frame, reply: bool) -> Verdict {
@@ -211,7 +211,7 @@ fn a_mark_makes_a_service_of_many_ports() {
         d.see(&mut f, false)
     };
     let (a, b) = (ask(80, 7), ask(443, 7));
-    assert_eq!((last(a), last(b), ask(80, 8)), (2, 2, Verdict::Accept));
+    assert_eq!((last(a), last(b), ask(81, 8)), (2, 2, Verdict::Accept));
     let Verdict::Send(o) = b else {
         panic!("not sent")
     };

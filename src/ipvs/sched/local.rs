@@ -74,11 +74,10 @@ impl Cache {
         let refs: Vec<(DestId, &Dest)> = set.iter().map(|(id, d)| (*id, d)).collect();
         let usable = refs.iter().filter(|(_, d)| d.available && d.usable());
         let id = least(usable, Dest::overhead, true);
-        if e.set.len() > 1 && p.now.since(e.changed) > p.expiration {
-            if let Some(most) = heaviest(&refs) {
-                e.set.retain(|x| *x != most);
-                e.changed = p.now;
-            }
+        let long_ago = e.set.len() > 1 && p.now.since(e.changed) > p.expiration;
+        if let Some(most) = heaviest(&refs).filter(|_| long_ago) {
+            e.set.retain(|x| *x != most);
+            e.changed = p.now;
         }
         let d = id.and_then(|id| dests.get(&id));
         if d.is_some_and(|d| !overloaded(d, list)) {

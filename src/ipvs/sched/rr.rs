@@ -53,9 +53,7 @@ impl Mark {
     pub(super) fn choose(&mut self, list: &[(DestId, &Dest)]) -> Option<DestId> {
         let usable = list.iter().filter(|(_, d)| d.usable());
         let most = usable.map(|(_, d)| d.spec.weight).max();
-        let Some(most) = most.filter(|_| self.max != 0) else {
-            return None;
-        };
+        let most = most.filter(|_| self.max != 0)?;
         let last = self
             .at
             .and_then(|a| list.iter().position(|(id, _)| *id == a));
