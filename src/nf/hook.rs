@@ -3,6 +3,7 @@
 //! Priorities are the kernel's (uapi netfilter_ipv4.h `enum nf_ip_hook_priorities`; IPv6 has the same).
 //! Invariant: a list of operations is sorted by priority, equal ones in the order of registration.
 
+use super::netfilter::Backend;
 use super::table::TableName;
 use core::fmt;
 
@@ -119,12 +120,14 @@ pub const HELPER: i32 = 300;
 pub const CONFIRM: i32 = i32::MAX;
 
 /// Where a filtering table stands; nat has no place of its own, see [`OpKind::Nat`].
-pub fn table_priority(t: TableName) -> i32 {
+/// iptables-nft has another number for security than the kernel's own (`xtables_ipv4` of its nft.c).
+pub fn table_priority(b: Backend, t: TableName) -> i32 {
     match t {
         TableName::Raw => -300,
         TableName::Mangle => -150,
         TableName::Nat => NAT_DST,
         TableName::Filter => 0,
+        TableName::Security if b == Backend::Nft => 150,
         TableName::Security => 50,
     }
 }

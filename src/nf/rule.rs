@@ -244,7 +244,10 @@ impl<'a> Reader<'a> {
             .rev()
             .find_map(|o| Some((*o, takes(self, o)?)));
         let own = |m: &Match| m.module().is_some_and(|m| m.words(name).is_some());
+        // Beside an extension that is not known an option may be that one's: it stays with it.
+        let doubt = self.matches.iter().any(|m| m.1.is_unknown());
         if found.is_none()
+            && !doubt
             && let Some(m) = self.implicit().filter(own)
         {
             self.push(word.at, m);

@@ -62,10 +62,17 @@ pub struct Frame {
     pub socket: Option<u32>,
     /// Bridge ports, while br_netfilter shows it to the IP hooks.
     pub bridged: Option<Bridged>,
+    /// A TCP sender has just got on: the next hop of whoever routes this packet is reachable. It stays with
+    /// a packet through veths and tunnels (`skb->dst_pending_confirm`; seen on 6.18: a router between two
+    /// TCP peers never probes them).
+    pub confirm: bool,
     /// IPVS has dealt with it (`skb->ipvs_property`).
     pub ipvs: bool,
     /// Traffic class (`skb->priority`).
     pub priority: u32,
+    /// The hash of the socket that sent it, or of its ports once something asked for it; it stays through
+    /// namespaces and tunnels (kernel: `skb->hash` with `l4_hash`).
+    pub hash: Option<u32>,
 }
 
 impl Frame {

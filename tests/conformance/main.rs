@@ -55,6 +55,7 @@ mod build;
 mod captures;
 mod cni;
 mod compare;
+mod confirm;
 #[path = "../common/conntrack.rs"]
 #[allow(dead_code, reason = "shared by judges")]
 mod conntrack;
@@ -63,7 +64,9 @@ mod dumps;
 #[path = "../common/engine.rs"]
 #[allow(dead_code, reason = "shared by judges")]
 mod engine;
+mod hashes;
 mod ipvs;
+mod mld;
 mod norm;
 mod pcapng;
 mod ping;

@@ -7,6 +7,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::confirm::Senders;
+use super::hashes::Hashes;
 use super::ping::{self, Ping};
 use super::process::{self, Local, Unheard};
 use super::scenario::{Dir, Exec, Recorded, Step, Trace};
@@ -27,6 +29,8 @@ pub struct Input {
     pub port: Port,
     /// Its bytes.
     pub data: Vec<u8>,
+    /// Its sender's TCP had just got on (`confirm.rs`).
+    pub confirm: bool,
 }
 
 /// A change of configuration.
@@ -49,8 +53,19 @@ pub enum What {
     Load(Load),
     /// A shell script of `iptables`, `ipset`, `conntrack`.
     Script(String),
+    /// Multicast listeners' reports that nobody recorded.
+    Reports(Reports),
     /// Before the capture an endpoint pinged somebody, who answered.
     Ping(IpAddr),
+}
+
+/// MLD reports of one node and its pods that were counted and not captured.
+#[derive(Debug, Clone)]
+pub struct Reports {
+    /// Copies of pods' reports that were bridged.
+    pub copies: u64,
+    /// The node's own, by their number of records.
+    pub own: Vec<u64>,
 }
 
 /// A rule set to load.
@@ -114,6 +129,8 @@ pub struct Plan {
     pub end: u64,
     /// When tables and connections were dumped.
     pub dumped: u64,
+    /// Flow hashes of senders' sockets.
+    pub hashes: Hashes,
     /// A process on an emulated node talks HTTP and so may name its ephemeral port in a body.
     pub node_http: bool,
 }
@@ -127,6 +144,7 @@ pub fn make(
 ) -> Plan {
     let mut plan = Plan::default();
     split_frames(topo, frames, &mut plan);
+    plan.hashes = Hashes::read(topo, trace, frames);
     rule_sets(topo, rules, &mut plan);
     (plan.local, plan.sockets) = process::packets(topo, trace, frames);
     let s = topo.scenario;
@@ -182,7 +200,9 @@ pub fn make(
 /// Endpoints' "out" frames are inputs; theirs "in" from an emulated peer and everything at emulated ones is
 /// expected.
 fn split_frames(topo: &Topo<'_>, frames: &[Recorded], plan: &mut Plan) {
+    let mut senders = Senders::default();
     for f in frames {
+        let confirm = senders.confirms(f);
         let Some((ns, dev)) = f.interface.split_once('.') else {
             continue;
         };
@@ -199,6 +219,7 @@ fn split_frames(topo: &Topo<'_>, frames: &[Recorded], plan: &mut Plan) {
                     t_ns: f.t_ns,
                     port: p.clone(),
                     data: f.data.clone(),
+                    confirm: false,
                 });
             }
         } else if joined && f.dir == Dir::In {
@@ -208,6 +229,7 @@ fn split_frames(topo: &Topo<'_>, frames: &[Recorded], plan: &mut Plan) {
                 t_ns: f.t_ns,
                 port,
                 data: f.data.clone(),
+                confirm,
             });
         }
     }
@@ -365,7 +387,7 @@ fn changes(cx: &Cx<'_>, step: &Step, t: Option<u64>, setup: bool, plan: &mut Pla
 }
 
 /// Whether a script is made of commands of netfilter's tools.
-fn is_firewall(script: &str) -> bool {
+pub fn is_firewall(script: &str) -> bool {
     const TOOLS: [&str; 5] = ["iptables", "ip6tables", "ipset", "ipvsadm", "conntrack"];
     let first = |part: &str| {
         let words = part.split_once("=$(").map_or(part, |(_, words)| words);

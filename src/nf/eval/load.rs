@@ -425,7 +425,10 @@ impl Netfilter {
             if *name == TableName::Nat {
                 nat = true;
             } else if table.is_some_and(|t| has_hook(t, hook, *backend)) {
-                add(hook::table_priority(*name), OpKind::Table(*backend, *name));
+                add(
+                    hook::table_priority(*backend, *name),
+                    OpKind::Table(*backend, *name),
+                );
             }
         }
         // The first nat chain registers all four (`nf_nat_register_fn`).

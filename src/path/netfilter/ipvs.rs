@@ -41,7 +41,7 @@ impl<O: Observer> Walker<'_, O> {
         op: IpvsOp,
         at: &At,
         f: Frame,
-        route: &mut Option<OutRoute<'_>>,
+        route: &mut Option<&mut OutRoute<'_>>,
     ) -> Option<Frame> {
         let mut f = self.vs_defrag(op, at, f)?;
         let Some(mut vs) = self.ns.ipvs.take() else {
@@ -115,7 +115,7 @@ impl<O: Observer> Walker<'_, O> {
         at: &At,
         mut f: Frame,
         o: &Order,
-        route: &mut Option<OutRoute<'_>>,
+        route: &mut Option<&mut OutRoute<'_>>,
     ) -> Option<Frame> {
         self.step(at.input.or(at.output), &f, |_| {
             Step::Note(format!("IPVS: reply of {}", SocketAddr::new(o.to, o.port)))
@@ -167,7 +167,7 @@ impl<O: Observer> Walker<'_, O> {
             return Some(f);
         }
         f.local = true;
-        if let Ok(Some((f, found))) = self.nf_output(f, found, None) {
+        if let Ok(Some((f, found, _))) = self.nf_output(f, found, None) {
             self.ip_output(&found, o.to, f, at.input);
         }
         None

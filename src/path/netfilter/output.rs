@@ -53,26 +53,30 @@ impl Routed {
 }
 
 impl<O: Observer> Walker<'_, O> {
-    /// OUTPUT for a routed packet: as it is afterwards, with its route; `None`: IPVS sent it.
+    /// OUTPUT for a routed packet: as it is afterwards, with its route, and whether that is a new one;
+    /// `None`: IPVS sent it.
     pub(crate) fn nf_output(
         &mut self,
         f: Frame,
         mut found: Found,
         oif: Option<DevId>,
-    ) -> Result<Option<(Frame, Found)>, Errno> {
+    ) -> Result<Option<(Frame, Found, bool)>, Errno> {
         if self.ns.nf.is_none() {
-            return Ok(Some((f, found)));
+            return Ok(Some((f, found, false)));
         }
         let out = self.out_device(&found);
         let (mut errno, mut sent) = (Errno::Perm, false);
-        let route = OutRoute {
+        let mut route = OutRoute {
             found: &mut found,
             oif,
+            changed: false,
             errno: &mut errno,
             sent: &mut sent,
         };
-        match self.nf_run(Hook::Output, f, None, out, Some(route)) {
-            Some(f) => Ok(Some((f, found))),
+        let passed = self.nf_run(Hook::Output, f, None, out, Some(&mut route));
+        let changed = route.changed;
+        match passed {
+            Some(f) => Ok(Some((f, found, changed))),
             None if sent => Ok(None),
             None => Err(errno),
         }
@@ -92,13 +96,14 @@ impl<O: Observer> Walker<'_, O> {
         }
         let out = self.out_device(&found);
         let (mut errno, mut sent) = (Errno::Perm, false);
-        let route = OutRoute {
+        let mut route = OutRoute {
             found: &mut found,
             oif: None,
+            changed: false,
             errno: &mut errno,
             sent: &mut sent,
         };
-        let f = self.nf_run(Hook::Forward, f, Some(dev), out, Some(route))?;
+        let f = self.nf_run(Hook::Forward, f, Some(dev), out, Some(&mut route))?;
         let (h, f) = self.nf_header(Some(dev), f)?;
         Some((h, f, found))
     }
@@ -118,11 +123,16 @@ impl<O: Observer> Walker<'_, O> {
             .ns
             .route_output_l4(Some(h.src), h.dst, r.oif, f.mark, h.tos, l4)
         {
+            Ok(found) if self.loopback_escapes(&h, &found) => {
+                *r.errno = self.martian_source(&f, &h, &found);
+                None
+            }
             Ok(found) => {
                 if let Some(dev) = found.dev() {
                     self.show_route(dev, &f, &found);
                 }
                 *r.found = found;
+                r.changed = true;
                 Some(f)
             }
             Err(e) => {
