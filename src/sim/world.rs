@@ -26,10 +26,6 @@ enum Class {
     reason = "a box would cost an allocation for every hop"
 )]
 #[derive(Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "nearly every event is a frame's arrival"
-)]
 enum Event {
     Arrive(PortAt, Frame),
     Timer(NsId),

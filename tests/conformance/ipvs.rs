@@ -334,15 +334,15 @@ impl Play {
             "ack" => self.choose(&client, &vip, Some((0x10, 1000, 1)))?,
             "udp" => self.choose(&client, &vip, None)?,
             "est" => {
-                self.from_server(&client, (0x12, 5000, 1001))?;
-                self.from_client(&client, &vip, Some((0x10, 1001, 5001)))?;
+                self.server_says(&client, (0x12, 5000, 1001))?;
+                self.client_says(&client, &vip, Some((0x10, 1001, 5001)))?;
             }
             "fin" => {
-                self.from_client(&client, &vip, Some((0x11, 1001, 5001)))?;
-                self.from_server(&client, (0x11, 5001, 1002))?;
-                self.from_client(&client, &vip, Some((0x10, 1002, 5002)))?;
+                self.client_says(&client, &vip, Some((0x11, 1001, 5001)))?;
+                self.server_says(&client, (0x11, 5001, 1002))?;
+                self.client_says(&client, &vip, Some((0x10, 1002, 5002)))?;
             }
-            "rst" => self.from_client(&client, &vip, Some((0x04, 1001, 0)))?,
+            "rst" => self.client_says(&client, &vip, Some((0x04, 1001, 0)))?,
             other => return Err(format!("unknown event `{other}`")),
         }
         Ok(())
@@ -350,7 +350,7 @@ impl Play {
 
     /// One frame of a client and what came of it.
     fn choose(&mut self, c: &Client, vip: &str, tcp: Option<Tcp>) -> Result<(), String> {
-        self.from_client(c, vip, tcp)?;
+        self.client_says(c, vip, tcp)?;
         let mut choice = Value::Null;
         for f in self
             .taps
@@ -377,13 +377,13 @@ impl Play {
         Ok(())
     }
 
-    fn from_client(&mut self, c: &Client, vip: &str, tcp: Option<Tcp>) -> Result<(), String> {
+    fn client_says(&mut self, c: &Client, vip: &str, tcp: Option<Tcp>) -> Result<(), String> {
         let packet = packet((&c.0, c.1), (vip, c.2), tcp)?;
         self.frame(self.outside, INSIDE, CLIENT, &packet);
         Ok(())
     }
 
-    fn from_server(&mut self, c: &Client, tcp: Tcp) -> Result<(), String> {
+    fn server_says(&mut self, c: &Client, tcp: Tcp) -> Result<(), String> {
         let (ip, port) = self.conns.get(c).ok_or("no server was chosen")?;
         let packet = packet((ip, *port), (&c.0, c.1), Some(tcp))?;
         self.frame(self.inside, OUTSIDE, SERVER, &packet);
