@@ -5,6 +5,7 @@ mod bridge;
 mod fragments;
 mod hooks;
 mod nat;
+mod ipvs;
 mod net;
 mod output;
 mod reject;
