@@ -4,8 +4,8 @@
 mod bridge;
 mod fragments;
 mod hooks;
-mod nat;
 mod ipvs;
+mod nat;
 mod net;
 mod output;
 mod reject;
