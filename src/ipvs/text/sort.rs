@@ -1,8 +1,8 @@
 //! The order of ipvsadm's listings (libipvs: `ipvs_cmp_services`, `ipvs_cmp_dests`).
 //!
 //! Addresses are compared by the sign of their 32-bit difference, which is no total order: 192.0.0.0 comes
-//! before 10.0.0.0, that before 100.0.0.0, and that before 192.0.0.0. Hence a merge sort of our own, as glibc's
-//! `qsort` was. Invariant: it is stable and ends, whatever the comparison says.
+//! before 10.0.0.0, that before 100.0.0.0, and that before 192.0.0.0. Hence a merge sort of our own, as
+//! glibc's `qsort` was. Invariant: it is stable and ends, whatever the comparison says.
 
 use super::super::service::Virtual;
 use core::cmp::Ordering;
