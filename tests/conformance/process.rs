@@ -174,7 +174,7 @@ fn asked(x: &Recorded, frames: &[Recorded]) -> Option<u64> {
         f.interface == x.interface && f.dir == Dir::Out && arp
     };
     let near = |f: &&Recorded| f.t_ns <= x.t_ns && x.t_ns - f.t_ns < ARP_NS;
-    let last = frames.iter().filter(request).filter(near).next_back()?;
+    let last = frames.iter().filter(request).rfind(near)?;
     Some(last.t_ns)
 }
 
