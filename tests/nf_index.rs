@@ -153,7 +153,7 @@ fn frame(p: [u8; 6]) -> Frame {
         0 => None,
         n => Some(podpath::base::DevId(u32::from(n) + 1)),
     };
-    if p[5] % 3 == 0 {
+    if p[5].is_multiple_of(3) {
         let (physin, physout) = (port(p[5] / 3), port(p[5] / 9));
         f.bridged = Some(Bridged {
             physin,
