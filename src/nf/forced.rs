@@ -109,15 +109,19 @@ fn dnat_reaches(target: &Target, orig: &CtTuple, (ip, port): Place) -> bool {
     };
     let Some(to) = d.to else { return false };
     let address = to.addrs.map_or(ip == orig.dst, |r| inside(r, ip));
-    let ports = to
-        .ports
-        .map_or(port == own_port(orig), |p| (p.0.min..=p.0.max).contains(&port));
+    let ports = to.ports.map_or(port == own_port(orig), |p| {
+        (p.0.min..=p.0.max).contains(&port)
+    });
     address && ports
 }
 
 /// The port of a destination that keeps it; ICMP has its id on the source's place.
 fn own_port(orig: &CtTuple) -> u16 {
-    if orig.is_icmp() { orig.sport } else { orig.dport }
+    if orig.is_icmp() {
+        orig.sport
+    } else {
+        orig.dport
+    }
 }
 
 fn inside(range: AddrRange, ip: IpAddr) -> bool {

@@ -1,7 +1,7 @@
 //! kube-proxy: the rules that it writes for Services, as text.
 //!
 //! [`config`] reads a KubeProxyConfiguration, [`topology`] chooses endpoints, [`names`] makes chain names,
-//! [`iptables`] renders the restore input of that mode, [`conntrack`] says which UDP flows a sync deletes,
+//! [`iptables`], [`nftables`] and [`ipvs`] render what each mode writes, [`conntrack`] says which UDP flows a sync deletes,
 //! [`sysctl`] what it sets in the kernel, [`agent`] is one node's in virtual time.
 //! Pure functions: objects and settings in, text and findings out; nothing is applied to a namespace here.
 //! Invariant: the same objects give the same bytes.
@@ -10,7 +10,9 @@ pub mod agent;
 pub mod config;
 pub mod conntrack;
 pub mod iptables;
+pub mod ipvs;
 pub mod names;
+pub mod nftables;
 pub mod settings;
 pub mod sysctl;
 pub mod topology;
@@ -25,7 +27,7 @@ use crate::kube::store::Object;
 use k8s_openapi::api::core::v1::Node;
 
 pub use config::KubeProxyConfiguration;
-pub use settings::{Features, LocalDetector, Machine, Settings, is_written, of_store};
+pub use settings::{Features, LocalDetector, Machine, Mode, Settings, is_written, of_store};
 
 /// What one family's proxier knows of the cluster (its svcPortMap and endpointsMap).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -104,7 +104,10 @@ pub(super) fn run(
 }
 
 /// The next rule of a chain to ask.
-#[allow(clippy::large_enum_variant, reason = "one at a time, on the stack: no allocation")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one at a time, on the stack: no allocation"
+)]
 enum Cursor<'p> {
     Linear(u32),
     Indexed(Candidates<'p>),
