@@ -1,10 +1,14 @@
 //! `podpath proxy render`: the rules that a node's kube-proxy writes for the Services of the input.
 
 use crate::base::Severity;
-use crate::cli::args::{Global, ProxyArgs, ProxyCommand, RenderArgs, RenderFamily, RenderMode};
-use crate::cli::{Exit, load, out};
+use crate::cli::args::{
+    Global, ProxyArgs, ProxyCommand, RenderArgs, RenderFamily, RenderLayout, RenderMode,
+};
+use crate::cli::{Exit, load};
 use crate::cluster::Cluster;
-use crate::kube::proxy::render_view;
+use crate::kube::podpath_v1alpha1::ProxyMode;
+use crate::kube::proxy::nftables::Layout;
+use crate::kube::proxy::{Mode, settings_of, text};
 use crate::kube::service::Family;
 use crate::kube::store::Store;
 use anyhow::bail;
@@ -18,10 +22,9 @@ pub fn run(g: &Global, a: &ProxyArgs) -> anyhow::Result<Exit> {
 }
 
 fn rules(g: &Global, a: &RenderArgs) -> anyhow::Result<Exit> {
-    let RenderMode::Iptables = a.mode;
     let inputs = load::inputs(g, None)?;
     let (store, findings) = Store::load(&inputs);
-    if out::findings(&findings, g.quiet) {
+    if crate::cli::out::findings(&findings, g.quiet) {
         return Ok(Exit::Failed);
     }
     let Some(node) = store.node(&a.node) else {
@@ -36,20 +39,51 @@ fn rules(g: &Global, a: &RenderArgs) -> anyhow::Result<Exit> {
     // Pods without a status get their addresses when the cluster is built, Services theirs after that.
     let (cluster, mut findings) = Cluster::build(store.clone(), g.seed);
     findings.retain(|finding| finding.severity != Severity::Note);
-    let mut text = String::new();
+    let mode = a.mode.map(Mode::from).or(asked(cluster.proxy_mode));
+    let mut out = String::new();
     for family in families {
         let view = cluster.desired.view(*family);
-        let (desired, mut found) = render_view(&store, node, *family, &view);
+        let (mut settings, mut found) = settings_of(&store, node, *family, mode);
+        settings.layout = a.layout.map_or(settings.layout, Layout::from);
         if families.len() > 1 {
-            text.push_str(&format!("# {}\n", family.name()));
+            out.push_str(&format!("# {}\n", family.name()));
         }
-        text.push_str(&desired.text());
+        out.push_str(&text(&view, &settings));
         found.retain(|finding| !findings.contains(finding));
         findings.append(&mut found);
     }
-    if out::findings(&findings, g.quiet) {
+    if crate::cli::out::findings(&findings, g.quiet) {
         return Ok(Exit::Failed);
     }
-    write!(anstream::stdout(), "{text}")?;
+    write!(anstream::stdout(), "{out}")?;
     Ok(Exit::Clean)
+}
+
+/// The mode that the input asks for; none where it leaves that to the configuration.
+fn asked(mode: ProxyMode) -> Option<Mode> {
+    match mode {
+        ProxyMode::None => None,
+        ProxyMode::Iptables => Some(Mode::Iptables),
+        ProxyMode::Nftables => Some(Mode::Nftables),
+        ProxyMode::Ipvs => Some(Mode::Ipvs),
+    }
+}
+
+impl From<RenderMode> for Mode {
+    fn from(mode: RenderMode) -> Mode {
+        match mode {
+            RenderMode::Iptables => Mode::Iptables,
+            RenderMode::Nftables => Mode::Nftables,
+            RenderMode::Ipvs => Mode::Ipvs,
+        }
+    }
+}
+
+impl From<RenderLayout> for Layout {
+    fn from(layout: RenderLayout) -> Layout {
+        match layout {
+            RenderLayout::Older => Layout::Older,
+            RenderLayout::Split => Layout::Split,
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //! when they are due.
 //!
 //! What it writes is `kube::proxy::agent`'s; [`apply_to`] is the one place where it reaches a namespace.
-//! Only iptables mode runs. Invariant: a stopped kube-proxy leaves rules and sysctls as they are.
+//! Agents of all modes run and say what they write; only that of iptables mode is carried out. Invariant: a stopped kube-proxy leaves rules and sysctls as they are.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -17,8 +17,9 @@ use crate::kube::podpath_v1alpha1::{KubeProxyFault, ProxyMode, ProxyState};
 use crate::kube::proxy::agent::{Agent, Host, Sync, Views};
 use crate::kube::proxy::conntrack::Entry;
 use crate::kube::proxy::iptables::{Ensure, kubelet};
+use crate::kube::proxy::ipvs::{Key, Step};
 use crate::kube::proxy::sysctl::BE_LIBERAL;
-use crate::kube::proxy::{is_written, of_store};
+use crate::kube::proxy::{Mode, is_written, of_store};
 use crate::kube::service::Family;
 use crate::kube::store::Name;
 use crate::net::NetNs;
@@ -46,11 +47,22 @@ impl NodeProxy {
         let mut kept = 0_usize;
         for (_, sync) in self.syncs.iter_mut().rev() {
             kept = kept.saturating_add(sync.restore.len());
+            kept = kept.saturating_add(sync.steps.iter().map(size).sum());
             if kept > PROXY_TEXT_BYTES {
                 sync.restore = String::new();
+                sync.steps = Vec::new();
             }
         }
     }
+}
+
+/// What a step is kept with.
+fn size(step: &Step) -> usize {
+    let text = match step {
+        Step::Nft(text) | Step::Ipset(text) | Step::Ipvs(text) | Step::Restore(text) => text.len(),
+        Step::Device | Step::Bind(_) | Step::Unbind(_) => 0,
+    };
+    text + core::mem::size_of::<Step>()
 }
 
 /// Which mode the input asks for: the Cluster document's word, else the configuration's.
@@ -61,32 +73,34 @@ fn mode(b: &Builder) -> ProxyMode {
     if !is_written(&b.c.store) {
         return ProxyMode::None;
     }
-    match of_store(&b.c.store).0.mode.as_str() {
-        "ipvs" => ProxyMode::Ipvs,
-        "nftables" => ProxyMode::Nftables,
-        _ => ProxyMode::Iptables,
+    match Mode::of(&of_store(&b.c.store).0) {
+        Mode::Ipvs => ProxyMode::Ipvs,
+        Mode::Nftables => ProxyMode::Nftables,
+        Mode::Iptables => ProxyMode::Iptables,
     }
 }
 
 /// Starts one on every node; the first sync is done when the world begins.
 pub(super) fn start(b: &mut Builder) {
     b.c.proxy_mode = mode(b);
-    match b.c.proxy_mode {
-        ProxyMode::Iptables => {}
+    let mode = match b.c.proxy_mode {
         ProxyMode::None => return,
-        ProxyMode::Ipvs | ProxyMode::Nftables => {
-            let message = "kube-proxy's modes ipvs and nftables are not carried out yet: Services lead nowhere";
-            b.findings
-                .push(Finding::note(b.cluster_span("spec.proxy.mode"), message));
-            return;
-        }
+        ProxyMode::Iptables => Mode::Iptables,
+        ProxyMode::Nftables => Mode::Nftables,
+        ProxyMode::Ipvs => Mode::Ipvs,
+    };
+    if mode != Mode::Iptables {
+        let message =
+            "kube-proxy's modes ipvs and nftables are not carried out yet: Services lead nowhere";
+        b.findings
+            .push(Finding::note(b.cluster_span("spec.proxy.mode"), message));
     }
     let now = b.c.lab.now();
     let views = Views::of(&b.c.desired);
     let names: Vec<String> = b.c.nodes.keys().cloned().collect();
     for name in names {
         let Some(host) = host(b, &name) else { continue };
-        let (mut agent, found) = Agent::new(&b.c.store, &host);
+        let (mut agent, found) = Agent::new(&b.c.store, &host, Some(mode));
         // One configuration serves all nodes: what is wrong with it is said once.
         let new = found.into_iter().filter(|f| !b.findings.contains(f));
         let new: Vec<Finding> = new.collect();
@@ -165,13 +179,17 @@ impl Cluster {
             let Some(proxy) = node.proxy.as_mut() else {
                 continue;
             };
-            let syncs = proxy.agent.advance(now);
+            let mut live = |_: &Key, _| 0;
+            let syncs = proxy.agent.advance(now, &mut live);
+            drop(proxy.agent.check(now, &mut live));
             if syncs.is_empty() {
                 continue;
             }
             let sysctls = proxy.agent.sysctls().to_vec();
             let base = core::mem::take(&mut proxy.kubelet);
-            findings.extend(apply_to(self, ns, &name, &base, &sysctls, &syncs));
+            if self.proxy_mode == ProxyMode::Iptables {
+                findings.extend(apply_to(self, ns, &name, &base, &sysctls, &syncs));
+            }
             if let Some(proxy) = self.nodes.get_mut(&name).and_then(|n| n.proxy.as_mut()) {
                 proxy.kubelet = base;
                 proxy.remember(now, syncs);
@@ -183,7 +201,7 @@ impl Cluster {
     /// When some kube-proxy writes next.
     pub fn next_sync(&self) -> Option<Instant> {
         let proxies = self.nodes.values().filter_map(|n| n.proxy.as_ref());
-        proxies.filter_map(|p| p.agent.next_sync()).min()
+        proxies.filter_map(|p| p.agent.next_event()).min()
     }
 
     /// Starts, stops or slows the kube-proxy of a node, or of all. Gives what was before, to be put back.
@@ -288,6 +306,9 @@ fn write_rules(
         };
         let file = format!("kube-proxy on {node}");
         let origin = Origin::controller("kube-proxy", "");
+        if sync.restore.is_empty() {
+            return;
+        }
         if let Err(e) = restore(set, tool, options, &file, &sync.restore, Some(&origin)) {
             findings.push(e.into());
         }
