@@ -258,8 +258,10 @@ pub struct ProxyArgs {
 
 #[derive(Subcommand, Clone, Debug)]
 pub enum ProxyCommand {
-    /// Print the rules that a node's kube-proxy writes, as it hands them to iptables-restore
+    /// Print what a node's kube-proxy writes, as it hands it to the kernel's tools
     Render(RenderArgs),
+    /// Compare kube-proxy's three modes: where traffic to every Service goes, and where they differ
+    Compare(CompareArgs),
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -300,6 +302,19 @@ pub struct RenderArgs {
     /// Only this family's rules
     #[arg(long, value_enum)]
     pub family: Option<RenderFamily>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct CompareArgs {
+    /// Only on this node
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+    /// Every class that differs, not an example of each cause
+    #[arg(long)]
+    pub all: bool,
+    /// Output
+    #[arg(short, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -5,19 +5,23 @@
 //! Agents of all modes run and say what they write; only that of iptables mode is carried out. Invariant: a stopped kube-proxy leaves rules and sysctls as they are.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
 
 use crate::base::limits::{PROXY_SYNCS_MAX, PROXY_TEXT_BYTES};
 use crate::base::{Finding, Instant, NsId, Origin};
 use crate::cluster::Cluster;
 use crate::cluster::build::Builder;
+use crate::kube;
 use crate::kube::controllers::Desired;
 use crate::kube::podpath_v1alpha1::{KubeProxyFault, ProxyMode, ProxyState};
-use crate::kube::proxy::agent::{Agent, Host, Sync, Views};
+use crate::kube::proxy::agent::{Agent, Host, Sync, Views, settings_on};
+use crate::kube::proxy::compare::{Place, Report};
 use crate::kube::proxy::conntrack::Entry;
 use crate::kube::proxy::iptables::{Ensure, kubelet};
-use crate::kube::proxy::ipvs::{Key, Step};
+use crate::kube::proxy::ipvs::{self, Key, Step};
 use crate::kube::proxy::sysctl::BE_LIBERAL;
 use crate::kube::proxy::{Mode, is_written, of_store};
 use crate::kube::service::Family;
@@ -133,24 +137,64 @@ pub(super) fn start(b: &mut Builder) {
 }
 
 fn host<'n>(b: &Builder, name: &'n str) -> Option<Host<'n>> {
-    let node = b.c.nodes.get(name)?;
-    let ns = b.c.lab.world.ns(node.ns)?;
     let own = b
         .spec
         .nodes
         .get(name)
         .and_then(|n| n.sysctls.get(BE_LIBERAL));
     let liberal = own.or_else(|| b.spec.node.sysctls.get(BE_LIBERAL));
-    let all = ns.devices().flat_map(|d| &d.addrs).map(|a| a.ip());
-    let mut addresses: Vec<std::net::IpAddr> = all.collect();
+    Some(Host {
+        tcp_be_liberal: liberal.is_some_and(|value| value.trim() != "0"),
+        ..host_of(&b.c, name)?
+    })
+}
+
+/// A node as kube-proxy finds it.
+fn host_of<'n>(c: &Cluster, name: &'n str) -> Option<Host<'n>> {
+    let node = c.nodes.get(name)?;
+    let ns = c.lab.world.ns(node.ns)?;
+    let own = ns.devices().filter(|d| d.name != ipvs::DEVICE);
+    let all = own.flat_map(|d| &d.addrs).map(|a| a.ip());
+    let mut addresses: Vec<IpAddr> = all.collect();
     addresses.sort_by_key(|ip| !ip.is_loopback());
     Some(Host {
         name,
         ips: node.addresses.iter().map(|a| a.ip()).collect(),
         pod_cidrs: node.pod_cidrs.clone(),
         addresses,
-        tcp_be_liberal: liberal.is_some_and(|value| value.trim() != "0"),
+        tcp_be_liberal: false,
     })
+}
+
+/// Compares kube-proxy's modes, on one node or on all. An error names a rule that could not be read.
+pub fn compare(c: &Cluster, only: Option<&str>) -> Result<Report, String> {
+    let mut report = Report::default();
+    let views = Family::ALL.map(|family| c.desired.view(family));
+    let all: Vec<IpAddr> = c
+        .nodes
+        .values()
+        .flat_map(|n| &n.addresses)
+        .map(|a| a.ip())
+        .collect();
+    for (name, node) in &c.nodes {
+        let Some(host) = host_of(c, name).filter(|_| only.is_none_or(|only| only == name)) else {
+            continue;
+        };
+        let others = c.nodes.values().filter(|n| n.name != *name);
+        let others: Vec<IpNetwork> = others.flat_map(|n| n.pod_cidrs.clone()).collect();
+        let place = Place {
+            node: name,
+            pods: &node.pod_cidrs,
+            other_pods: &others,
+            nodes: &all,
+        };
+        for (view, family) in views.iter().zip(Family::ALL) {
+            let modes = [Mode::Iptables, Mode::Nftables, Mode::Ipvs];
+            let settings = modes.map(|mode| settings_on(&c.store, &host, mode, family));
+            kube::proxy::compare::compare(view, &settings, &place, &mut report)?;
+        }
+    }
+    Ok(report)
 }
 
 /// Every kube-proxy hears of the objects as they are now.

@@ -11,7 +11,7 @@ mod change;
 mod controllers;
 mod faults;
 mod fork;
-mod kube_proxy;
+pub mod kube_proxy;
 mod node;
 mod pods;
 mod scenario;

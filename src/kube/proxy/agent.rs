@@ -364,6 +364,23 @@ impl Agent {
     }
 }
 
+/// What a proxier of `mode` works with on a node, with a current kernel and tools.
+pub fn settings_on(store: &Store, host: &Host<'_>, mode: Mode, family: Family) -> Settings {
+    let config = KubeProxyConfiguration {
+        hostname_override: host.name.to_owned(),
+        mode: mode.name().to_owned(),
+        ..of_store(store).0
+    };
+    let machine = Machine {
+        addresses: host.addresses.clone(),
+        features: Features::default(),
+    };
+    let node = node(store, host);
+    let mut settings = Settings::new(&config, &node, &machine, family).0;
+    settings.know_service_cidrs(&service_cidrs(store));
+    settings
+}
+
 /// The Node as kube-proxy reads it: what the manifest leaves open is what the cluster gave it.
 fn node(store: &Store, host: &Host<'_>) -> Node {
     let mut node = store

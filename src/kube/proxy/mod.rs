@@ -2,11 +2,13 @@
 //!
 //! [`config`] reads a KubeProxyConfiguration, [`topology`] chooses endpoints, [`names`] makes chain names,
 //! [`iptables`], [`nftables`] and [`ipvs`] render what each mode writes, [`conntrack`] says which UDP flows a sync deletes,
-//! [`sysctl`] what it sets in the kernel, [`agent`] is one node's in virtual time.
+//! [`sysctl`] what it sets in the kernel, [`agent`] is one node's in virtual time, [`compare`] holds the modes
+//! against each other.
 //! Pure functions: objects and settings in, text and findings out; nothing is applied to a namespace here.
 //! Invariant: the same objects give the same bytes.
 
 pub mod agent;
+pub mod compare;
 pub mod config;
 pub mod conntrack;
 pub mod iptables;

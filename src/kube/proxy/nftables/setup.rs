@@ -60,7 +60,8 @@ impl Layout {
         }
     }
 
-    fn base_chains(self) -> &'static [BaseChain] {
+    /// Name, type, hook and priority of each.
+    pub(crate) fn base_chains(self) -> &'static [BaseChain] {
         match self {
             Layout::Older => OLDER,
             Layout::Split => SPLIT,
@@ -83,7 +84,7 @@ fn minor(version: &str) -> Option<u32> {
 }
 
 /// Name, type, hook, priority.
-type BaseChain = (&'static str, &'static str, &'static str, i32);
+pub(crate) type BaseChain = (&'static str, &'static str, &'static str, i32);
 
 const OLDER: &[BaseChain] = &[
     ("filter-prerouting", "filter", "prerouting", DNAT - 10),
