@@ -352,7 +352,7 @@ fn the_nodes_version_decides_the_layout() {
 fn cluster(n: u16) -> Cluster {
     let mut all = vec![
         json!({"apiVersion": "podpath.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": "c"},
-            "spec": {"podCIDRs": ["10.244.0.0/16"], "serviceCIDRs": ["10.96.0.0/16"],
+            "spec": {"cni": {"plugin": "kindnet"}, "podCIDRs": ["10.244.0.0/16"], "serviceCIDRs": ["10.96.0.0/16"],
                 "proxy": {"mode": "none"}}}),
         node("n1", "192.168.0.2", "v1.35.0"),
         node("n2", "192.168.0.3", "v1.35.0"),
