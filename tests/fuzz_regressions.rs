@@ -8,6 +8,8 @@
 
 #[path = "fuzz_regressions/conflist.rs"]
 mod conflist;
+#[path = "fuzz_regressions/conntrack.rs"]
+mod conntrack;
 #[path = "fuzz_regressions/frame.rs"]
 mod frame;
 #[path = "fuzz_regressions/ipcmd.rs"]
@@ -16,6 +18,8 @@ mod ipcmd;
 mod ipset;
 #[path = "fuzz_regressions/iptables.rs"]
 mod iptables;
+#[path = "fuzz_regressions/ipvsadm.rs"]
+mod ipvsadm;
 #[path = "fuzz_regressions/pcap.rs"]
 mod pcap;
 #[path = "fuzz_regressions/yaml.rs"]
@@ -29,6 +33,11 @@ type Target = (&'static str, fn(&[u8]), &'static [u8]);
 /// Every target of `fuzz/Cargo.toml`.
 const TARGETS: &[Target] = &[
     ("conflist", conflist::run, CONFLIST),
+    (
+        "conntrack",
+        conntrack::run,
+        include_bytes!("../fuzz/seeds/conntrack/every-form"),
+    ),
     ("frame", frame::run, FRAMES),
     (
         "ipcmd",
@@ -44,6 +53,11 @@ const TARGETS: &[Target] = &[
         "iptables",
         iptables::run,
         include_bytes!("../fuzz/seeds/iptables/every-extension"),
+    ),
+    (
+        "ipvsadm",
+        ipvsadm::run,
+        include_bytes!("../fuzz/seeds/ipvsadm/every-option"),
     ),
     (
         "pcap",

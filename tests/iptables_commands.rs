@@ -118,7 +118,7 @@ fn rule(rng: &mut Rng, v6: bool) -> Vec<String> {
         10 => {}
         _ => out.extend(["-j", pick(rng, &USER)]),
     }
-    if rng.next_u64() % 12 == 0 {
+    if rng.next_u64().is_multiple_of(12) {
         out.extend(["-c", "7", "8"]);
     }
     out.into_iter().map(str::to_owned).collect()
@@ -130,7 +130,7 @@ fn command(rng: &mut Rng, table: &str, v6: bool, rules: &mut Vec<Vec<String>>) -
     let n = (rng.next_u64() % 4).to_string();
     let few = rules_few(rules);
     let mut a_rule = |rng: &mut Rng| {
-        let known = !rules.is_empty() && rng.next_u64() % 3 == 0;
+        let known = !rules.is_empty() && rng.next_u64().is_multiple_of(3);
         let at = usize::try_from(rng.next_u64()).unwrap_or(0) % rules.len().max(1);
         if known {
             return rules[at].clone();
@@ -184,7 +184,7 @@ fn input(rng: &mut Rng, v6: bool, rules: &mut Vec<Vec<String>>) -> String {
         for name in USER {
             match rng.next_u64() % 3 {
                 0 => out.push_str(&format!(":{name} - [0:0]\n")),
-                1 if rng.next_u64() % 8 == 0 => out.push_str(":INPUT ACCEPT [5:6]\n"),
+                1 if rng.next_u64().is_multiple_of(8) => out.push_str(":INPUT ACCEPT [5:6]\n"),
                 _ => {}
             }
         }
@@ -197,13 +197,16 @@ fn input(rng: &mut Rng, v6: bool, rules: &mut Vec<Vec<String>>) -> String {
             if words[0] == "-E" {
                 continue;
             }
-            if rng.next_u64() % 4 == 0 && words[0] == "-A" && !words.contains(&"-c".to_owned()) {
+            if rng.next_u64().is_multiple_of(4)
+                && words[0] == "-A"
+                && !words.contains(&"-c".to_owned())
+            {
                 out.push_str("[3:4] ");
             }
             out.push_str(&quoted(&words));
             out.push('\n');
         }
-        if rng.next_u64() % 12 != 0 {
+        if !rng.next_u64().is_multiple_of(12) {
             out.push_str("COMMIT\n");
         }
     }
@@ -225,12 +228,12 @@ fn step(
     rules: &mut Vec<Vec<String>>,
 ) -> Step {
     let v6 = tool.family == Family::V6;
-    let restoring = rng.next_u64() % 6 == 0;
+    let restoring = rng.next_u64().is_multiple_of(6);
     let (text, out, said) = if restoring {
         let text = input(rng, v6, rules);
         let options = Restore {
-            noflush: rng.next_u64() % 4 != 0,
-            counters: rng.next_u64() % 3 == 0,
+            noflush: !rng.next_u64().is_multiple_of(4),
+            counters: rng.next_u64().is_multiple_of(3),
             table: None,
         };
         let mut args = Vec::new();

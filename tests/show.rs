@@ -12,6 +12,8 @@
 
 #[path = "conformance/build.rs"]
 mod build;
+#[path = "common/conntrack.rs"]
+mod conntrack;
 #[path = "conformance/decode.rs"]
 mod decode;
 #[path = "conformance/pcapng.rs"]
@@ -20,10 +22,14 @@ mod pcapng;
 mod ping;
 #[path = "conformance/plan.rs"]
 mod plan;
+#[path = "conformance/process.rs"]
+mod process;
 #[path = "conformance/recordings.rs"]
 mod recordings;
 #[path = "conformance/scenario.rs"]
 mod scenario;
+#[path = "conformance/script.rs"]
+mod script;
 #[path = "conformance/sha256.rs"]
 mod sha256;
 #[path = "conformance/topo.rs"]

@@ -17,6 +17,8 @@ pub const EVENT_QUEUE_MAX: usize = 1 << 20;
 pub const TRACE_STEPS_MAX: usize = 20_000;
 /// Rules that are not understood and that one run remembers having met.
 pub const UNDECIDED_MAX: usize = 256;
+/// Endpoints of one Service that `--all-endpoints` follows.
+pub const ENDPOINT_RUNS_MAX: usize = 256;
 /// Branches of one probe that are followed where rules that are not understood decide.
 pub const FORK_BRANCHES_MAX: usize = 16;
 /// Bytes that may wait for one unresolved neighbour (kernel: unres_qlen_bytes = SK_WMEM_DEFAULT).
@@ -103,7 +105,8 @@ pub const NF_HASHLIMIT_MAX: usize = 1 << 16;
 pub const NF_CONNLIMIT_MAX: usize = 1 << 16;
 /// Jumps one below the other that the kernel's nft back end follows (NFT_JUMP_STACK_SIZE).
 pub const NF_CHAIN_DEPTH_MAX: usize = 16;
-/// Elements one ipset holds, whatever its `maxelem` (kernel: no cap but maxelem; ours, so that a fuzzer cannot eat memory).
+/// Elements one ipset holds, whatever its `maxelem` (kernel: no cap but maxelem; ours, so that a fuzzer
+/// cannot eat memory).
 pub const IPSET_ELEMENTS_MAX: usize = 1 << 20;
 /// Elements one line of an ipset may stand for (`add s 10.0.0.0/8` would be 2^24).
 pub const IPSET_RANGE_MAX: u128 = 1 << 18;
@@ -115,3 +118,13 @@ pub const PROXY_PENDING_MAX: usize = 1_024;
 pub const PROXY_SYNCS_MAX: usize = 256;
 /// Bytes of restore inputs that one kube-proxy keeps after they were carried out; the oldest are forgotten.
 pub const PROXY_TEXT_BYTES: usize = 4 * 1024 * 1024;
+/// IPVS connections and templates of one namespace (kernel: no bound but memory).
+pub const IPVS_CONNS_MAX: usize = 1 << 20;
+/// IPVS services of one namespace (kernel: no bound).
+pub const IPVS_SERVICES_MAX: usize = 1 << 17;
+/// IPVS real servers of one namespace, over all services (kernel: no bound).
+pub const IPVS_DESTS_MAX: usize = 1 << 21;
+/// Virtual addresses one lblc or lblcr service remembers (kernel: trims to 16384 from time to time).
+pub const IPVS_CACHE_MAX: usize = 1 << 14;
+/// Words of one line of ipvsadm's input.
+pub const IPVSADM_WORDS_MAX: usize = 256;

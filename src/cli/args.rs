@@ -172,12 +172,25 @@ pub struct TraceArgs {
     /// IPv6, where the other end has both
     #[arg(short = '6', long = "ipv6")]
     pub ipv6: bool,
+    /// Follow every endpoint that a Service could choose, with its chance
+    #[arg(long, conflicts_with = "ct")]
+    pub all_endpoints: bool,
+    /// Trace a connection's first exchange, or one whose connection is known already
+    #[arg(long, value_enum, default_value_t = CtMode::New)]
+    pub ct: CtMode,
     /// Show address resolution frame by frame too
     #[arg(short, long)]
     pub verbose: bool,
     /// Output
     #[arg(short, value_enum, default_value_t = Format::Text)]
     pub output: Format,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum CtMode {
+    #[default]
+    New,
+    Established,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]

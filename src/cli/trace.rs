@@ -1,8 +1,8 @@
 //! `podpath trace FROM TO`: one exchange, step by step, there and back.
 
-use crate::cli::args::{Format, Global, Protocol, TraceArgs};
+use crate::cli::args::{CtMode, Format, Global, Protocol, TraceArgs};
 use crate::cli::{Exit, load, out, run, show};
-use crate::cluster::service_protocol;
+use crate::cluster::{Scenario, service_protocol};
 use crate::endpoint::Outcome;
 use crate::kube::podpath_v1alpha1::{Family, Peer, ProbeProtocol, ProbeSpec, Target};
 use crate::report::fork;
@@ -10,6 +10,7 @@ use crate::report::trace::{self, Style};
 use crate::wire::print as line;
 use serde_json::json;
 use std::io::Write;
+use std::net::SocketAddr;
 
 /// Traces.
 pub fn run(g: &Global, a: &TraceArgs) -> anyhow::Result<Exit> {
@@ -28,7 +29,13 @@ pub fn run(g: &Global, a: &TraceArgs) -> anyhow::Result<Exit> {
     if let (None, Some(p)) = (a.protocol, service_protocol(&s.cluster, &spec.to)) {
         spec.protocol = p;
     }
-    let c = s.run_probe("trace", &spec);
+    if a.all_endpoints {
+        return every_endpoint(&s, &spec, a);
+    }
+    let c = match a.ct {
+        CtMode::New => s.run_probe("trace", &spec),
+        CtMode::Established => s.run_established(&spec),
+    };
     let r = match &c.result {
         Ok(r) => r,
         Err(e) => {
@@ -91,6 +98,58 @@ pub fn run(g: &Global, a: &TraceArgs) -> anyhow::Result<Exit> {
     } else {
         Exit::Findings
     })
+}
+
+/// Every endpoint that could be chosen: a table, or with `--verbose` each way in full.
+fn every_endpoint(s: &Scenario, spec: &ProbeSpec, a: &TraceArgs) -> anyhow::Result<Exit> {
+    let runs = s.every_endpoint(spec);
+    if runs.is_empty() {
+        let help = "trace it without --all-endpoints to see its way";
+        return Err(out::stop(
+            &a.to,
+            "no rule chooses among endpoints on the way there",
+            help,
+        ));
+    }
+    let mut o = anstream::stdout();
+    let good = runs.iter().all(|r| r.result.outcome == Outcome::Ok);
+    if a.output == Format::Json {
+        let each = runs.iter().map(|r| {
+            json!({
+                "endpoint": SocketAddr::from(r.endpoint).to_string(),
+                "chance": r.chance,
+                "outcome": r.result.outcome.to_string(),
+                "delay_us": r.result.delay.as_micros() as u64,
+                "trace": trace::json(&r.events),
+            })
+        });
+        let doc = json!({ "version": 1, "endpoints": each.collect::<Vec<_>>() });
+        writeln!(o, "{}", serde_json::to_string_pretty(&doc)?)?;
+    } else {
+        writeln!(
+            o,
+            "{:<24} {:>7}  {:<15} DELAY",
+            "ENDPOINT", "CHANCE", "OUTCOME"
+        )?;
+        for r in &runs {
+            let (to, chance) = (SocketAddr::from(r.endpoint).to_string(), r.chance * 100.0);
+            let style = if r.result.outcome == Outcome::Ok {
+                out::GREEN
+            } else {
+                out::RED
+            };
+            let outcome = format!("{style}{:<15}{}", r.result.outcome.to_string(), out::RESET);
+            writeln!(
+                o,
+                "{to:<24} {chance:>6.1}%  {outcome} {}",
+                out::time(r.result.delay)
+            )?;
+            if a.verbose {
+                writeln!(o, "\n{}", trace::text(&r.events, Style::default()))?;
+            }
+        }
+    }
+    Ok(if good { Exit::Clean } else { Exit::Findings })
 }
 
 /// A target as typed; a pod without a namespace is in `-n`'s.

@@ -8,6 +8,7 @@
 mod agents;
 mod build;
 mod change;
+mod choices;
 mod controllers;
 mod faults;
 mod fork;
@@ -19,6 +20,7 @@ mod services;
 mod underlay;
 
 pub use change::run_command;
+pub use choices::EndpointRun;
 pub use fork::{Assumption, Branch, Fork};
 pub use kube_proxy::NodeProxy;
 pub use scenario::{Checked, Mismatch, Scenario, disposition_name};

@@ -150,10 +150,20 @@ impl Scenario {
 
     /// Runs one probe and compares.
     pub fn run_probe(&mut self, name: &str, spec: &ProbeSpec) -> Checked {
+        self.run_probe_from(name, spec, None)
+    }
+
+    /// The same from a client's port (or echo id) of one's choice.
+    pub(super) fn run_probe_from(
+        &mut self,
+        name: &str,
+        spec: &ProbeSpec,
+        sport: Option<u16>,
+    ) -> Checked {
         let question = question(spec);
         let expected = spec.expect.is_some();
         let probe = match self.probe_of(spec) {
-            Ok(p) => p,
+            Ok(p) => Probe { sport, ..p },
             Err(e) => {
                 let mismatches = spec.expect.iter().map(|_| Mismatch {
                     what: "probe",

@@ -64,6 +64,8 @@ pub struct Probe {
     pub count: u32,
     /// How long each try waits.
     pub timeout: Duration,
+    /// The client's own port, or the echo request's id; `None`: a free one.
+    pub sport: Option<u16>,
 }
 
 impl Probe {
@@ -79,6 +81,7 @@ impl Probe {
             ttl: None,
             count: 1,
             timeout: limits::PROBE_TIMEOUT,
+            sport: None,
         }
     }
 

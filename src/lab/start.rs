@@ -138,14 +138,18 @@ impl Lab {
     /// A tuple with a port of net.ipv4.ip_local_port_range that no socket holds; echo: an id.
     fn free_tuple(&mut self, p: &Probe, src: IpAddr) -> Option<Tuple> {
         for _ in 0..limits::LAB_PORT_TRIES {
+            let mut port = |low, high| {
+                let drawn = self.rng.range(low, high) as u16;
+                p.sport.unwrap_or(drawn)
+            };
             let (proto, sport, dport) = match p.protocol {
                 ProbeProtocol::Icmp => {
-                    let id = self.rng.range(1, 65_535) as u16;
+                    let id = port(1, 65_535);
                     let v4 = p.to.is_ipv4();
                     (if v4 { proto::ICMP } else { proto::ICMPV6 }, id, id)
                 }
-                ProbeProtocol::Tcp => (proto::TCP, self.rng.range(32_768, 60_999) as u16, p.port),
-                ProbeProtocol::Udp => (proto::UDP, self.rng.range(32_768, 60_999) as u16, p.port),
+                ProbeProtocol::Tcp => (proto::TCP, port(32_768, 60_999), p.port),
+                ProbeProtocol::Udp => (proto::UDP, port(32_768, 60_999), p.port),
             };
             let t = Tuple {
                 proto,

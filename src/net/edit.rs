@@ -15,6 +15,7 @@ use crate::net::device::{DevStats, Device, DeviceKind, PortAt};
 use crate::net::fib::FibEditError;
 use crate::net::netns::NetNs;
 use crate::net::sysctl::SysctlError;
+use crate::nf::nat::masquerade;
 use crate::wire::MacAddr;
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
@@ -236,6 +237,9 @@ impl<'a> Edit<'a> {
             self.came_up(dev);
         } else {
             self.went_down(dev);
+            if let Some(nf) = self.ns.nf.as_deref_mut() {
+                masquerade::device_down(&mut nf.ct, dev);
+            }
         }
         self.bridge_switched(dev, up);
         self.refresh_master(dev, !up);

@@ -100,6 +100,20 @@ impl RouteTable {
         v
     }
 
+    /// The first route of the longest prefix that covers `dst`; asked for every packet, so without a list.
+    fn longest(&self, dst: IpAddr) -> Option<&Arc<Route>> {
+        match dst {
+            IpAddr::V4(a) => {
+                let leaves = self.v4.cover(&Ipv4Network::from(a));
+                leaves.filter_map(|(_, l)| l.first()).last()
+            }
+            IpAddr::V6(a) => {
+                let leaves = self.v6.cover(&Ipv6Network::from(a));
+                leaves.filter_map(|(_, l)| l.first()).last()
+            }
+        }
+    }
+
     /// All routes of one family, by prefix, in the order `ip route` lists them.
     pub fn routes(&self, v4: bool) -> Vec<&Arc<Route>> {
         if v4 {
@@ -365,7 +379,7 @@ impl Fib {
         }
         let local = self.tables.get(&table::LOCAL);
         local
-            .and_then(|t| t.covering(ip).into_iter().flatten().next())
+            .and_then(|t| t.longest(ip))
             .filter(|r| dev.is_none() || r.nexthops.first().and_then(|n| n.dev) == dev)
             .map_or(RouteKind::Unicast, |r| r.kind)
     }

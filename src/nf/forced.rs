@@ -2,8 +2,10 @@
 //!
 //! A recording says what NAT decided for each connection; a replay hands that in as [`Forced`] and the engine
 //! asks before it draws. `-m statistic --mode random` then matches exactly when its rule leads to a DNAT to
-//! the wanted endpoint ([`leads_to`]); the port allocator tries the wanted source first. Pure: it looks at the
-//! text model, keeps no state and draws nothing. Invariant: without an entry for a connection nothing changes.
+//! the wanted endpoint ([`leads_to`]); the port allocator tries the wanted source first. Pure: it looks
+//! at the
+//! text model, keeps no state and draws nothing. Invariant: without an entry for a connection nothing
+//! changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

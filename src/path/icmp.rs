@@ -6,7 +6,7 @@ use crate::path::netfilter::attach;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::IcmpSent;
 use crate::path::walker::Walker;
-use crate::wire::{Frame, IpHeader, PacketType, build, options, proto};
+use crate::wire::{ETH_P_IP, Frame, IpHeader, PacketType, build, options, proto};
 use core::time::Duration;
 use std::net::IpAddr;
 
@@ -23,6 +23,11 @@ impl<O: Observer> Walker<'_, O> {
     ) -> Option<IcmpSent> {
         let h = IpHeader::parse_lax(cause.l3()).ok()?;
         if let Err(why) = self.icmp_permitted(cause, &h, typ, code) {
+            self.step(in_dev, cause, |_| Step::IcmpSuppressed { why });
+            return None;
+        }
+        if self.icmp_busy[usize::from(!h.is_v4())] {
+            let why = "it would be sent from within the sending of another ICMP message";
             self.step(in_dev, cause, |_| Step::IcmpSuppressed { why });
             return None;
         }
@@ -75,8 +80,17 @@ impl<O: Observer> Walker<'_, O> {
         }
         attach(&mut f, cause);
         self.step(in_dev, cause, |_| Step::IcmpError { icmp, to: h.src });
-        let _ = self.local_out(f, oif);
+        self.icmp_out(f, oif);
         Some(icmp)
+    }
+
+    /// Sends an ICMP message of the kernel's own.
+    pub(crate) fn icmp_out(&mut self, f: Frame, oif: Option<DevId>) {
+        let family = usize::from(f.ethertype_of_l3() != ETH_P_IP);
+        let before = std::mem::replace(&mut self.icmp_busy[family], true);
+        // Nobody waits for the result.
+        let _ = self.local_out(f, oif);
+        self.icmp_busy[family] = before;
     }
 
     /// Errors never answer groups, broadcasts, later fragments or other errors (RFC 1122 3.2.2, RFC 4443

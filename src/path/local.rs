@@ -377,7 +377,7 @@ impl<O: Observer> Walker<'_, O> {
         }
         self.step(Some(dev), &f, |_| Step::Answer { what });
         self.end(Some(dev), &f, Disposition::Consumed("echo request"));
-        let _ = self.local_out(r, oif);
+        self.icmp_out(r, oif);
     }
 
     /// An error about something this host sent: the path MTU is learned, the socket told

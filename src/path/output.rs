@@ -54,7 +54,9 @@ impl<O: Observer> Walker<'_, O> {
         f: Frame,
         oif: Option<DevId>,
     ) -> Result<(), Errno> {
-        let (f, found) = self.nf_output(f, found, oif)?;
+        let Some((f, found)) = self.nf_output(f, found, oif)? else {
+            return Ok(());
+        };
         match IpHeader::parse_lax(f.l3()) {
             Ok(h) => self.ip_output(&found, h.dst, f, None),
             Err(_) => self.drop(None, &f, DropReason::IpHeader),
@@ -98,7 +100,7 @@ impl<O: Observer> Walker<'_, O> {
             );
         };
         // MASQUERADE chooses its address by the gateway.
-        f.nexthop = found.nexthop().and_then(|n| n.via).filter(|_| !local);
+        f.nexthop = gateway(found, dst).filter(|_| !local);
         let Some(f) = self.nf_hook(Hook::Postrouting, f, input, Some(dev)) else {
             return;
         };
@@ -109,11 +111,7 @@ impl<O: Observer> Walker<'_, O> {
         } else {
             self.forward_mtu(found, dst)
         };
-        let hop = found
-            .nexthop()
-            .and_then(|n| n.via)
-            .filter(|_| !local)
-            .unwrap_or(dst);
+        let hop = f.nexthop.unwrap_or(dst);
         if !refragments(&f, mtu) {
             return self.neigh_output(dev, hop, f);
         }
@@ -167,6 +165,15 @@ impl<O: Observer> Walker<'_, O> {
             self.neigh_output(dev, hop, c);
         }
     }
+}
+
+/// The route's gateway. A group is not sent to that of a default route (kernel: `__mkroute_output`).
+fn gateway(found: &Found, dst: IpAddr) -> Option<IpAddr> {
+    let group = matches!(dst, IpAddr::V4(a) if a.is_multicast());
+    if group && found.route.dst.prefix() < 4 {
+        return None;
+    }
+    found.nexthop().and_then(|n| n.via)
 }
 
 /// IPv6 anycast addresses of our own are reached through `lo` too (`ip6_rt_get_dev_rcu`).

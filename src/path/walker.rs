@@ -142,6 +142,9 @@ pub struct Walker<'w, O> {
     pub(crate) cx: &'w mut Shared,
     pub(crate) obs: &'w mut O,
     depth: u32,
+    /// An ICMP message of the kernel's own is being sent, by family: a second one cannot be (kernel:
+    /// `icmp_xmit_lock`, `icmpv6_xmit_lock`).
+    pub(crate) icmp_busy: [bool; 2],
     /// A TEE copy is on its way: it makes no further ones.
     pub(crate) teeing: bool,
 }
@@ -155,6 +158,7 @@ impl<'w, O: Observer> Walker<'w, O> {
             cx,
             obs,
             depth: 0,
+            icmp_busy: [false; 2],
             teeing: false,
         }
     }

@@ -22,6 +22,10 @@ enum Class {
 }
 
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every event is a frame's arrival"
+)]
 enum Event {
     Arrive(PortAt, Frame),
     Timer(NsId),

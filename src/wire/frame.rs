@@ -62,6 +62,8 @@ pub struct Frame {
     pub socket: Option<u32>,
     /// Bridge ports, while br_netfilter shows it to the IP hooks.
     pub bridged: Option<Bridged>,
+    /// IPVS has dealt with it (`skb->ipvs_property`).
+    pub ipvs: bool,
     /// Traffic class (`skb->priority`).
     pub priority: u32,
 }
@@ -170,6 +172,7 @@ impl Frame {
     /// tunnel (kernel: `skb_scrub_packet`). The mark stays unless the namespace changes.
     pub fn scrub(&mut self) {
         self.ct = CtRef::None;
+        self.ipvs = false;
         self.bridged = None;
         self.socket = None;
         self.local = false;

@@ -38,8 +38,8 @@
 //! with the reason.
 //!
 //! # CNI and IPVS recordings
-//! CNI recordings are judged by the code of the test `cni` (`cni.rs`). IPVS recordings fail until there is
-//! IPVS.
+//! CNI recordings are judged by the code of the test `cni` (`cni.rs`). IPVS recordings are played through
+//! the walker, every choice and table compared (`ipvs.rs`).
 //!
 //! # Output
 //! One line per recording, then alone on the last line `N passed, N failed`. Exit code 0: all passed;
@@ -63,6 +63,7 @@ mod dumps;
 #[path = "../common/engine.rs"]
 #[allow(dead_code, reason = "shared by judges")]
 mod engine;
+mod ipvs;
 mod norm;
 mod pcapng;
 mod ping;
@@ -164,7 +165,7 @@ fn judge(r: &Recording<'_>, recordings: &Recordings, verbose: bool) -> Verdict {
     match r.kind {
         Kind::Captures => captures::judge(r, recordings, verbose),
         Kind::Cni => cni::judge(r, recordings),
-        Kind::Ipvs => Verdict::cannot("needs IPVS"),
+        Kind::Ipvs => ipvs::judge(r),
     }
 }
 

@@ -75,6 +75,8 @@ pub enum RuleTool {
     Ip6tables,
     /// `ipset restore`
     Ipset,
+    /// `ipvsadm -R`
+    Ipvs,
 }
 
 /// A packet that a process on an emulated node sends.
@@ -252,7 +254,7 @@ fn loads(
         ("iptables", Some(RuleTool::Iptables)),
         ("ip6tables", Some(RuleTool::Ip6tables)),
         ("nft", None),
-        ("ipvs", None),
+        ("ipvs", Some(RuleTool::Ipvs)),
     ] {
         for key in [name.to_owned(), format!("{name}_text")] {
             let Some(value) = set.get(&key) else { continue };
@@ -364,7 +366,7 @@ fn changes(cx: &Cx<'_>, step: &Step, t: Option<u64>, setup: bool, plan: &mut Pla
 
 /// Whether a script is made of commands of netfilter's tools.
 fn is_firewall(script: &str) -> bool {
-    const TOOLS: [&str; 4] = ["iptables", "ip6tables", "ipset", "conntrack"];
+    const TOOLS: [&str; 5] = ["iptables", "ip6tables", "ipset", "ipvsadm", "conntrack"];
     let first = |part: &str| {
         let words = part.split_once("=$(").map_or(part, |(_, words)| words);
         words.split_whitespace().next().map(str::to_owned)
@@ -428,7 +430,7 @@ fn command(e: &Exec, line: &str, setup: bool) -> Does {
             Err(err) => Does::Lack(format!("{}: {line}: {}", e.ns, err.message)),
         },
         "true" | ":" | "sleep" | "echo" | "" => Does::Nothing,
-        "nft" | "ipvsadm" => Does::Lack(format!("needs {first}: {line} in {}", e.ns)),
+        "nft" => Does::Lack(format!("needs {first}: {line} in {}", e.ns)),
         _ if setup && first == "ping" => {
             Does::Note(format!("{}: {line}: what it warmed is inferred", e.ns))
         }

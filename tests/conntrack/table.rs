@@ -4,8 +4,9 @@ use super::packet::packet;
 use super::replay::Player;
 use podpath::base::{Instant, NodeId, NsId, Rng};
 use podpath::net::NetNs;
+use podpath::nf::ct::tcp::TcpState;
 use podpath::nf::ct::{
-    Confirmed, Conntrack, CtDrop, CtStatus, CtTuple, Dir, Template, Tracked, Zones,
+    Confirmed, Conntrack, CtDrop, CtStatus, CtTuple, Dir, ProtoState, Template, Tracked, Zones,
 };
 use podpath::nf::eval::{At, Cx};
 use podpath::nf::{Family, Hook};
@@ -254,6 +255,28 @@ fn taken_tuples_and_sources_are_known() {
     b.ct.expire(b.now);
     assert!(!b.ct.tuple_taken(&reply, new));
     assert_eq!(b.ct.by_source(&same_source, 0).count(), 0);
+}
+
+#[test]
+fn a_reset_in_an_ends_name_closes() {
+    let mut b = Bench::new(&[]);
+    b.pass("tcp A seq=1 ack=1");
+    let (f, _) = b.track("tcp A seq=1 ack=1", true, CtRef::None);
+    let (id, _) = conn(&f);
+    assert_eq!(
+        Conntrack::attach(f.ct),
+        CtRef::Conn {
+            id,
+            info: CtInfo::RelatedReply
+        }
+    );
+    b.ct.set_closing(&b.ns, id, b.now);
+    let c = b.ct.get(id).unwrap();
+    assert!(matches!(&c.proto, ProtoState::Tcp(t) if t.state == TcpState::Close));
+    assert_eq!(c.remaining(b.now).as_secs(), 10);
+    b.now += Duration::from_secs(10);
+    b.ct.expire(b.now);
+    assert_eq!(b.ct.count(), 0);
 }
 
 fn any_packet() -> impl Strategy<Value = (bool, Vec<u8>)> {

@@ -134,7 +134,7 @@ fn connection_marks_are_set_saved_and_restored() {
                  -A FORWARD -p tcp --sport 80 -j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xf\n\
                  -A FORWARD -m connmark ! --mark 0x11\nCOMMIT\n";
     let mut w = World::new(rules);
-    let mut show = |w: &mut World, mut f: Frame, mark: u32| {
+    let show = |w: &mut World, mut f: Frame, mark: u32| {
         f.mark = mark;
         w.track(&mut f, Hook::Prerouting);
         w.at_hook(&mut f, TableName::Mangle, Hook::Forward, ("eth0", "cni0"));
@@ -192,9 +192,6 @@ fn bytes_and_labels() {
                  -m connbytes --connbytes 1 --connbytes-mode bytes --connbytes-dir reply\n\
                  -m connlabel --label \"5\"\n-m connlabel --label \"5\" --set\n-m connlabel ! --label \"5\"";
     let mut w = World::new("");
-    w.ns.edit()
-        .sysctl_set("net.netfilter.nf_conntrack_acct", "1")
-        .expect("a sysctl");
     w.load(rules, podpath::nf::Family::V4, podpath::nf::Backend::Legacy);
     for _ in 0..10 {
         says(&mut w, &mut udp(A, B, 7, 53, b"0123456789ab"));
@@ -207,7 +204,7 @@ fn connlimit_counts_living_connections() {
     let mut w = World::new(
         "-p tcp -m connlimit --connlimit-above 2\n-p tcp -m connlimit --connlimit-upto 2",
     );
-    let mut from = |w: &mut World, port| says(w, &mut tcp(A, B, port, 80, 2, &[]));
+    let from = |w: &mut World, port| says(w, &mut tcp(A, B, port, 80, 2, &[]));
     assert_eq!(from(&mut w, 1), [false, true]);
     assert_eq!(from(&mut w, 2), [false, true]);
     assert_eq!(from(&mut w, 3), [true, false]);

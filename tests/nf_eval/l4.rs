@@ -303,3 +303,46 @@ fn the_protocol_of_ipv6_is_behind_its_extension_headers() {
     all(&asked, &cut);
     all(&[("-s fd00::/16", YES), ("-s fd05::/16 -p udp", NO)], &cut);
 }
+
+/// iptables-nft 1.8.9 writes ports and flags as nf_tables' own loads (`nft --debug=netlink`): where one finds
+/// nothing the rule fails, and nothing is dropped. Other extensions are xt's there as well.
+#[test]
+fn the_nft_back_end_drops_nothing_for_a_short_header() {
+    use podpath::nf::{Backend, Family, Hook, TableName};
+    let says = |words: &str, f: &Frame| {
+        let mut w = World::new("");
+        w.load(words, Family::V4, Backend::Nft);
+        let at = podpath::nf::eval::At {
+            hook: Hook::Forward,
+            family: Family::V4,
+            input: None,
+            output: None,
+        };
+        let verdict = w.ask(&mut f.clone(), &at, Backend::Nft, TableName::Filter);
+        let set = w.nf.rule_set(Family::V4, Backend::Nft).expect("rules");
+        let hit = set.tables[0].chains[1].rules[0].counters.packets == 1;
+        (verdict == Verdict::Accept).then_some(hit)
+    };
+    let short = packet(A, B, proto::TCP, &[0, 7, 0, 80, 0, 0, 0, 0]);
+    for (words, want) in [
+        ("-p tcp --dport 80", YES),
+        ("-p tcp ! --dport 81", YES),
+        ("-p tcp --syn", NO),
+        ("-p tcp ! --syn", NO),
+        ("-p tcp --tcp-option 2", None),
+        ("-p tcp -m multiport --dports 80", YES),
+    ] {
+        assert_eq!(says(words, &short), want, "{words}");
+    }
+    let mut second = syn(80);
+    second.l3_mut()[7] = 1;
+    assert_eq!(says("-p tcp ! --dport 80", &second), NO);
+    assert_eq!(
+        says("-p udp --dport 1", &packet(A, B, proto::UDP, &[0])),
+        NO
+    );
+    assert_eq!(
+        says("-p icmp --icmp-type 8", &packet(A, B, proto::ICMP, &[8, 0])),
+        None
+    );
+}

@@ -120,7 +120,7 @@ fn a_change_keeps_state_as_the_back_end_does() {
     for (backend, survives) in [(Backend::Legacy, false), (Backend::Nft, true)] {
         let mut w = World::new("");
         w.load(one, Family::V4, backend);
-        let mut dropped = |w: &mut World| {
+        let dropped = |w: &mut World| {
             let (eth0, cni0) = (w.dev("eth0"), w.dev("cni0"));
             let at = podpath::nf::eval::At {
                 hook: Hook::Forward,
@@ -134,4 +134,23 @@ fn a_change_keeps_state_as_the_back_end_does() {
         w.load(&two, Family::V4, backend);
         assert_eq!(dropped(&mut w), !survives, "{backend:?}");
     }
+}
+
+#[test]
+fn sets_in_use_are_counted_for_each_reference() {
+    let mut w = World::new("");
+    w.nf.sets
+        .command(&["create", "s", "hash:ip"], w.now)
+        .expect("a set");
+    let one = "-m set --match-set s src -j SET --add-set s dst";
+    w.load(one, Family::V4, Backend::Legacy);
+    assert_eq!(w.nf.sets.references("s"), 2);
+    w.load(
+        &format!("{one}\n-m set --match-set s src"),
+        Family::V4,
+        Backend::Legacy,
+    );
+    assert_eq!(w.nf.sets.references("s"), 3);
+    w.nf.clear_rules(Family::V4, Backend::Legacy);
+    assert_eq!(w.nf.sets.references("s"), 0);
 }

@@ -39,7 +39,10 @@ pub fn build(r: &Recording<'_>) -> Built {
     b.world.run_until(Instant::from_secs(900), &mut NoTrace);
     let plan = plan::make(&topo, &trace, &frames, &|_| None);
     for c in &plan.changes {
-        b.command(&c.ns, &format!("{:?}", c.command), &c.command);
+        // Rules are no part of what is shown here.
+        if let plan::What::Command(command) = &c.what {
+            b.command(&c.ns, &format!("{command:?}"), command);
+        }
     }
     let at = b.world.now() + std::time::Duration::from_secs(10);
     b.world.run_until(at, &mut NoTrace);

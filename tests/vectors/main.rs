@@ -7,7 +7,8 @@
 //! Every file of the folder `PODPATH_VECTORS` (default `../shared/vectors`; where that is not there, those that
 //! `tests/recordings/vectors.tar.gz` holds). A case is judged in parts, `rules`
 //! and `flows` for instance, and each counts. With `--all` all are attempted. Without (plain `cargo test`) only
-//! those named in `tests/vectors/passing.txt` are, and all of them have to pass. `--pin` runs all and adds the names that pass to that file.
+//! those named in `tests/vectors/passing.txt` are, and all of them have to pass. `--pin` runs all and
+//! adds the names that pass to that file.
 //!
 //! A suite that podpath has nothing for yet is counted as failed, with the reason: one failure for each case,
 //! or for each file where a file is a case.

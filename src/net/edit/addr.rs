@@ -10,6 +10,7 @@ use crate::base::{DevId, Origin};
 use crate::net::addr::{IfAddr, Scope, host_net};
 use crate::net::device::{Device, DeviceKind};
 use crate::net::fib::{AddMode, PROTO_KERNEL, Route, RouteKind, table};
+use crate::nf::nat::masquerade;
 use ipnetwork::IpNetwork;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -224,6 +225,9 @@ impl Edit<'_> {
         for a in &gone {
             prim = prim.or_else(|| primary_of(&rest, a).map(IfAddr::ip));
             self.forget_routes(dev, a, prim.unwrap_or(a.ip()), &rest);
+            if let Some(nf) = self.ns.nf.as_deref_mut() {
+                masquerade::address_removed(&mut nf.ct, dev, a.ip());
+            }
         }
         if net.is_ipv4() && !rest.iter().any(|a| a.net.is_ipv4()) {
             self.disable_ipv4(dev);

@@ -65,6 +65,8 @@ pub struct Conntrack {
     templates: Vec<Template>,
     events: event::Events,
     stats: CtStats,
+    /// A rule asked for counters (`nf_ct_set_acct`); they stay on.
+    accounts: bool,
     /// The last moment it was asked.
     now: Instant,
     /// No entry dies before this moment.
@@ -72,6 +74,12 @@ pub struct Conntrack {
 }
 
 impl Conntrack {
+    /// From now on new connections count packets and bytes, whatever `nf_conntrack_acct` says: `-m connbytes`
+    /// sets it when it is loaded.
+    pub fn account_all(&mut self) {
+        self.accounts = true;
+    }
+
     /// A connection; also one that left the table, until the walk in which it did so ends.
     pub fn get(&self, id: ConnId) -> Option<&Conn> {
         self.table.get(id)

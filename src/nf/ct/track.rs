@@ -3,10 +3,11 @@
 //!
 //! Invariant: after [`Conntrack::track`] a frame has a connection, is untracked, or has none: INVALID.
 
-use super::conn::{Conn, CtStatus, Zones};
+use super::conn::{Conn, CtStatus, ProtoState, Zones};
 use super::event::EventBits;
 use super::packet::Packet;
 use super::sysctl::CtSysctl;
+use super::tcp::TcpState;
 use super::tuple::{CtTuple, Dir, GRE, UDPLITE};
 use super::{Conntrack, CtDrop, helper, icmp, sctp, tcp, udp};
 use crate::base::{Instant, limits};
@@ -95,6 +96,39 @@ impl Conntrack {
         u32::try_from(at).ok()
     }
 
+    /// What a packet carries that answers another for this host, as REJECT's do (kernel:
+    /// `nf_conntrack_attach`).
+    pub fn attach(cause: CtRef) -> CtRef {
+        match cause {
+            CtRef::Conn { id, info } => CtRef::Conn {
+                id,
+                info: if info.is_reply() {
+                    CtInfo::Related
+                } else {
+                    CtInfo::RelatedReply
+                },
+            },
+            other => other,
+        }
+    }
+
+    /// A reset was sent in the name of one end: a TCP connection closes (kernel:
+    /// `nf_conntrack_tcp_set_closing`).
+    pub fn set_closing(&mut self, ns: &NetNs, id: ConnId, now: Instant) {
+        let life = ns.sysctl().ct.tcp_timeout(TcpState::Close);
+        let Some(conn) = self.get_mut(id) else { return };
+        let ProtoState::Tcp(t) = &mut conn.proto else {
+            return;
+        };
+        let open = t.state != TcpState::Close;
+        t.state = TcpState::Close;
+        if open {
+            conn.refresh(now, life);
+            conn.events.set(EventBits::PROTOINFO);
+            self.soonest = self.soonest.min(now + life);
+        }
+    }
+
     /// Finds or makes the connection of a packet and sets the frame's reference to it.
     pub fn track(&mut self, ns: &NetNs, f: &mut Frame, at: &At, cx: &mut Cx<'_>) -> Tracked {
         let template = match f.ct {
@@ -162,6 +196,10 @@ impl Conntrack {
             let dir = dir_of(info);
             let Some(conn) = self.get_mut(id) else { break };
             let seen = judge(conn, dir, p, env);
+            // A shorter life may have begun.
+            let expires = Some(conn.expires).filter(|_| conn.is_confirmed());
+            self.soonest = expires.map_or(self.soonest, |e| self.soonest.min(e));
+            let Some(conn) = self.get_mut(id) else { break };
             match seen {
                 Seen::Accept | Seen::AcceptAndKill => {
                     let reply = info == CtInfo::EstablishedReply;
@@ -229,7 +267,7 @@ impl Conntrack {
         };
         self.make_room(env.sysctl, cx.rng)?;
         let mut conn = Conn::new(tuple, reply, zones);
-        if env.sysctl.acct != 0 {
+        if env.sysctl.acct != 0 || self.accounts {
             conn.acct = Some([Counters::default(); 2]);
         }
         if env.sysctl.timestamp != 0 {

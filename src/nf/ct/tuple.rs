@@ -130,3 +130,41 @@ fn gre_key(l4: &[u8]) -> Option<u16> {
         _ => Some(0),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_answers_an_answer_is_the_question() {
+        let (a, b) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let echo = CtTuple::of(a, b, proto::ICMP, &[8, 0, 0, 0, 1, 2, 0, 1]).unwrap();
+        assert_eq!((echo.sport, echo.icmp()), (0x0102, (8, 0)));
+        let answer = echo.invert().unwrap();
+        assert_eq!(
+            (answer.src, answer.sport, answer.icmp()),
+            (b, 0x0102, (0, 0))
+        );
+        assert_eq!(answer.invert(), Some(echo));
+        let redirect = CtTuple::of(a, b, proto::ICMP, &[5; 8]).unwrap();
+        assert_eq!(redirect.invert(), None);
+        let tcp = CtTuple::of(a, b, proto::TCP, &[0, 1, 0, 2]).unwrap();
+        assert_eq!(tcp.invert().and_then(|t| t.invert()), Some(tcp));
+    }
+
+    #[test]
+    fn cut_headers_have_no_tuple() {
+        let a = "10.0.0.1".parse().unwrap();
+        let of = |p, l4: &[u8]| CtTuple::of(a, a, p, l4);
+        assert!(of(proto::UDP, &[0; 3]).is_none() && of(proto::ICMP, &[8; 7]).is_none());
+        assert!(of(99, &[]).is_some() && of(GRE, &[0, 1, 0x88, 0x0b]).is_some());
+        assert!(
+            of(GRE, &[0, 1, 8, 0, 0, 0, 0, 0]).is_none(),
+            "version 1 is PPP"
+        );
+        assert_eq!(
+            of(GRE, &[0, 1, 0x88, 0x0b, 0, 0, 1, 2]).unwrap().dport,
+            0x0102
+        );
+    }
+}

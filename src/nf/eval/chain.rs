@@ -187,7 +187,7 @@ impl<'p> Walk<'p, '_, '_> {
                     return self.tell(Verdict::Depends(self.env.rule));
                 }
                 act => {
-                    self.count(chain.base + r, rule.counts);
+                    self.count(chain.base + r);
                     self.tell(Verdict::Accept);
                     match self.act(rule, act, f) {
                         Next::Rule if f.mark == mark => {}
@@ -273,9 +273,10 @@ impl<'p> Walk<'p, '_, '_> {
         Some(next)
     }
 
-    fn count(&mut self, id: u32, counts: bool) {
+    /// Counts the packet; iptables-nft gives every rule a counter as well.
+    fn count(&mut self, id: u32) {
         let counters: Option<&mut Counters> = self.live.counters[self.n].get_mut(id as usize);
-        if let Some(c) = counters.filter(|_| counts) {
+        if let Some(c) = counters {
             c.packets += 1;
             c.bytes += self.env.pkt.len as u64;
         }
@@ -314,7 +315,7 @@ impl<'p> Walk<'p, '_, '_> {
         if let Some(steps) = &mut self.env.cx.steps {
             steps.push(NfStep::Policy { rule, skipped });
         }
-        self.count(chain.base + rule.rule, true);
+        self.count(chain.base + rule.rule);
         match chain.policy {
             Policy::Accept => Verdict::Accept,
             Policy::Drop => Verdict::Drop(rule),

@@ -4,13 +4,14 @@
 //! followed behave as not understood. Invariant: after a load `ops` hold exactly what the rule sets need.
 
 use super::program::Program;
+use super::recent::{list_name, ring_size};
 use super::state::Slot;
 use super::{RuleRef, State};
 use crate::base::Finding;
 use crate::nf::hook::{self, HookOp, OpKind};
 use crate::nf::netfilter::{Backend, Netfilter, Rules};
 use crate::nf::{Chain, Counters, Family, Hook, Match, Rule, RuleSet, Table, TableName, Target};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What changes while rules run, by table.
@@ -28,6 +29,8 @@ pub(super) struct Live {
 #[derive(Clone, Debug)]
 pub struct Loaded {
     set: Arc<RuleSet>,
+    /// Sets that its rules refer to, once for each time.
+    held: Vec<String>,
     pub(super) program: Arc<Program>,
     pub(super) live: Live,
 }
@@ -43,6 +46,7 @@ impl Loaded {
         }
         let mut loaded = Loaded {
             set: Arc::new(set),
+            held: Vec::new(),
             program: Arc::new(program),
             live,
         };
@@ -108,7 +112,10 @@ impl Loaded {
         let conds = self.program.tables.iter().flatten().flat_map(|t| &t.conds);
         for cond in conds {
             match &cond.m {
-                Match::Recent(r) => out.recent.extend(r.name.as_ref().map(|n| n.0.clone())),
+                Match::Recent(r) => {
+                    let ring = out.recent.entry(list_name(r)).or_default();
+                    *ring = ring_size(r).max(*ring);
+                }
                 Match::Hashlimit(h) => out.hashlimit.extend(h.name.as_ref().map(|n| n.0.clone())),
                 _ => {}
             }
@@ -119,7 +126,8 @@ impl Loaded {
 /// Lists and tables that some rule still names.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    pub recent: BTreeSet<String>,
+    /// With the longest ring that is asked for.
+    pub recent: BTreeMap<String, usize>,
     pub hashlimit: BTreeSet<String>,
 }
 
@@ -210,6 +218,29 @@ fn tracks(r: &Rule) -> bool {
         })
 }
 
+/// Whether a rule turns accounting on (`connbytes_mt_check`).
+fn accounts(r: &Rule) -> bool {
+    r.matches().iter().any(|m| matches!(m, Match::Connbytes(_)))
+}
+
+/// The sets that rules refer to (`ip_set_nfnl_get_byindex` for each reference).
+fn set_names(set: &RuleSet) -> Vec<String> {
+    let of = |r: &Rule| {
+        let asked = r.matches().iter().filter_map(|m| match m {
+            Match::Set(s) => s.set.as_ref().map(|s| s.value.name.clone()),
+            _ => None,
+        });
+        let changed = match r.target() {
+            Target::Set(t) => [&t.add, &t.del, &t.map].map(|s| s.as_ref().map(|s| s.name.clone())),
+            _ => [None, None, None],
+        };
+        asked
+            .chain(changed.into_iter().flatten())
+            .collect::<Vec<_>>()
+    };
+    all_rules(set).flat_map(of).collect()
+}
+
 /// Whether a rule makes the kernel put fragments together (`nf_defrag_ipv4_enable`).
 fn defragments(r: &Rule) -> bool {
     matches!(r.target(), Target::Tproxy(_))
@@ -243,7 +274,11 @@ impl Netfilter {
     /// Counters begin at what the rules say. What `limit` and `statistic --mode nth` remember survives as
     /// in the kernel, lists of `recent` and `hashlimit` while some rule names them.
     pub fn set_rules(&mut self, family: Family, backend: Backend, set: RuleSet) -> Vec<Finding> {
-        let (loaded, findings) = Loaded::new(set, backend, self.loaded(family, backend));
+        let (mut loaded, findings) = Loaded::new(set, backend, self.loaded(family, backend));
+        loaded.held = set_names(loaded.set());
+        // The new rules come before the old ones go, so that a set in both is never free between them.
+        loaded.held.retain(|name| self.sets.hold(name));
+        self.release(family, backend);
         self.rules_mut(family).loaded[backend as usize] = Some(Box::new(loaded));
         self.settle();
         findings
@@ -251,8 +286,18 @@ impl Netfilter {
 
     /// Takes a back end's rules away altogether: no hooks of theirs are left.
     pub fn clear_rules(&mut self, family: Family, backend: Backend) {
+        self.release(family, backend);
         self.rules_mut(family).loaded[backend as usize] = None;
         self.settle();
+    }
+
+    /// Gives up the sets that a back end's rules refer to.
+    fn release(&mut self, family: Family, backend: Backend) {
+        let old = self.rules_mut(family).loaded[backend as usize].as_mut();
+        let held = old.map(|l| core::mem::take(&mut l.held));
+        for name in held.into_iter().flatten() {
+            self.sets.release(&name);
+        }
     }
 
     /// A back end's rules with their present counters, as the save tools print them.
@@ -310,6 +355,10 @@ impl Netfilter {
             }
         }
         State::keep(&mut self.state, &names);
+        let families = [Family::V4, Family::V6];
+        if families.iter().any(|f| self.family_has(*f, accounts)) {
+            self.ct.account_all();
+        }
     }
 
     /// The tables of a family in the order in which they were first loaded, and no others.
@@ -329,6 +378,14 @@ impl Netfilter {
         }
     }
 
+    /// IPVS has, or no longer has, its hooks in a family (kernel: `ip_vs_register_hooks`).
+    pub fn set_ipvs(&mut self, hooked: [bool; 2]) {
+        if self.ipvs != hooked {
+            self.ipvs = hooked;
+            self.settle();
+        }
+    }
+
     /// The nat tables in the order in which a new connection asks them: as with all hooks of one priority,
     /// the one that was registered later comes first (`nf_hook_entries_grow`).
     pub fn nat_tables(&self, family: Family) -> impl Iterator<Item = Backend> + '_ {
@@ -344,7 +401,9 @@ impl Netfilter {
         let mut add = |priority, kind| ops.push(HookOp { priority, kind });
         let tracked = self.needs_conntrack(family);
         if matches!(hook, Hook::Prerouting | Hook::Output) {
-            if tracked || self.family_has(family, defragments) {
+            // An IPv6 service enables reassembly (`nf_defrag_ipv6_enable` in ip_vs_add_service).
+            let services = family == Family::V6 && self.ipvs[family as usize];
+            if tracked || services || self.family_has(family, defragments) {
                 add(hook::DEFRAG, OpKind::Defrag);
             }
             if tracked {
@@ -354,6 +413,10 @@ impl Netfilter {
         if matches!(hook, Hook::Input | Hook::Postrouting) && tracked {
             add(hook::HELPER, OpKind::Helper);
             add(hook::CONFIRM, OpKind::Confirm);
+        }
+        if self.ipvs[family as usize] {
+            let all = hook::IpvsOp::at(hook).iter();
+            all.for_each(|(priority, op)| add(*priority, OpKind::Ipvs(*op)));
         }
         let mut nat = false;
         let rules = self.rules(family);

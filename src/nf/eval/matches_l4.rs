@@ -5,10 +5,10 @@
 
 use super::chain::{Answer, Env};
 use super::packet::{Pkt, dsfield};
-use crate::nf::Family;
 use crate::nf::field::Is;
 use crate::nf::matches::{ChunkTypes, Ecn, Multiport, Ports, Sctp, Tcp, TcpFlags, Udp};
 use crate::nf::value::{PortRange, Protocol};
+use crate::nf::{Backend, Family};
 use crate::wire::Frame;
 
 fn port(range: &Option<Is<PortRange>>, port: u16) -> bool {
@@ -20,19 +20,47 @@ fn be16(b: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([byte(at), byte(at + 1)])
 }
 
+fn flags_fit(is: Is<TcpFlags>, flags: u8) -> bool {
+    (u32::from(flags) & is.value.mask.0 == is.value.set.0) != is.not
+}
+
 impl Env<'_, '_> {
     /// `-p` (`ip_packet_match`, `ip6_packet_match`).
     pub fn protocol(&self, is: &Is<Protocol>) -> Answer {
         match self.pkt.proto {
             _ if is.value.0 == 0 => Answer::Yes,
             Ok(proto) => ((proto == is.value.0) != is.not).into(),
-            Err(true) => Answer::HotDrop,
-            Err(false) => Answer::No,
+            Err(true) if !self.is_native() => Answer::HotDrop,
+            Err(_) => Answer::No,
         }
+    }
+
+    /// Whether iptables-nft writes nf_tables' own expressions: they fail where `par->hotdrop` would drop.
+    fn is_native(&self) -> bool {
+        self.rule.backend == Backend::Nft
+    }
+
+    /// Ports and TCP flags as iptables-nft 1.8.9 asks for them: each field is loaded by itself, and one
+    /// that is not there fails the rule (kernel: `nft_payload_eval`, NFT_BREAK).
+    fn native(
+        &self,
+        f: &Frame,
+        ports: [Option<Is<PortRange>>; 2],
+        flags: Option<Is<TcpFlags>>,
+    ) -> bool {
+        let load = |at: usize, n: usize| self.pkt.l4(f, at, n).filter(|_| self.pkt.fragoff == 0);
+        let fits = |(i, is): (usize, Option<Is<PortRange>>)| {
+            is.is_none() || load(2 * i, 2).is_some_and(|b| port(&is, be16(b, 0)))
+        };
+        let set = |is: Is<TcpFlags>| load(13, 1).is_some_and(|b| flags_fit(is, b[0]));
+        ports.into_iter().enumerate().all(fits) && flags.is_none_or(set)
     }
 
     /// `tcp_mt`
     pub fn tcp(&self, f: &Frame, m: &Tcp) -> Answer {
+        if self.is_native() && m.option.is_none() {
+            return self.native(f, [m.sport, m.dport], m.flags).into();
+        }
         match self.pkt.fragoff {
             0 => {}
             // The second eight bytes of a header, sent by themselves: an old attack.
@@ -43,11 +71,7 @@ impl Env<'_, '_> {
             return Answer::HotDrop;
         };
         let ports = port(&m.sport, be16(h, 0)) && port(&m.dport, be16(h, 2));
-        let flags = |is: Is<TcpFlags>| {
-            let set = u32::from(h[13]) & is.value.mask.0 == is.value.set.0;
-            set != is.not
-        };
-        if !ports || !m.flags.is_none_or(flags) {
+        if !ports || !m.flags.is_none_or(|is| flags_fit(is, h[13])) {
             return Answer::No;
         }
         match &m.option {
@@ -58,6 +82,9 @@ impl Env<'_, '_> {
 
     /// `udp_mt`
     pub fn udp(&self, f: &Frame, m: &Udp) -> Answer {
+        if self.is_native() {
+            return self.native(f, [m.sport, m.dport], None).into();
+        }
         if self.pkt.fragoff != 0 {
             return Answer::No;
         }

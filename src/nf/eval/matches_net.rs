@@ -33,7 +33,8 @@ fn type_bit(kind: RouteKind) -> u32 {
     set.0
 }
 
-/// Whether IPv6 calls it unicast (`ipv6_addr_type`): neither a group nor `::` nor an IPv4 address in disguise.
+/// Whether IPv6 calls it unicast (`ipv6_addr_type`): neither a group nor `::` nor an IPv4 address in
+/// disguise.
 fn is_unicast6(a: Ipv6Addr) -> bool {
     !a.is_multicast() && !a.is_unspecified() && a.to_ipv4_mapped().is_none()
 }

@@ -43,8 +43,6 @@ pub(super) struct PRule {
     pub from: u32,
     pub to: u32,
     pub act: Act,
-    /// Whether it counts: always in x_tables, in nf_tables only with a counter.
-    pub counts: bool,
 }
 
 /// A chain.
@@ -177,7 +175,6 @@ impl<'a> Compiler<'a> {
             from,
             to: self.out.conds.len() as u32,
             act: self.act(r),
-            counts: true,
         }
     }
 

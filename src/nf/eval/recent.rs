@@ -37,6 +37,14 @@ impl RecentList {
         self.entries.iter().map(|e| (e.addr, e.stamps.len()))
     }
 
+    /// A rule that needs longer rings empties a list that is there already (`recent_mt_check`).
+    pub(super) fn grow(&mut self, ring: usize) {
+        if ring > self.ring {
+            self.entries.clear();
+            self.ring = ring;
+        }
+    }
+
     /// `recent_entry_lookup`
     fn find(&self, addr: IpAddr, ttl: u8) -> Option<usize> {
         let same = |e: &Entry| e.addr == addr && (ttl == e.ttl || ttl == 0 || e.ttl == 0);
@@ -63,7 +71,7 @@ impl RecentList {
             return;
         }
         let mut e = self.entries.remove(at);
-        e.index &= self.ring - 1;
+        e.index &= self.ring.saturating_sub(1);
         match e.stamps.get_mut(e.index) {
             Some(stamp) => *stamp = now,
             None => e.stamps.push(now),
@@ -74,9 +82,14 @@ impl RecentList {
     }
 }
 
+/// The list a rule is about.
+pub(super) fn list_name(m: &Recent) -> String {
+    m.name.as_ref().map_or_else(String::new, |n| n.0.clone())
+}
+
 /// The ring a rule needs: `--hitcount` rounded up to a power of two, 32 without one
 /// (`recent_mt_check` with `ip_pkt_list_tot` 0).
-fn ring(m: &Recent) -> usize {
+pub(super) fn ring_size(m: &Recent) -> usize {
     match m.hitcount.unwrap_or(0) {
         0 => 32,
         n => (n as usize).min(1 << 16).next_power_of_two(),
@@ -108,18 +121,9 @@ impl Env<'_, '_> {
             ttl = ttl.wrapping_add(1);
         }
         let now = jiffies(self.cx.now);
-        let lists = &mut self.nf.state.recent;
-        if !lists.contains_key(&name.0) {
-            lists.insert(name.0.clone(), RecentList::default());
-        }
-        let Some(list) = lists.get_mut(&name.0) else {
+        let Some(list) = self.nf.state.recent.get_mut(&name.0) else {
             return Answer::Unknown;
         };
-        if ring(m) > list.ring {
-            // A rule that needs longer rings empties a list that is there already.
-            list.entries.clear();
-            list.ring = ring(m);
-        }
         let found = list.find(addr, if m.rttl { ttl } else { 0 });
         let Some(at) = found else {
             if op.value == RecentOp::Set {

@@ -74,12 +74,16 @@ pub struct State {
 impl State {
     /// Forgets lists that no rule names any more (`recent_mt_destroy`, `htable_put`).
     pub(super) fn keep(&mut self, names: &Names) {
-        self.recent.retain(|n, _| names.recent.contains(n));
+        self.recent.retain(|n, _| names.recent.contains_key(n));
+        for (name, ring) in &names.recent {
+            let list = self.recent.entry(name.clone()).or_default();
+            list.grow(*ring);
+        }
         self.hashlimit
             .retain(|(_, n), _| names.hashlimit.contains(n));
     }
 
-    /// A list of `-m recent` as /proc/net/xt_recent shows it; `None` if no packet made it yet.
+    /// A list of `-m recent` as /proc/net/xt_recent shows it; `None` if no rule names it.
     pub fn recent(&self, name: &str) -> Option<&RecentList> {
         self.recent.get(name)
     }

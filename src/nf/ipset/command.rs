@@ -1,7 +1,9 @@
 //! One ipset command as words, carried out.
 //!
-//! libipset ipset.c (`ipset_parse_argv`): command names, their short forms, options anywhere. Prints nothing and
-//! reads no file. Invariant: a command that fails changes nothing, but a range that meets an obstacle keeps what
+//! libipset ipset.c (`ipset_parse_argv`): command names, their short forms, options anywhere. Prints
+//! nothing and
+//! reads no file. Invariant: a command that fails changes nothing, but a range that meets an obstacle
+//! keeps what
 //! it had added before, as in the kernel.
 
 use super::header::{Header, quoted};

@@ -1,7 +1,9 @@
 //! One element: its key, its extensions, its text.
 //!
-//! Kernel: the `*_elem` structs and `struct ip_set_ext` (include/linux/netfilter/ipset/ip_set.h). Does not find
-//! elements. Invariant: the key is what makes two elements the same; everything else can be changed by `-exist`.
+//! Kernel: the `*_elem` structs and `struct ip_set_ext` (include/linux/netfilter/ipset/ip_set.h). Does
+//! not find
+//! elements. Invariant: the key is what makes two elements the same; everything else can be changed by
+//! `-exist`.
 
 use core::fmt::Write as _;
 use core::time::Duration;
@@ -142,7 +144,8 @@ impl Timeout {
         }
     }
 
-    /// Whether adding and deleting take the element for one that is there. Where the time of bitmap:ip,mac has not
+    /// Whether adding and deleting take the element for one that is there. Where the time of
+    /// bitmap:ip,mac has not
     /// begun, ip_set_bitmap_gen.h compares the stored seconds with the clock and finds the element ended.
     pub(super) fn seems_live(self, now: Instant) -> bool {
         match self {

@@ -1,7 +1,8 @@
 //! The set types: names, dimensions, what each stores; the closed list that the kernel has.
 //!
 //! From the `ip_set_type` declarations in net/netfilter/ipset/*.c (name, dimension, features, revision_max)
-//! and ipset(8). Knows no set and no element. Invariant: a dimension's place in [`Kind::dims`] is the place of
+//! and ipset(8). Knows no set and no element. Invariant: a dimension's place in [`Kind::dims`] is the
+//! place of
 //! its `src` or `dst` in a rule.
 
 /// What one dimension of a set holds.
@@ -35,7 +36,8 @@ pub enum Method {
 }
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])+ $kind:ident = $name:literal, $old:literal, $rev:literal, $method:ident, [$($dim:ident)*];)+) => {
+    ($($(#[$doc:meta])+ $kind:ident = $name:literal, $old:literal, $rev:literal, $method:ident,
+        [$($dim:ident)*];)+) => {
         /// A set type.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         pub enum Kind { $($(#[$doc])+ $kind,)+ }

@@ -1,6 +1,7 @@
 //! Sets and packets: `-m set` and `-j SET`.
 //!
-//! Kernel: ip_set_core.c `ip_set_test`, `ip_set_add`, `ip_set_del`; ip_set_list_set.c `list_set_ktest` and its like;
+//! Kernel: ip_set_core.c `ip_set_test`, `ip_set_add`, `ip_set_del`; ip_set_list_set.c `list_set_ktest`
+//! and its like;
 //! xt_set.c. Does not invert, does not write marks. Invariant: no lookup of one key walks a set.
 
 use std::sync::Arc;
@@ -205,7 +206,8 @@ impl Sets {
             Tested::Miss => return Ok(Found::default()),
             Tested::Hit(matched) => matched,
             Tested::Incomplete(key) => {
-                // The kernel fills the link-layer address in (`ip_set_test` on -EAGAIN); an error changes nothing.
+                // The kernel fills the link-layer address in (`ip_set_test` on -EAGAIN); an error
+                // changes nothing.
                 let _ = store.add(header, key, mac, &of_packet(packet, None), false, now);
                 Matched {
                     key,
@@ -233,8 +235,10 @@ impl Sets {
         })
     }
 
-    /// Adds what the packet has (`-j SET --add-set`): networks with the longest prefix in the set. Of a list:set, to
-    /// the first member that takes it. `timeout` in seconds; with `exist` an element that is there starts anew.
+    /// Adds what the packet has (`-j SET --add-set`): networks with the longest prefix in the set. Of a
+    /// list:set, to
+    /// the first member that takes it. `timeout` in seconds; with `exist` an element that is there
+    /// starts anew.
     pub fn add(
         &mut self,
         set: &SetRef,

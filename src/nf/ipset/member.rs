@@ -1,6 +1,7 @@
 //! The members of a list:set, in order.
 //!
-//! Kernel: ip_set_list_set.c. Members are names here and indexes there; a set that is a member cannot be renamed,
+//! Kernel: ip_set_list_set.c. Members are names here and indexes there; a set that is a member cannot be
+//! renamed,
 //! and swapping exchanges what is behind two names, so both come to the same. Does not look into the members.
 //! Invariant: a name is there once.
 

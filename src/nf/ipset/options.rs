@@ -1,6 +1,7 @@
 //! The options after an element: `timeout 5 comment "x" nomatch` ...
 //!
-//! libipset's `add` argument tables. Does not check them against the set (see `store::check_ext`). Invariant: words
+//! libipset's `add` argument tables. Does not check them against the set (see `store::check_ext`).
+//! Invariant: words
 //! that are not known are kept together, as they stood.
 
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! What a packet is looked up by: the key that a set's type takes from it.
 //!
-//! Kernel: the `*_kadt` functions of net/netfilter/ipset and ip_set_getport.c. Reads no frame: the caller hands the
+//! Kernel: the `*_kadt` functions of net/netfilter/ipset and ip_set_getport.c. Reads no frame: the caller
+//! hands the
 //! fields in. Invariant: without everything the type wants there is no key (kernel: -EINVAL, no match).
 
 use std::net::IpAddr;
@@ -16,7 +17,8 @@ use crate::wire::MacAddr;
 
 /// Protocol and ports of a packet.
 ///
-/// The caller gives none where the kernel finds none (ip_set_getport.c): TCP, SCTP, UDP, UDP-Lite and ICMP in a
+/// The caller gives none where the kernel finds none (ip_set_getport.c): TCP, SCTP, UDP, UDP-Lite and
+/// ICMP in a
 /// fragment that is not the first, and a header that is cut off. A protocol without ports has ports 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct L4 {

@@ -1,6 +1,7 @@
 //! `ipset save`, `ipset list` and `ipset list -terse`.
 //!
-//! libipset session.c and print.c, checked against ipset 7.17. Changes nothing. Invariant: what save prints is read
+//! libipset session.c and print.c, checked against ipset 7.17. Changes nothing. Invariant: what save
+//! prints is read
 //! back as equal sets, and printed again as the same bytes.
 
 use std::fmt::Write as _;

@@ -1,6 +1,7 @@
 //! The text of `ipset save`, and what `ipset restore` accepts, line by line.
 //!
-//! libipset ipset.c `ipset_parse_stream`, `build_argv`. Carries lines out with [`Sets::command`]. Invariant: a line
+//! libipset ipset.c `ipset_parse_stream`, `build_argv`. Carries lines out with [`Sets::command`].
+//! Invariant: a line
 //! that cannot be used gives one finding with its place and changes nothing; the next line is read.
 
 use std::sync::Arc;
@@ -82,14 +83,16 @@ fn excerpt(text: &str, at: usize) -> String {
 }
 
 impl Sets {
-    /// Reads what `ipset save` printed, or what is meant for `ipset restore`, into new sets. Timeouts begin at `now`.
+    /// Reads what `ipset save` printed, or what is meant for `ipset restore`, into new sets. Timeouts
+    /// begin at `now`.
     pub fn parse(file: &str, text: &str, now: Instant) -> (Sets, Vec<Finding>) {
         let mut sets = Sets::new();
         let findings = sets.restore(file, text, now);
         (sets, findings)
     }
 
-    /// Carries out the lines of a restore file on these sets. The tool stops at the first error; here the other lines
+    /// Carries out the lines of a restore file on these sets. The tool stops at the first error; here
+    /// the other lines
     /// are still used.
     pub fn restore(&mut self, file: &str, text: &str, now: Instant) -> Vec<Finding> {
         let mut findings = Findings {

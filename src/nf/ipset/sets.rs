@@ -1,6 +1,7 @@
 //! All sets of a namespace: create, destroy, rename, swap, flush, and who refers to whom.
 //!
-//! Kernel: ip_set_core.c `ip_set_create` ... `ip_set_swap`. Reads no words. Invariant: every member of a list:set
+//! Kernel: ip_set_core.c `ip_set_create` ... `ip_set_swap`. Reads no words. Invariant: every member of a
+//! list:set
 //! names a set that exists.
 
 use std::sync::Arc;
@@ -91,7 +92,8 @@ impl Set {
         (!header.kind.any_family()).then_some(header.family)
     }
 
-    /// The elements there are at `now`, as they are listed: of a hash in order of arrival (the kernel's order is
+    /// The elements there are at `now`, as they are listed: of a hash in order of arrival (the kernel's
+    /// order is
     /// its hash's, which depends on a random seed), of a bitmap in the kernel's own.
     pub fn elements(&self, now: Instant) -> Vec<&Element> {
         match &self.content {
@@ -181,7 +183,8 @@ impl Sets {
         held.saturating_add(u32::try_from(lists).unwrap_or(u32::MAX))
     }
 
-    /// A rule refers to a set (kernel: `ip_set_nfnl_get_byindex`). False if there is none of this name: the rule
+    /// A rule refers to a set (kernel: `ip_set_nfnl_get_byindex`). False if there is none of this name:
+    /// the rule
     /// cannot be added then.
     pub fn hold(&mut self, name: &str) -> bool {
         let set = self.sets.get_mut(name);

@@ -1,6 +1,7 @@
 //! An element as it is written, and the keys it stands for.
 //!
-//! libipset parse.c (`ipset_parse_elem` and the parsers of each dimension) and the kernel's `*_uadt` functions, which
+//! libipset parse.c (`ipset_parse_elem` and the parsers of each dimension) and the kernel's `*_uadt`
+//! functions, which
 //! expand ranges. Does not touch a set. Invariant: at most IPSET_RANGE_MAX keys.
 
 use super::addr;
@@ -272,7 +273,8 @@ impl Spec {
         Ok(out)
     }
 
-    /// What `test` takes less of than `add` (libipset's `.full` masks): no ranges, no networks of hosts; hash:ip
+    /// What `test` takes less of than `add` (libipset's `.full` masks): no ranges, no networks of hosts;
+    /// hash:ip
     /// takes all, a second network may be a range.
     pub(super) fn testable(&self, kind: Kind) -> Result<(), &'static str> {
         if self.port.is_some_and(|p| p.to.is_some()) {

@@ -1,6 +1,7 @@
 //! One set of addresses, ports, ...: adding, deleting, matching one key.
 //!
-//! Kernel: `mtype_add`, `mtype_del`, `mtype_test`, `mtype_test_cidrs` of ip_set_hash_gen.h and ip_set_bitmap_gen.h,
+//! Kernel: `mtype_add`, `mtype_del`, `mtype_test`, `mtype_test_cidrs` of ip_set_hash_gen.h and
+//! ip_set_bitmap_gen.h,
 //! and ip_set_bitmap_ipmac.c. Does not know where keys come from. Invariant: keys are masked by the caller.
 
 use std::collections::BTreeMap;
@@ -343,7 +344,8 @@ impl Store {
         Tested::Miss
     }
 
-    /// Looks for exactly one key. The second result: a network of hash:net,iface is there, though not with this
+    /// Looks for exactly one key. The second result: a network of hash:net,iface is there, though not
+    /// with this
     /// interface, so that shorter prefixes are not looked at (`multi` of `mtype_test_cidrs`).
     fn one(
         &mut self,

@@ -66,7 +66,7 @@ impl<O: Observer> Walker<'_, O> {
         self.step(found.dev(), &copy, |_| {
             Step::Note(format!("a copy for {gateway} (TEE)"))
         });
-        if let Ok((copy, found)) = self.nf_output(copy, found, oif) {
+        if let Ok(Some((copy, found))) = self.nf_output(copy, found, oif) {
             self.ip_output(&found, gateway, copy, None);
         }
         self.teeing = false;

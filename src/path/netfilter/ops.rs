@@ -26,6 +26,12 @@ impl<O: Observer> Walker<'_, O> {
         let _ = self.nf_op(OpKind::Confirm, &at, f, &mut Vec::new());
     }
 
+    /// Lets a new connection enter the table where its packet leaves the hooks (kernel:
+    /// `ip_vs_confirm_conntrack`).
+    pub(super) fn nf_confirm_now(&mut self, at: &At, f: &mut Frame) {
+        let _ = self.nf_op(OpKind::Confirm, at, f, &mut Vec::new());
+    }
+
     /// A connection that was reset by a rule closes (kernel: `nf_ct_set_closing`).
     pub(super) fn nf_closing(&mut self, f: &Frame) {
         let life = self.ns.sysctl.ct.tcp_timeout(TcpState::Close);
@@ -88,7 +94,7 @@ fn run(
     fx: &mut Vec<Effect>,
 ) -> Result<Verdict, String> {
     match kind {
-        OpKind::Defrag => Ok(Verdict::Accept),
+        OpKind::Defrag | OpKind::Ipvs(_) => Ok(Verdict::Accept),
         OpKind::Conntrack => match nf.ct.track(ns, f, at, cx) {
             Tracked::Accept => {
                 tell_tracked(nf, f, cx);
@@ -117,9 +123,9 @@ fn why_dropped(why: CtDrop) -> &'static str {
     match why {
         CtDrop::TableFull => "nf_conntrack: table full, dropping packet",
         CtDrop::Clash => "another connection took its tuple first (insert_failed)",
-        CtDrop::Dying => "its connection was deleted meanwhile (insert_failed)",
         CtDrop::PartialFtp => "half an FTP announcement: it shall come again whole",
         CtDrop::Expectation => "the connection that a helper announced cannot be expected",
+        CtDrop::Dying => "its connection was deleted meanwhile (insert_failed)",
     }
 }
 
