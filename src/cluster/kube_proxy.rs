@@ -2,7 +2,8 @@
 //! when they are due.
 //!
 //! What it writes is `kube::proxy::agent`'s; [`apply_to`] is the one place where it reaches a namespace.
-//! Agents of all modes run and say what they write; only that of iptables mode is carried out. Invariant: a stopped kube-proxy leaves rules and sysctls as they are.
+//! Agents of all modes run and say what they write; that of nftables mode is not carried out yet.
+//! Invariant: a stopped kube-proxy leaves rules and sysctls as they are.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +15,7 @@ use crate::base::limits::{PROXY_SYNCS_MAX, PROXY_TEXT_BYTES};
 use crate::base::{Finding, Instant, NsId, Origin};
 use crate::cluster::Cluster;
 use crate::cluster::build::Builder;
+use crate::cluster::proxy_steps::{carry_out, connections};
 use crate::kube;
 use crate::kube::controllers::Desired;
 use crate::kube::podpath_v1alpha1::{KubeProxyFault, ProxyMode, ProxyState};
@@ -223,15 +225,22 @@ impl Cluster {
             let Some(proxy) = node.proxy.as_mut() else {
                 continue;
             };
-            let mut live = |_: &Key, _| 0;
+            let space = self.lab.world.ns(ns);
+            let mut live = |key: &Key, to| space.map_or(0, |space| connections(space, key, to));
             let syncs = proxy.agent.advance(now, &mut live);
-            drop(proxy.agent.check(now, &mut live));
+            let checked = proxy.agent.check(now, &mut live);
+            for (family, steps) in checked {
+                findings.extend(carry_out(self, ns, &name, family, &steps));
+            }
+            let Some(proxy) = self.nodes.get_mut(&name).and_then(|n| n.proxy.as_mut()) else {
+                continue;
+            };
             if syncs.is_empty() {
                 continue;
             }
             let sysctls = proxy.agent.sysctls().to_vec();
             let base = core::mem::take(&mut proxy.kubelet);
-            if self.proxy_mode == ProxyMode::Iptables {
+            if self.proxy_mode != ProxyMode::Nftables {
                 findings.extend(apply_to(self, ns, &name, &base, &sysctls, &syncs));
             }
             if let Some(proxy) = self.nodes.get_mut(&name).and_then(|n| n.proxy.as_mut()) {
@@ -303,13 +312,16 @@ fn apply_to(
             }
         }
     }
-    let mut origins = Origins::new(&c.desired);
-    let Some(space) = c.lab.world.ns_mut(ns) else {
-        return findings;
-    };
     for sync in syncs {
+        let mut origins = Origins::new(&c.desired);
+        let Some(space) = c.lab.world.ns_mut(ns) else {
+            return findings;
+        };
         write_rules(space, node, kubelet, sync, &mut origins, &mut findings);
-        forget_stale(space, sync);
+        findings.extend(carry_out(c, ns, node, sync.family, &sync.steps));
+        if let Some(space) = c.lab.world.ns_mut(ns) {
+            forget_stale(space, sync);
+        }
     }
     findings
 }

@@ -15,6 +15,7 @@ mod fork;
 pub mod kube_proxy;
 mod node;
 mod pods;
+mod proxy_steps;
 mod scenario;
 mod services;
 mod underlay;
