@@ -483,7 +483,11 @@ fn ipvs_mode_is_carried_out_on_the_nodes() {
     let (cluster, findings) = Cluster::build(load(&all), 1);
     let said: Vec<String> = findings.iter().map(ToString::to_string).collect();
     assert!(!said.iter().any(|f| f.contains("kube-proxy")), "{said:?}");
-    let ns = cluster.lab.world.ns(cluster.nodes["n1"].ns).expect("the node");
+    let ns = cluster
+        .lab
+        .world
+        .ns(cluster.nodes["n1"].ns)
+        .expect("the node");
     let saved = podpath::ipvs::text::save(ns.ipvs().expect("IPVS"));
     for to in ["10.244.0.1:8080", "10.244.0.2:8080"] {
         let line = format!("-a -t 10.96.0.10:80 -r {to} -m -w 1");
@@ -492,6 +496,9 @@ fn ipvs_mode_is_carried_out_on_the_nodes() {
     let device = ns.dev_by_name("kube-ipvs0").expect("the device");
     let has = |ip: &str| device.addrs.iter().any(|a| a.ip().to_string() == ip);
     assert!(has("10.96.0.10") && !device.up);
-    let set = ns.nf().expect("netfilter").sets.save_text();
-    assert!(set.contains("add KUBE-CLUSTER-IP 10.96.0.10,tcp:80"), "{set}");
+    let set = ns.nf().expect("netfilter").sets.save(Instant::ZERO);
+    assert!(
+        set.contains("add KUBE-CLUSTER-IP 10.96.0.10,tcp:80"),
+        "{set}"
+    );
 }

@@ -95,9 +95,9 @@ pub(super) fn start(b: &mut Builder) {
         ProxyMode::Nftables => Mode::Nftables,
         ProxyMode::Ipvs => Mode::Ipvs,
     };
-    if mode != Mode::Iptables {
+    if mode == Mode::Nftables {
         let message =
-            "kube-proxy's modes ipvs and nftables are not carried out yet: Services lead nowhere";
+            "kube-proxy's nftables mode is not carried out yet: Services lead nowhere";
         b.findings
             .push(Finding::note(b.cluster_span("spec.proxy.mode"), message));
     }

@@ -70,8 +70,11 @@ fn iptables_rule(table: &str, words: &[&str], set: &dyn Fn(&str) -> (Set, bool))
                 let new = value()?.split(',').any(|state| state == "NEW");
                 (new != yes).then_some(Test::Never)
             }
-            // Only traffic that is accepted anyway tests the mark.
-            "--mark" => value().map(|_| Some(Test::Maybe))?,
+            // Packets are marked on the way to an endpoint only, and then nothing more is read of them.
+            "--mark" => {
+                value()?;
+                yes.then_some(Test::Never)
+            }
             "--match-set" => {
                 let (entries, addresses) = set(value()?);
                 let part = match (value()?, addresses) {
