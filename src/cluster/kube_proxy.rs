@@ -96,8 +96,7 @@ pub(super) fn start(b: &mut Builder) {
         ProxyMode::Ipvs => Mode::Ipvs,
     };
     if mode == Mode::Nftables {
-        let message =
-            "kube-proxy's nftables mode is not carried out yet: Services lead nowhere";
+        let message = "kube-proxy's nftables mode is not carried out yet: Services lead nowhere";
         b.findings
             .push(Finding::note(b.cluster_span("spec.proxy.mode"), message));
     }
