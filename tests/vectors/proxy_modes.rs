@@ -34,12 +34,15 @@ fn nft_rules(case: &Value) -> Result<(), String> {
         .ok_or(format!("{count} differences\n{}", differences.join("\n")))
 }
 
+/// Judges one part of a case of ipvs.json.
+type Judge = fn(&Value, &Desired, &Settings) -> Result<(), String>;
+
 /// ipvs.json: virtual servers, addresses, sets, rules.
 pub fn ipvs(file: &Value) -> Outcomes {
     let mut out = Outcomes::new();
     for case in list(&file["cases"]) {
         let id = text(&case["id"]);
-        let parts: [(&str, fn(&Value, &Desired, &Settings) -> Result<(), String>); 5] = [
+        let parts: [(&str, Judge); 5] = [
             ("virtual_servers", servers),
             ("ipvsadm", |e, d, s| {
                 equal(text(&e["ipvsadm_Sn"]), &d.ipvsadm(&s.ipvs))

@@ -97,7 +97,7 @@ pub struct Host<'h> {
 #[derive(Clone, Debug)]
 enum Proxier {
     Iptables(iptables::Proxier),
-    Nftables(nftables::Proxier),
+    Nftables(Box<nftables::Proxier>),
     Ipvs(ipvs::Proxier),
 }
 
@@ -105,7 +105,7 @@ impl Proxier {
     fn new(settings: Settings) -> Proxier {
         match settings.mode {
             Mode::Iptables => Proxier::Iptables(iptables::Proxier::new(settings, BTreeSet::new())),
-            Mode::Nftables => Proxier::Nftables(nftables::Proxier::new(settings)),
+            Mode::Nftables => Proxier::Nftables(Box::new(nftables::Proxier::new(settings))),
             Mode::Ipvs => Proxier::Ipvs(ipvs::Proxier::new(settings)),
         }
     }

@@ -95,11 +95,7 @@ fn iptables_rule(table: &str, words: &[&str], set: &dyn Fn(&str) -> (Set, bool))
     Ok(Rule { tests, act })
 }
 
-fn iptables_target<'w>(
-    table: &str,
-    target: &str,
-    rest: &mut dyn Iterator<Item = &'w str>,
-) -> Read<Act> {
+fn iptables_target(table: &str, target: &str, rest: &mut dyn Iterator<Item = &str>) -> Read<Act> {
     Ok(match target {
         "DROP" => Act::End(End::Drop),
         "REJECT" => Act::End(End::Reject),

@@ -218,7 +218,7 @@ impl<'r> Rules<'r> {
         if self.internal.is_some() {
             return;
         }
-        let from = match (self.settings.masquerade_all, self.from_pods(false)) {
+        let from = match (self.settings.masquerade_all, self.pod_match(false)) {
             (true, _) => String::new(),
             (false, Some(from)) => format!("{from} "),
             (false, None) => return,
@@ -233,7 +233,7 @@ impl<'r> Rules<'r> {
     }
 
     /// What matches packets of this node's pods, or all but them (`pkg/proxy/util/localdetector.go`).
-    fn from_pods(&self, local: bool) -> Option<String> {
+    fn pod_match(&self, local: bool) -> Option<String> {
         let not = if local { "" } else { "!= " };
         match &self.settings.detector {
             LocalDetector::None => None,
@@ -252,7 +252,7 @@ impl<'r> Rules<'r> {
     fn external_chain(&self, tx: &mut Tx) {
         let (chain, cluster) = (self.own("external"), self.own("service"));
         if self.port.external_local {
-            if let Some(from) = self.from_pods(true) {
+            if let Some(from) = self.pod_match(true) {
                 // Pods go straight to the Service, as if the packet had been to the load balancer and back.
                 let rule = format!("{from} goto {cluster}");
                 tx.add_rule(&chain, &rule, Some("short-circuit pod traffic"));
