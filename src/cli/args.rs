@@ -271,14 +271,28 @@ pub struct ProxyArgs {
 
 #[derive(Subcommand, Clone, Debug)]
 pub enum ProxyCommand {
-    /// Print the rules that a node's kube-proxy writes, as it hands them to iptables-restore
+    /// Print what a node's kube-proxy writes, as it hands it to the kernel's tools
     Render(RenderArgs),
+    /// Compare kube-proxy's three modes: where traffic to every Service goes, and where they differ
+    Compare(CompareArgs),
 }
 
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RenderMode {
-    #[default]
+    /// The input of iptables-restore
     Iptables,
+    /// The script of nft -f
+    Nftables,
+    /// ipset restore, addresses of kube-ipvs0, ipvsadm -R and iptables-restore
+    Ipvs,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RenderLayout {
+    /// All filter chains before DNAT: Kubernetes up to 1.34
+    Older,
+    /// Only the source ranges before DNAT: later versions
+    Split,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -292,12 +306,28 @@ pub struct RenderArgs {
     /// The node
     #[arg(long, value_name = "NAME")]
     pub node: String,
-    /// kube-proxy's mode
-    #[arg(long, value_enum, default_value_t = RenderMode::Iptables)]
-    pub mode: RenderMode,
+    /// kube-proxy's mode [default: the input's, else iptables]
+    #[arg(long, value_enum)]
+    pub mode: Option<RenderMode>,
+    /// Base chains of nftables mode [default: by the Node's kubelet version, else split]
+    #[arg(long, value_enum)]
+    pub layout: Option<RenderLayout>,
     /// Only this family's rules
     #[arg(long, value_enum)]
     pub family: Option<RenderFamily>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct CompareArgs {
+    /// Only on this node
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+    /// Every class that differs, not an example of each cause
+    #[arg(long)]
+    pub all: bool,
+    /// Output
+    #[arg(short, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]

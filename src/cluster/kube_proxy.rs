@@ -2,23 +2,30 @@
 //! when they are due.
 //!
 //! What it writes is `kube::proxy::agent`'s; [`apply_to`] is the one place where it reaches a namespace.
-//! Only iptables mode runs. Invariant: a stopped kube-proxy leaves rules and sysctls as they are.
+//! Agents of all modes run and say what they write; that of nftables mode is not carried out yet.
+//! Invariant: a stopped kube-proxy leaves rules and sysctls as they are.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
 
 use crate::base::limits::{PROXY_SYNCS_MAX, PROXY_TEXT_BYTES};
 use crate::base::{Finding, Instant, NsId, Origin};
 use crate::cluster::Cluster;
 use crate::cluster::build::Builder;
+use crate::cluster::proxy_steps::{carry_out, connections};
+use crate::kube;
 use crate::kube::controllers::Desired;
 use crate::kube::podpath_v1alpha1::{KubeProxyFault, ProxyMode, ProxyState};
-use crate::kube::proxy::agent::{Agent, Host, Sync, Views};
+use crate::kube::proxy::agent::{Agent, Host, Sync, Views, settings_on};
+use crate::kube::proxy::compare::{Place, Report};
 use crate::kube::proxy::conntrack::Entry;
 use crate::kube::proxy::iptables::{Ensure, kubelet};
+use crate::kube::proxy::ipvs::{self, Key, Step};
 use crate::kube::proxy::sysctl::BE_LIBERAL;
-use crate::kube::proxy::{is_written, of_store};
+use crate::kube::proxy::{Mode, is_written, of_store};
 use crate::kube::service::Family;
 use crate::kube::store::Name;
 use crate::net::NetNs;
@@ -46,11 +53,22 @@ impl NodeProxy {
         let mut kept = 0_usize;
         for (_, sync) in self.syncs.iter_mut().rev() {
             kept = kept.saturating_add(sync.restore.len());
+            kept = kept.saturating_add(sync.steps.iter().map(size).sum());
             if kept > PROXY_TEXT_BYTES {
                 sync.restore = String::new();
+                sync.steps = Vec::new();
             }
         }
     }
+}
+
+/// What a step is kept with.
+fn size(step: &Step) -> usize {
+    let text = match step {
+        Step::Nft(text) | Step::Ipset(text) | Step::Ipvs(text) | Step::Restore(text) => text.len(),
+        Step::Device | Step::Bind(_) | Step::Unbind(_) => 0,
+    };
+    text + core::mem::size_of::<Step>()
 }
 
 /// Which mode the input asks for: the Cluster document's word, else the configuration's.
@@ -61,32 +79,33 @@ fn mode(b: &Builder) -> ProxyMode {
     if !is_written(&b.c.store) {
         return ProxyMode::None;
     }
-    match of_store(&b.c.store).0.mode.as_str() {
-        "ipvs" => ProxyMode::Ipvs,
-        "nftables" => ProxyMode::Nftables,
-        _ => ProxyMode::Iptables,
+    match Mode::of(&of_store(&b.c.store).0) {
+        Mode::Ipvs => ProxyMode::Ipvs,
+        Mode::Nftables => ProxyMode::Nftables,
+        Mode::Iptables => ProxyMode::Iptables,
     }
 }
 
 /// Starts one on every node; the first sync is done when the world begins.
 pub(super) fn start(b: &mut Builder) {
     b.c.proxy_mode = mode(b);
-    match b.c.proxy_mode {
-        ProxyMode::Iptables => {}
+    let mode = match b.c.proxy_mode {
         ProxyMode::None => return,
-        ProxyMode::Ipvs | ProxyMode::Nftables => {
-            let message = "kube-proxy's modes ipvs and nftables are not carried out yet: Services lead nowhere";
-            b.findings
-                .push(Finding::note(b.cluster_span("spec.proxy.mode"), message));
-            return;
-        }
+        ProxyMode::Iptables => Mode::Iptables,
+        ProxyMode::Nftables => Mode::Nftables,
+        ProxyMode::Ipvs => Mode::Ipvs,
+    };
+    if mode == Mode::Nftables {
+        let message = "kube-proxy's nftables mode is not carried out yet: Services lead nowhere";
+        b.findings
+            .push(Finding::note(b.cluster_span("spec.proxy.mode"), message));
     }
     let now = b.c.lab.now();
     let views = Views::of(&b.c.desired);
     let names: Vec<String> = b.c.nodes.keys().cloned().collect();
     for name in names {
         let Some(host) = host(b, &name) else { continue };
-        let (mut agent, found) = Agent::new(&b.c.store, &host);
+        let (mut agent, found) = Agent::new(&b.c.store, &host, Some(mode));
         // One configuration serves all nodes: what is wrong with it is said once.
         let new = found.into_iter().filter(|f| !b.findings.contains(f));
         let new: Vec<Finding> = new.collect();
@@ -119,24 +138,64 @@ pub(super) fn start(b: &mut Builder) {
 }
 
 fn host<'n>(b: &Builder, name: &'n str) -> Option<Host<'n>> {
-    let node = b.c.nodes.get(name)?;
-    let ns = b.c.lab.world.ns(node.ns)?;
     let own = b
         .spec
         .nodes
         .get(name)
         .and_then(|n| n.sysctls.get(BE_LIBERAL));
     let liberal = own.or_else(|| b.spec.node.sysctls.get(BE_LIBERAL));
-    let all = ns.devices().flat_map(|d| &d.addrs).map(|a| a.ip());
-    let mut addresses: Vec<std::net::IpAddr> = all.collect();
+    Some(Host {
+        tcp_be_liberal: liberal.is_some_and(|value| value.trim() != "0"),
+        ..host_of(&b.c, name)?
+    })
+}
+
+/// A node as kube-proxy finds it.
+fn host_of<'n>(c: &Cluster, name: &'n str) -> Option<Host<'n>> {
+    let node = c.nodes.get(name)?;
+    let ns = c.lab.world.ns(node.ns)?;
+    let own = ns.devices().filter(|d| d.name != ipvs::DEVICE);
+    let all = own.flat_map(|d| &d.addrs).map(|a| a.ip());
+    let mut addresses: Vec<IpAddr> = all.collect();
     addresses.sort_by_key(|ip| !ip.is_loopback());
     Some(Host {
         name,
         ips: node.addresses.iter().map(|a| a.ip()).collect(),
         pod_cidrs: node.pod_cidrs.clone(),
         addresses,
-        tcp_be_liberal: liberal.is_some_and(|value| value.trim() != "0"),
+        tcp_be_liberal: false,
     })
+}
+
+/// Compares kube-proxy's modes, on one node or on all. An error names a rule that could not be read.
+pub fn compare(c: &Cluster, only: Option<&str>) -> Result<Report, String> {
+    let mut report = Report::default();
+    let views = Family::ALL.map(|family| c.desired.view(family));
+    let all: Vec<IpAddr> = c
+        .nodes
+        .values()
+        .flat_map(|n| &n.addresses)
+        .map(|a| a.ip())
+        .collect();
+    for (name, node) in &c.nodes {
+        let Some(host) = host_of(c, name).filter(|_| only.is_none_or(|only| only == name)) else {
+            continue;
+        };
+        let others = c.nodes.values().filter(|n| n.name != *name);
+        let others: Vec<IpNetwork> = others.flat_map(|n| n.pod_cidrs.clone()).collect();
+        let place = Place {
+            node: name,
+            pods: &node.pod_cidrs,
+            other_pods: &others,
+            nodes: &all,
+        };
+        for (view, family) in views.iter().zip(Family::ALL) {
+            let modes = [Mode::Iptables, Mode::Nftables, Mode::Ipvs];
+            let settings = modes.map(|mode| settings_on(&c.store, &host, mode, family));
+            kube::proxy::compare::compare(view, &settings, &place, &mut report)?;
+        }
+    }
+    Ok(report)
 }
 
 /// Every kube-proxy hears of the objects as they are now.
@@ -165,13 +224,24 @@ impl Cluster {
             let Some(proxy) = node.proxy.as_mut() else {
                 continue;
             };
-            let syncs = proxy.agent.advance(now);
+            let space = self.lab.world.ns(ns);
+            let mut live = |key: &Key, to| space.map_or(0, |space| connections(space, key, to));
+            let syncs = proxy.agent.advance(now, &mut live);
+            let checked = proxy.agent.check(now, &mut live);
+            for (family, steps) in checked {
+                findings.extend(carry_out(self, ns, &name, family, &steps));
+            }
+            let Some(proxy) = self.nodes.get_mut(&name).and_then(|n| n.proxy.as_mut()) else {
+                continue;
+            };
             if syncs.is_empty() {
                 continue;
             }
             let sysctls = proxy.agent.sysctls().to_vec();
             let base = core::mem::take(&mut proxy.kubelet);
-            findings.extend(apply_to(self, ns, &name, &base, &sysctls, &syncs));
+            if self.proxy_mode != ProxyMode::Nftables {
+                findings.extend(apply_to(self, ns, &name, &base, &sysctls, &syncs));
+            }
             if let Some(proxy) = self.nodes.get_mut(&name).and_then(|n| n.proxy.as_mut()) {
                 proxy.kubelet = base;
                 proxy.remember(now, syncs);
@@ -183,7 +253,7 @@ impl Cluster {
     /// When some kube-proxy writes next.
     pub fn next_sync(&self) -> Option<Instant> {
         let proxies = self.nodes.values().filter_map(|n| n.proxy.as_ref());
-        proxies.filter_map(|p| p.agent.next_sync()).min()
+        proxies.filter_map(|p| p.agent.next_event()).min()
     }
 
     /// Starts, stops or slows the kube-proxy of a node, or of all. Gives what was before, to be put back.
@@ -241,13 +311,16 @@ fn apply_to(
             }
         }
     }
-    let mut origins = Origins::new(&c.desired);
-    let Some(space) = c.lab.world.ns_mut(ns) else {
-        return findings;
-    };
     for sync in syncs {
+        let mut origins = Origins::new(&c.desired);
+        let Some(space) = c.lab.world.ns_mut(ns) else {
+            return findings;
+        };
         write_rules(space, node, kubelet, sync, &mut origins, &mut findings);
-        forget_stale(space, sync);
+        findings.extend(carry_out(c, ns, node, sync.family, &sync.steps));
+        if let Some(space) = c.lab.world.ns_mut(ns) {
+            forget_stale(space, sync);
+        }
     }
     findings
 }
@@ -288,6 +361,9 @@ fn write_rules(
         };
         let file = format!("kube-proxy on {node}");
         let origin = Origin::controller("kube-proxy", "");
+        if sync.restore.is_empty() {
+            return;
+        }
         if let Err(e) = restore(set, tool, options, &file, &sync.restore, Some(&origin)) {
             findings.push(e.into());
         }

@@ -4,6 +4,7 @@
 //! the edge) nor files. Invariant: same input, same bytes.
 
 pub mod fork;
+pub mod proxy_compare;
 pub mod show;
 pub mod topo;
 pub mod trace;

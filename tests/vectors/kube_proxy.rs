@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 /// What became of each part of the cases.
-type Outcomes = Vec<(String, Result<(), String>)>;
+pub type Outcomes = Vec<(String, Result<(), String>)>;
 
 /// names.json: hashes, truncation, probabilities.
 pub fn names(file: &Value) -> Outcomes {
@@ -263,7 +263,7 @@ fn entry_of(line: &str) -> Result<Entry, String> {
 }
 
 /// Objects as a store; a finding that is an error is one of podpath's own.
-fn store(objects: &Value) -> Result<Store, String> {
+pub fn store(objects: &Value) -> Result<Store, String> {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     let text = list.to_string();
     let input = Input::from_bytes("case", text.as_bytes()).map_err(|f| f.to_string())?;
@@ -274,7 +274,7 @@ fn store(objects: &Value) -> Result<Store, String> {
     }
 }
 
-fn settings(config: &Value, environment: &Value, store: &Store) -> Result<Settings, String> {
+pub fn settings(config: &Value, environment: &Value, store: &Store) -> Result<Settings, String> {
     let config = KubeProxyConfiguration::of(config)?;
     let node = store
         .node(&config.hostname_override)
@@ -319,7 +319,7 @@ fn each(file: &Value, judge: impl Fn(&Value) -> Result<(), String>) -> Outcomes 
         .collect()
 }
 
-fn equal(expected: &str, found: &str) -> Result<(), String> {
+pub fn equal(expected: &str, found: &str) -> Result<(), String> {
     (expected == found)
         .then_some(())
         .ok_or(format!("expected {expected}, found {found}"))
@@ -333,10 +333,10 @@ fn protocol(text: &str) -> Protocol {
     }
 }
 
-fn list(value: &Value) -> &[Value] {
+pub fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn text(value: &Value) -> &str {
+pub fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }

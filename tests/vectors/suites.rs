@@ -1,7 +1,7 @@
 //! Which file is judged by what, and how many cases there are in those that nothing judges yet.
 
 use crate::recordings::Source;
-use crate::{Part, kube_proxy};
+use crate::{Part, kube_proxy, proxy_modes};
 use serde_json::Value;
 
 /// Judges one file's cases; names are without the suite.
@@ -15,12 +15,12 @@ const JUDGES: &[(&str, Judge)] = &[
     ("kube-proxy/iptables-incremental", kube_proxy::incremental),
     ("kube-proxy/conntrack", kube_proxy::conntrack),
     ("kube-proxy/kernel-dumps", kube_proxy::kernel_dumps),
+    ("kube-proxy/nftables", proxy_modes::nftables),
+    ("kube-proxy/ipvs", proxy_modes::ipvs),
 ];
 
 /// What the others wait for, by what the suite's name begins with.
 const NEEDS: &[(&str, &str)] = &[
-    ("kube-proxy/nftables", "needs kube-proxy in nftables mode"),
-    ("kube-proxy/ipvs", "needs IPVS"),
     ("dns/", "needs DNS"),
     ("networkpolicy/", "needs NetworkPolicy"),
 ];

@@ -80,6 +80,11 @@ impl Facts {
     }
 }
 
+/// The Service ranges that the input says or a cluster has by default, the primary family's first.
+pub fn service_cidrs(store: &Store) -> Vec<ipnetwork::IpNetwork> {
+    settings::Settings::of(store).service_cidrs
+}
+
 /// A value that a controller gave a Service.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Made {

@@ -1,4 +1,4 @@
-//! kube-proxy of one node in iptables mode, both families, in virtual time.
+//! kube-proxy of one node, in any of its modes, both families, in virtual time.
 //!
 //! It hears of changes ([`Agent::changed`]) and says what it writes when ([`Agent::advance`]). It can be
 //! stopped, and then the rules stay while Services change; it can lag, and then each change reaches the rules
@@ -8,7 +8,7 @@
 
 use core::time::Duration;
 use std::collections::{BTreeSet, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
@@ -17,13 +17,14 @@ use k8s_openapi::api::core::v1::{Node, NodeAddress};
 use super::View;
 use super::config::KubeProxyConfiguration;
 use super::conntrack::UdpServing;
-use super::iptables::{Ensure, Proxier, jumps};
-use super::settings::{Features, Machine, Settings, of_store, span};
+use super::iptables::{self, Ensure, jumps};
+use super::ipvs::{self, Key, Step};
+use super::nftables;
+use super::settings::{Features, Machine, Mode, Settings, of_store, span};
 use super::sysctl::sysctls;
 use crate::base::limits::PROXY_PENDING_MAX;
 use crate::base::{Finding, Instant};
-use crate::kube::controllers::Desired;
-use crate::kube::controllers::milli;
+use crate::kube::controllers::{Desired, milli, service_cidrs};
 use crate::kube::podpath_v1alpha1::ProxyState;
 use crate::kube::service::Family;
 use crate::kube::store::{Name, Store};
@@ -64,10 +65,13 @@ pub struct Sync {
     pub family: Family,
     /// nfacct counters that have to be there.
     pub counters: Vec<&'static str>,
-    /// Chains and jumps that have to be there; on full syncs only.
+    /// Chains and jumps that have to be there; in iptables mode on full syncs only.
     pub ensure: Vec<Ensure>,
-    /// The input of `iptables-restore --noflush --counters`; empty once a node has forgotten it.
+    /// The input of `iptables-restore --noflush --counters`; empty in other modes, and once a node has
+    /// forgotten it.
     pub restore: String,
+    /// What the other modes do; empty once a node has forgotten it.
+    pub steps: Vec<Step>,
     /// Which UDP conntrack entries are deleted afterwards.
     pub serving: UdpServing,
     /// Whether everything was written.
@@ -89,6 +93,95 @@ pub struct Host<'h> {
     pub tcp_be_liberal: bool,
 }
 
+/// One family's, by mode.
+#[derive(Clone, Debug)]
+enum Proxier {
+    Iptables(iptables::Proxier),
+    Nftables(Box<nftables::Proxier>),
+    Ipvs(ipvs::Proxier),
+}
+
+impl Proxier {
+    fn new(settings: Settings) -> Proxier {
+        match settings.mode {
+            Mode::Iptables => Proxier::Iptables(iptables::Proxier::new(settings, BTreeSet::new())),
+            Mode::Nftables => Proxier::Nftables(Box::new(nftables::Proxier::new(settings))),
+            Mode::Ipvs => Proxier::Ipvs(ipvs::Proxier::new(settings)),
+        }
+    }
+
+    fn settings(&self) -> &Settings {
+        match self {
+            Proxier::Iptables(p) => p.settings(),
+            Proxier::Nftables(p) => p.settings(),
+            Proxier::Ipvs(p) => p.settings(),
+        }
+    }
+
+    fn is_full_next(&self) -> bool {
+        match self {
+            Proxier::Iptables(p) => p.is_full_next(),
+            Proxier::Nftables(p) => p.is_full_next(),
+            Proxier::Ipvs(p) => p.is_full_next(),
+        }
+    }
+
+    fn force_full(&mut self) {
+        match self {
+            Proxier::Iptables(p) => p.force_full(),
+            Proxier::Nftables(p) => p.force_full(),
+            Proxier::Ipvs(p) => p.force_full(),
+        }
+    }
+
+    /// When it looks at real servers that are on their way out.
+    fn next_check(&self) -> Option<Instant> {
+        match self {
+            Proxier::Ipvs(p) => p.next_check(),
+            Proxier::Iptables(_) | Proxier::Nftables(_) => None,
+        }
+    }
+
+    fn sync(
+        &mut self,
+        view: &Arc<View>,
+        now: Instant,
+        live: &mut dyn FnMut(&Key, SocketAddr) -> u64,
+    ) -> Sync {
+        let full = self.is_full_next();
+        let family = self.settings().family;
+        let mut out = Sync {
+            family,
+            counters: Vec::new(),
+            ensure: Vec::new(),
+            restore: String::new(),
+            steps: Vec::new(),
+            serving: UdpServing::of(view),
+            full,
+        };
+        match self {
+            Proxier::Iptables(p) => {
+                if full {
+                    out.ensure = jumps();
+                    if p.settings().features.nfacct {
+                        out.counters = COUNTERS.to_vec();
+                    }
+                }
+                out.restore = p.sync(Arc::clone(view)).text();
+            }
+            Proxier::Nftables(p) => {
+                let written = p.sync(Arc::clone(view), now);
+                out.steps = written.into_iter().map(Step::Nft).collect();
+            }
+            Proxier::Ipvs(p) => {
+                out.ensure = ipvs::jumps();
+                out.steps = p.sync(Arc::clone(view), now, live);
+            }
+        }
+        out
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Agent {
@@ -103,12 +196,14 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// The agent of a node that has not started yet, with what is wrong in its configuration.
-    pub fn new(store: &Store, host: &Host<'_>) -> (Agent, Vec<Finding>) {
+    /// The agent of a node that has not started yet, with what is wrong in its configuration. `mode` is the
+    /// Cluster document's; the configuration's where it says none.
+    pub fn new(store: &Store, host: &Host<'_>, mode: Option<Mode>) -> (Agent, Vec<Finding>) {
         let (config, mut findings) = of_store(store);
         let node = node(store, host);
         let config = KubeProxyConfiguration {
             hostname_override: host.name.to_owned(),
+            mode: mode.map_or(config.mode, |mode| mode.name().to_owned()),
             ..config
         };
         let machine = Machine {
@@ -122,8 +217,10 @@ impl Agent {
             Some(node) => span(store, node),
             None => crate::base::Span::default(),
         };
+        let cidrs = service_cidrs(store);
         let settings = Family::ALL.map(|family| {
-            let (settings, wrong) = Settings::new(&config, &node, &machine, family);
+            let (mut settings, wrong) = Settings::new(&config, &node, &machine, family);
+            settings.know_service_cidrs(&cidrs);
             for (field, message) in wrong {
                 let message = format!("KubeProxyConfiguration {field}: {message}");
                 let finding = Finding::error(at(), message, "");
@@ -134,12 +231,17 @@ impl Agent {
             settings
         });
         let sysctls = sysctls(&config, &settings, cpus(&node));
+        let min_period = match Mode::of(&config) {
+            Mode::Iptables => config.iptables.min_sync_period,
+            Mode::Nftables => config.nftables.min_sync_period,
+            Mode::Ipvs => config.ipvs.min_sync_period,
+        };
         let agent = Agent {
-            proxiers: settings.map(|settings| Proxier::new(settings, BTreeSet::new())),
+            proxiers: settings.map(Proxier::new),
             sysctls,
             state: ProxyState::Running,
             lag: Duration::ZERO,
-            min_period: config.iptables.min_sync_period.unwrap_or(MIN_SYNC_PERIOD),
+            min_period: min_period.unwrap_or(MIN_SYNC_PERIOD),
             pending: VecDeque::new(),
             known: None,
             last: None,
@@ -213,8 +315,19 @@ impl Agent {
         self.proxiers.iter_mut().for_each(Proxier::force_full);
     }
 
-    /// The syncs that are due, in order.
-    pub fn advance(&mut self, now: Instant) -> Vec<Sync> {
+    /// When something is to be done next: a sync, or a look at real servers that are on their way out.
+    pub fn next_event(&self) -> Option<Instant> {
+        let checks = self.proxiers.iter().filter_map(Proxier::next_check);
+        let running = self.state == ProxyState::Running;
+        checks.filter(|_| running).chain(self.next_sync()).min()
+    }
+
+    /// The syncs that are due, in order. `live` says how many connections a real server of IPVS has.
+    pub fn advance(
+        &mut self,
+        now: Instant,
+        live: &mut dyn FnMut(&Key, SocketAddr) -> u64,
+    ) -> Vec<Sync> {
         let mut out = Vec::new();
         while self.next_sync().is_some_and(|due| due <= now) {
             let Some((due, views)) = self.pending.pop_front() else {
@@ -222,31 +335,50 @@ impl Agent {
             };
             self.last = Some(due);
             for (proxier, view) in self.proxiers.iter_mut().zip(&views.0) {
-                out.push(sync(proxier, view));
+                out.push(proxier.sync(view, due, live));
             }
             self.known = Some(views);
         }
         out
     }
+
+    /// The looks at real servers that are due, as steps by family.
+    pub fn check(
+        &mut self,
+        now: Instant,
+        live: &mut dyn FnMut(&Key, SocketAddr) -> u64,
+    ) -> Vec<(Family, Vec<Step>)> {
+        if self.state == ProxyState::Stopped {
+            return Vec::new();
+        }
+        let mut out = Vec::new();
+        for proxier in &mut self.proxiers {
+            if let Proxier::Ipvs(p) = proxier {
+                let steps = p.check(now, live);
+                if !steps.is_empty() {
+                    out.push((p.settings().family, steps));
+                }
+            }
+        }
+        out
+    }
 }
 
-fn sync(proxier: &mut Proxier, view: &Arc<View>) -> Sync {
-    let full = proxier.is_full_next();
-    let settings = proxier.settings();
-    let family = settings.family;
-    let counters = if full && settings.features.nfacct {
-        COUNTERS.to_vec()
-    } else {
-        Vec::new()
+/// What a proxier of `mode` works with on a node, with a current kernel and tools.
+pub fn settings_on(store: &Store, host: &Host<'_>, mode: Mode, family: Family) -> Settings {
+    let config = KubeProxyConfiguration {
+        hostname_override: host.name.to_owned(),
+        mode: mode.name().to_owned(),
+        ..of_store(store).0
     };
-    Sync {
-        family,
-        counters,
-        ensure: if full { jumps() } else { Vec::new() },
-        restore: proxier.sync(Arc::clone(view)).text(),
-        serving: UdpServing::of(view),
-        full,
-    }
+    let machine = Machine {
+        addresses: host.addresses.clone(),
+        features: Features::default(),
+    };
+    let node = node(store, host);
+    let mut settings = Settings::new(&config, &node, &machine, family).0;
+    settings.know_service_cidrs(&service_cidrs(store));
+    settings
 }
 
 /// The Node as kube-proxy reads it: what the manifest leaves open is what the cluster gave it.

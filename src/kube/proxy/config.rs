@@ -28,8 +28,12 @@ pub struct KubeProxyConfiguration {
     pub cluster_cidr: String,
     /// For detectLocalMode BridgeInterface and InterfaceNamePrefix.
     pub detect_local: DetectLocal,
-    /// Of iptables mode.
+    /// Of iptables mode; masquerading in IPVS mode too.
     pub iptables: IptablesConfig,
+    /// Of nftables mode.
+    pub nftables: NftablesConfig,
+    /// Of IPVS mode.
+    pub ipvs: IpvsConfig,
     /// Connection tracking.
     pub conntrack: ConntrackConfig,
     /// Gates switched from their defaults.
@@ -59,6 +63,45 @@ pub struct IptablesConfig {
     /// Two syncs are at least so far apart; 1 s where it is not said.
     #[serde(deserialize_with = "go_duration")]
     pub min_sync_period: Option<Duration>,
+}
+
+/// `nftables`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NftablesConfig {
+    /// Masquerade all traffic to ClusterIPs.
+    pub masquerade_all: bool,
+    /// Which bit of the mark; 14 where it is not said.
+    pub masquerade_bit: Option<u8>,
+    /// Two syncs are at least so far apart; 1 s where it is not said.
+    #[serde(deserialize_with = "go_duration")]
+    pub min_sync_period: Option<Duration>,
+}
+
+/// `ipvs`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IpvsConfig {
+    /// The kernel's name of the scheduler; empty means rr.
+    pub scheduler: String,
+    /// Whether addresses of kube-ipvs0 are kept out of ARP.
+    #[serde(rename = "strictARP")]
+    pub strict_arp: bool,
+    /// Virtual servers in these ranges are somebody else's.
+    #[serde(rename = "excludeCIDRs")]
+    pub exclude_cidrs: Option<Vec<String>>,
+    /// Two syncs are at least so far apart; 1 s where it is not said.
+    #[serde(deserialize_with = "go_duration")]
+    pub min_sync_period: Option<Duration>,
+    /// Of idle TCP connections; 0 leaves the kernel's.
+    #[serde(deserialize_with = "go_duration")]
+    pub tcp_timeout: Option<Duration>,
+    /// Of TCP connections after a FIN; 0 leaves the kernel's.
+    #[serde(deserialize_with = "go_duration")]
+    pub tcp_fin_timeout: Option<Duration>,
+    /// Of UDP; 0 leaves the kernel's.
+    #[serde(deserialize_with = "go_duration")]
+    pub udp_timeout: Option<Duration>,
 }
 
 /// `conntrack`: what it sets in the kernel, 0 for leaving it.

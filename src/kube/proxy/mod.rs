@@ -1,16 +1,20 @@
 //! kube-proxy: the rules that it writes for Services, as text.
 //!
 //! [`config`] reads a KubeProxyConfiguration, [`topology`] chooses endpoints, [`names`] makes chain names,
-//! [`iptables`] renders the restore input of that mode, [`conntrack`] says which UDP flows a sync deletes,
-//! [`sysctl`] what it sets in the kernel, [`agent`] is one node's in virtual time.
+//! [`iptables`], [`nftables`] and [`ipvs`] render what each mode writes, [`conntrack`] says which UDP flows a sync deletes,
+//! [`sysctl`] what it sets in the kernel, [`agent`] is one node's in virtual time, [`compare`] holds the modes
+//! against each other.
 //! Pure functions: objects and settings in, text and findings out; nothing is applied to a namespace here.
 //! Invariant: the same objects give the same bytes.
 
 pub mod agent;
+pub mod compare;
 pub mod config;
 pub mod conntrack;
 pub mod iptables;
+pub mod ipvs;
 pub mod names;
+pub mod nftables;
 pub mod settings;
 pub mod sysctl;
 pub mod topology;
@@ -21,11 +25,12 @@ use crate::kube::service::{Endpoint, Family, PortName, ServicePort, endpoints, s
 use crate::kube::store::{Name, Store};
 
 use crate::base::Finding;
+use crate::kube::controllers::service_cidrs;
 use crate::kube::store::Object;
 use k8s_openapi::api::core::v1::Node;
 
 pub use config::KubeProxyConfiguration;
-pub use settings::{Features, LocalDetector, Machine, Settings, is_written, of_store};
+pub use settings::{Features, LocalDetector, Machine, Mode, Settings, is_written, of_store};
 
 /// What one family's proxier knows of the cluster (its svcPortMap and endpointsMap).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -90,18 +95,65 @@ pub fn render_view(
     family: Family,
     view: &View,
 ) -> (iptables::Desired, Vec<Finding>) {
+    let (settings, findings) = settings_of(store, node, family, Some(Mode::Iptables));
+    let none = BTreeSet::new();
+    let desired = iptables::sync(view, &settings, iptables::Scope::Full, &none);
+    (desired, findings)
+}
+
+/// What a node's kube-proxy works with on a clean machine, with what is wrong in its configuration. `mode`
+/// stands before the configuration's.
+pub fn settings_of(
+    store: &Store,
+    node: &Object<Node>,
+    family: Family,
+    mode: Option<Mode>,
+) -> (Settings, Vec<Finding>) {
     let (config, mut findings) = of_store(store);
     // One configuration serves all nodes of a cluster; the name that it may hold is not this node's.
     let config = KubeProxyConfiguration {
         hostname_override: node.name.name.clone(),
+        mode: mode.map_or(config.mode, |mode| mode.name().to_owned()),
         ..config
     };
-    let (settings, wrong) = Settings::new(&config, node, &Machine::of_node(node), family);
+    let (mut settings, wrong) = Settings::new(&config, node, &Machine::of_node(node), family);
+    settings.know_service_cidrs(&service_cidrs(store));
     for (field, message) in wrong {
         let message = format!("KubeProxyConfiguration {field}: {message}");
         findings.push(Finding::error(settings::span(store, node), message, ""));
     }
-    let none = BTreeSet::new();
-    let desired = iptables::sync(view, &settings, iptables::Scope::Full, &none);
-    (desired, findings)
+    (settings, findings)
+}
+
+/// What a full sync of the settings' mode writes on a clean machine. In IPVS mode a comment stands before
+/// each tool's input.
+pub fn text(view: &View, settings: &Settings) -> String {
+    match settings.mode {
+        Mode::Iptables => {
+            let none = BTreeSet::new();
+            iptables::sync(view, settings, iptables::Scope::Full, &none).text()
+        }
+        Mode::Nftables => nftables::sync(view, settings),
+        Mode::Ipvs => {
+            let desired = ipvs::Desired::of(view, settings);
+            let mut out = format!("# ipset restore\n{}", desired.ipset(settings.family));
+            out.push_str(&format!("# ip address, on {}\n", ipvs::DEVICE));
+            let bits = match settings.family {
+                Family::V4 => 32,
+                Family::V6 => 128,
+            };
+            let add = |ip| format!("address add {ip}/{bits} dev {}\n", ipvs::DEVICE);
+            out.extend(desired.addresses.iter().map(add));
+            out.push_str(&format!(
+                "# ipvsadm -R\n{}",
+                desired.ipvsadm(&settings.ipvs)
+            ));
+            let tool = match settings.family {
+                Family::V4 => "iptables-restore",
+                Family::V6 => "ip6tables-restore",
+            };
+            out.push_str(&format!("# {tool} --noflush --counters\n"));
+            out + &desired.rules(settings)
+        }
+    }
 }

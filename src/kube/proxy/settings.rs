@@ -10,6 +10,8 @@ use k8s_openapi::api::core::v1::Node;
 use serde_json::Value;
 
 use super::config::KubeProxyConfiguration;
+use super::ipvs::IpvsSettings;
+use super::nftables::Layout;
 use super::topology::Place;
 use crate::base::{Finding, Span};
 use crate::kube::service::{Family, lenient};
@@ -23,6 +25,38 @@ const MASQUERADE_BIT: u8 = 14;
 const NODE_HINTS: &str = "PreferSameTrafficDistribution";
 /// The node label that says its zone.
 const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// How Services are carried out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mode {
+    /// Rules of iptables.
+    #[default]
+    Iptables,
+    /// A table of nftables.
+    Nftables,
+    /// Virtual servers of IPVS, with sets and a few rules.
+    Ipvs,
+}
+
+impl Mode {
+    /// What the configuration says; empty means iptables on Linux.
+    pub fn of(config: &KubeProxyConfiguration) -> Mode {
+        match config.mode.as_str() {
+            "nftables" => Mode::Nftables,
+            "ipvs" => Mode::Ipvs,
+            _ => Mode::Iptables,
+        }
+    }
+
+    /// The configuration's word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Iptables => "iptables",
+            Mode::Nftables => "nftables",
+            Mode::Ipvs => "ipvs",
+        }
+    }
+}
 
 /// What the proxier finds on the machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -108,6 +142,16 @@ pub struct Settings {
     pub node_hints: bool,
     /// Kernel and tools.
     pub features: Features,
+    /// The mode.
+    pub mode: Mode,
+    /// The machine's addresses of the family, loopback included.
+    pub addresses: Vec<IpAddr>,
+    /// Where ClusterIPs come from, as far as it was told ([`Settings::know_service_cidrs`]).
+    pub service_cidrs: Vec<IpNetwork>,
+    /// Which base chains nftables mode makes.
+    pub layout: Layout,
+    /// Of IPVS mode.
+    pub ipvs: IpvsSettings,
 }
 
 impl Settings {
@@ -120,16 +164,12 @@ impl Settings {
     ) -> (Settings, Vec<(&'static str, String)>) {
         let mut wrong = Vec::new();
         let node_ip = node_ip(node, family);
-        let bit = config.iptables.masquerade_bit.unwrap_or(MASQUERADE_BIT);
-        if bit > 31 {
-            wrong.push((
-                "iptables.masqueradeBit",
-                format!("expected 0 to 31, found {bit}"),
-            ));
-        }
+        let mode = Mode::of(config);
+        let (masquerade_all, bit) = masquerade(config, mode, &mut wrong);
         let labels = node.metadata.labels.as_ref();
         let zone = labels.and_then(|labels| labels.get(ZONE));
         let ports = NodePortAddresses::new(config, node_ip, family, &mut wrong);
+        let ipvs = IpvsSettings::of(config, family, &mut wrong);
         let wanted = config.iptables.localhost_node_ports.unwrap_or(true);
         let settings = Settings {
             family,
@@ -137,7 +177,7 @@ impl Settings {
             zone: zone.cloned().unwrap_or_default(),
             node_ip,
             detector: detector(config, node, family, &mut wrong),
-            masquerade_all: config.iptables.masquerade_all,
+            masquerade_all,
             mark: 1_u32.checked_shl(u32::from(bit)).unwrap_or(0),
             localhost_node_ports: wanted && (family == Family::V6 || ports.loopback()),
             node_hints: config.feature_gates.get(NODE_HINTS) != Some(&false),
@@ -146,8 +186,19 @@ impl Settings {
                 tcp_be_liberal: machine.features.tcp_be_liberal || config.conntrack.tcp_be_liberal,
                 ..machine.features
             },
+            mode,
+            addresses: of_family(&machine.addresses, family),
+            service_cidrs: Vec::new(),
+            layout: Layout::of_node(node),
+            ipvs,
         };
         (settings, wrong)
+    }
+
+    /// Tells it the Service ranges (OnServiceCIDRsChanged); those of the other family are not for it.
+    pub fn know_service_cidrs(&mut self, cidrs: &[IpNetwork]) {
+        let mine = |n: &&IpNetwork| Family::of(n.ip()) == self.family;
+        self.service_cidrs = cidrs.iter().filter(mine).copied().collect();
     }
 
     /// Where endpoints are chosen.
@@ -224,6 +275,37 @@ fn written(store: &Store) -> Option<(Option<Value>, Vec<Finding>, Span)> {
         Some((value, findings, span))
     };
     cluster.or_else(object).or_else(config_map)
+}
+
+/// Whether to masquerade everything, and with which bit of the mark. IPVS mode reads it under `iptables`.
+fn masquerade(
+    config: &KubeProxyConfiguration,
+    mode: Mode,
+    wrong: &mut Vec<(&'static str, String)>,
+) -> (bool, u8) {
+    let (nft, ipt) = (&config.nftables, &config.iptables);
+    let (all, bit, field) = match mode {
+        Mode::Nftables => (
+            nft.masquerade_all,
+            nft.masquerade_bit,
+            "nftables.masqueradeBit",
+        ),
+        Mode::Iptables | Mode::Ipvs => (
+            ipt.masquerade_all,
+            ipt.masquerade_bit,
+            "iptables.masqueradeBit",
+        ),
+    };
+    let bit = bit.unwrap_or(MASQUERADE_BIT);
+    if bit > 31 {
+        wrong.push((field, format!("expected 0 to 31, found {bit}")));
+    }
+    (all, bit)
+}
+
+fn of_family(all: &[IpAddr], family: Family) -> Vec<IpAddr> {
+    let mine = all.iter().filter(|ip| Family::of(**ip) == family);
+    mine.copied().collect()
 }
 
 fn node_name(config: &KubeProxyConfiguration, node: &Node) -> String {
@@ -320,7 +402,14 @@ impl NodePortAddresses {
         wrong: &mut Vec<(&'static str, String)>,
     ) -> Self {
         let mut cidrs: Vec<IpNetwork> = Vec::new();
-        for text in config.node_port_addresses.iter().flatten() {
+        let listed = config.node_port_addresses.as_deref().unwrap_or_default();
+        let primary = ["primary".to_owned()];
+        // apis/config/v1alpha1/defaults.go: the one mode with a default of its own.
+        let listed = match (listed.is_empty(), Mode::of(config)) {
+            (true, Mode::Nftables) => &primary,
+            _ => listed,
+        };
+        for text in listed {
             if text == "primary" {
                 cidrs.push(node_ip.into());
                 continue;

@@ -2,12 +2,13 @@
 //!
 //! kubernetes `cmd/kube-proxy/app/server_linux.go` (setupConntrack, getConntrackMax), `conntrack.go`,
 //! defaults of `pkg/proxy/apis/config/v1alpha1/defaults.go`; `pkg/proxy/iptables/proxier.go` (NewProxier:
-//! route_localnet). A value that is 0 is left as the kernel has it.
+//! route_localnet), `pkg/proxy/ipvs/proxier.go` (NewProxier). A value that is 0 is left as the kernel has it.
 
 use core::time::Duration;
 
 use super::config::KubeProxyConfiguration;
-use super::settings::Settings;
+use super::ipvs;
+use super::settings::{Mode, Settings};
 use crate::kube::service::Family;
 
 const PER_CORE: u32 = 32 * 1024;
@@ -62,9 +63,13 @@ pub fn sysctls(
         .into_iter()
         .filter_map(|(name, time)| Some((name, time?)));
     out.extend(said.filter_map(seconds));
-    let localnet = |s: &Settings| s.family == Family::V4 && s.localhost_node_ports;
+    let localnet =
+        |s: &Settings| s.mode == Mode::Iptables && s.family == Family::V4 && s.localhost_node_ports;
     if settings.iter().any(localnet) {
         out.push((ROUTE_LOCALNET, "1".to_owned()));
+    }
+    if let Some(s) = settings.iter().find(|s| s.mode == Mode::Ipvs) {
+        out.extend(ipvs::sysctls(&s.ipvs));
     }
     out
 }

@@ -88,7 +88,10 @@ impl Edit<'_> {
         // within its scope when listed, which `show` arranges.
         d.addrs.push(addr.clone());
         let up = d.up;
-        if up || addr.net.is_ipv4() {
+        // IPv6: without ARP duplicate detection is over at once, up or not (`addrconf_dad_begin`,
+        // `__ipv6_ifa_notify`).
+        let no_arp = matches!(d.kind, DeviceKind::Dummy);
+        if up || addr.net.is_ipv4() || no_arp {
             self.local_route(dev, &addr);
         }
         if up {

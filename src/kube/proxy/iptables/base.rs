@@ -34,12 +34,16 @@ pub struct Ensure {
 }
 
 impl Ensure {
-    fn chain(table: &'static str, chain: &'static str) -> Ensure {
+    pub(crate) fn chain(table: &'static str, chain: &'static str) -> Ensure {
         let rule = None;
         Ensure { table, chain, rule }
     }
 
-    fn rule(table: &'static str, chain: &'static str, rule: impl Into<String>) -> Ensure {
+    pub(crate) fn rule(
+        table: &'static str,
+        chain: &'static str,
+        rule: impl Into<String>,
+    ) -> Ensure {
         let rule = Some(rule.into());
         Ensure { table, chain, rule }
     }
