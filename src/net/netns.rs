@@ -226,6 +226,7 @@ impl NetNs {
         tos: u8,
         l4: FlowL4,
     ) -> Result<Found, FibError> {
+        let oif = oif.or_else(|| self.group_device(src, dst));
         self.route(&Flow {
             src,
             dst,
@@ -238,6 +239,18 @@ impl NetNs {
             multipath: self.sysctl.multipath(),
             scope: Scope::Universe,
         })
+    }
+
+    /// Where a group or everybody is spoken to by one of our addresses: at the device that has it (kernel:
+    /// `ip_route_output_key_hash_rcu` with a source and no device).
+    fn group_device(&self, src: Option<IpAddr>, dst: IpAddr) -> Option<DevId> {
+        match (src, dst) {
+            (Some(IpAddr::V4(src)), IpAddr::V4(d)) if d.is_multicast() || d.is_broadcast() => self
+                .devices()
+                .find(|dev| dev.addrs4().any(|(_, ip)| ip == src))
+                .map(|dev| dev.id),
+            _ => None,
+        }
     }
 
     /// Whether an address is one of ours (kernel: `inet_addr_type` is `RTN_LOCAL`, `ipv6_chk_addr`).

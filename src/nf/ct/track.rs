@@ -90,9 +90,8 @@ impl Conntrack {
             Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
-        let same = |(known, conn): &(Template, Conn)| {
-            *known == t && conn.tuple(Dir::Original).src == any
-        };
+        let same =
+            |(known, conn): &(Template, Conn)| *known == t && conn.tuple(Dir::Original).src == any;
         let at = self.templates.iter().position(same);
         if at.is_none() && self.templates.len() >= limits::CT_TEMPLATES_MAX {
             return None;
@@ -181,6 +180,9 @@ impl Conntrack {
         let zones = template
             .as_ref()
             .map_or(Zones::default(), |t| t.zones(f.mark));
+        if at.hook == Hook::Prerouting && env.sysctl.checksum != 0 && at.family == Family::V6 {
+            f.summed = f.l3().first_chunk().copied();
+        }
         let Some(p) = Packet::parse(f.l3()) else {
             self.stats.invalid += 1;
             return Tracked::Accept;
