@@ -16,6 +16,8 @@ mod build;
 mod conntrack;
 #[path = "conformance/decode.rs"]
 mod decode;
+#[path = "conformance/hashes.rs"]
+mod hashes;
 #[path = "conformance/pcapng.rs"]
 mod pcapng;
 #[path = "conformance/ping.rs"]

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::hashes::Hashes;
-use super::mld::Reports;
 use super::ping::{self, Ping};
 use super::process::{self, Local, Unheard};
 use super::scenario::{Dir, Exec, Recorded, Step, Trace};
@@ -55,6 +54,15 @@ pub enum What {
     Reports(Reports),
     /// Before the capture an endpoint pinged somebody, who answered.
     Ping(IpAddr),
+}
+
+/// MLD reports of one node and its pods that were counted and not captured.
+#[derive(Debug, Clone)]
+pub struct Reports {
+    /// Copies of pods' reports that were bridged.
+    pub copies: u64,
+    /// The node's own, by their number of records.
+    pub own: Vec<u64>,
 }
 
 /// A rule set to load.
