@@ -7,15 +7,17 @@ use crate::base::{DevId, Instant, NodeId, NsId, Origin, limits};
 use crate::net::addr::{Scope, is_group};
 use crate::net::device::{Device, DeviceKind};
 use crate::net::edit::Edit;
-use crate::net::fib::{Fib, FibError, Flow, FlowL4, Found, RouteKind};
+use crate::net::fib::{Fib, FibError, Flow, FlowL4, Found, Route, RouteKind};
 use crate::net::frag::FragTable;
 use crate::net::icmp_limit::IcmpLimiter;
 use crate::net::neigh::NeighTable;
 use crate::net::socket::SocketTable;
 use crate::net::sysctl::Sysctl;
 use crate::nf::Netfilter;
+use ipnetwork::IpNetwork;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// A learned path MTU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -226,7 +228,20 @@ impl NetNs {
         tos: u8,
         l4: FlowL4,
     ) -> Result<Found, FibError> {
-        let oif = oif.or_else(|| self.group_device(src, dst));
+        let group = match oif {
+            None => self.group_device(src, dst),
+            Some(_) => None,
+        };
+        if let Some(dev) = group {
+            // No table is asked (`make_route`).
+            let route = Route::unicast(IpNetwork::from(dst), None, Some(dev), Origin::Kernel);
+            return Ok(Found {
+                table: 0,
+                rule: 0,
+                route: Arc::new(route),
+                hop: 0,
+            });
+        }
         self.route(&Flow {
             src,
             dst,
@@ -318,6 +333,10 @@ impl NetNs {
         let mut best: Option<((bool, bool, u32), Ipv6Addr)> = None;
         for d in self.devices().filter(|d| d.up) {
             for (a, ip) in d.addrs6() {
+                // Rule 1 of RFC 6724: the destination itself.
+                if ip == dst && (d.id == dev || a.scope != Scope::Link) {
+                    return Some(ip);
+                }
                 if d.id != dev && (want == Scope::Link || a.scope == Scope::Link) {
                     continue;
                 }
