@@ -12,6 +12,8 @@
 
 #[path = "conformance/build.rs"]
 mod build;
+#[path = "conformance/confirm.rs"]
+mod confirm;
 #[path = "common/conntrack.rs"]
 mod conntrack;
 #[path = "conformance/decode.rs"]

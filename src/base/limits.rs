@@ -118,3 +118,13 @@ pub const PROXY_PENDING_MAX: usize = 1_024;
 pub const PROXY_SYNCS_MAX: usize = 256;
 /// Bytes of restore inputs that one kube-proxy keeps after they were carried out; the oldest are forgotten.
 pub const PROXY_TEXT_BYTES: usize = 4 * 1024 * 1024;
+/// IPVS connections and templates of one namespace (kernel: no bound but memory).
+pub const IPVS_CONNS_MAX: usize = 1 << 20;
+/// IPVS services of one namespace (kernel: no bound).
+pub const IPVS_SERVICES_MAX: usize = 1 << 17;
+/// IPVS real servers of one namespace, over all services (kernel: no bound).
+pub const IPVS_DESTS_MAX: usize = 1 << 21;
+/// Virtual addresses one lblc or lblcr service remembers (kernel: trims to 16384 from time to time).
+pub const IPVS_CACHE_MAX: usize = 1 << 14;
+/// Words of one line of ipvsadm's input.
+pub const IPVSADM_WORDS_MAX: usize = 256;

@@ -70,6 +70,31 @@ pub enum OpKind {
     Helper,
     /// A new connection enters the table (`nf_conntrack_confirm`).
     Confirm,
+    /// IPVS.
+    Ipvs(IpvsOp),
+}
+
+/// What IPVS does at a hook (kernel: `ip_vs_ops4`, `ip_vs_ops6`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IpvsOp {
+    /// Real servers' replies get the virtual address back (`ip_vs_out_hook`).
+    Reply,
+    /// Requests go to real servers (`ip_vs_in_hook`).
+    Request,
+    /// ICMP errors that pass by (`ip_vs_forward_icmp`).
+    ForwardIcmp,
+}
+
+impl IpvsOp {
+    /// What hangs on a hook, with its priority.
+    pub fn at(hook: Hook) -> &'static [(i32, IpvsOp)] {
+        match hook {
+            Hook::Input => &[(NAT_SRC - 2, IpvsOp::Reply), (NAT_SRC - 1, IpvsOp::Request)],
+            Hook::Forward => &[(99, IpvsOp::ForwardIcmp), (100, IpvsOp::Reply)],
+            Hook::Output => &[(NAT_DST + 1, IpvsOp::Reply), (NAT_DST + 2, IpvsOp::Request)],
+            _ => &[],
+        }
+    }
 }
 
 /// One operation of a hook.

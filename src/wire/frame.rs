@@ -68,6 +68,12 @@ pub struct Frame {
     /// The changeable start of an IPv6 header when conntrack summed the whole packet (kernel:
     /// `CHECKSUM_COMPLETE` with `csum_complete_sw`); nobody mends that sum when DSCP, TOS or HL change it.
     pub summed: Option<[u8; 8]>,
+    /// A TCP sender has just got on: the next hop of whoever routes this packet is reachable. It stays with
+    /// a packet through veths and tunnels (`skb->dst_pending_confirm`; seen on 6.18: a router between two
+    /// TCP peers never probes them).
+    pub confirm: bool,
+    /// IPVS has dealt with it (`skb->ipvs_property`).
+    pub ipvs: bool,
     /// Traffic class (`skb->priority`).
     pub priority: u32,
     /// The hash of the socket that sent it, or of its ports once something asked for it; it stays through
@@ -179,6 +185,7 @@ impl Frame {
     /// tunnel (kernel: `skb_scrub_packet`). The mark stays unless the namespace changes.
     pub fn scrub(&mut self) {
         self.ct = CtRef::None;
+        self.ipvs = false;
         self.bridged = None;
         self.socket = None;
         self.local = false;

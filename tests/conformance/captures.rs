@@ -60,7 +60,6 @@ fn attempt(r: &Recording<'_>, all: &Recordings, verbose: bool) -> Result<Verdict
         lacks: plan.lacks,
         notes: plan.notes,
         trace: story,
-        ..Verdict::default()
     })
 }
 

@@ -454,7 +454,7 @@ impl Drawer<'_> {
 /// An address that rules ask for.
 pub fn any_address(shape: Shape, v6: bool, rng: &mut Rng) -> String {
     let network = *rng.pick(shape.networks());
-    let text = match rng.below(10) {
+    match rng.below(10) {
         0..=3 => host(network, 2 + rng.below(4) as u8, v6).to_string(),
         4..=5 => vip(*rng.pick(&VIPS), v6).to_string(),
         6 => host(network, 1, v6).to_string(),
@@ -462,6 +462,5 @@ pub fn any_address(shape: Shape, v6: bool, rng: &mut Rng) -> String {
         8 => format!("{}/{}", host(network, 0, v6), if v6 { 64 } else { 24 }),
         _ if v6 => "fd00::/12".to_owned(),
         _ => "10.0.0.0/8".to_owned(),
-    };
-    text
+    }
 }

@@ -115,12 +115,12 @@ impl Traffic {
             )];
         }
         if self.v6 || l4.len() < 64 || !rng.chance(40) {
-            return vec![self.from_host(network, n, &packet(&ip, &l4), what)];
+            return vec![self.sent_by_host(network, n, &packet(&ip, &l4), what)];
         }
         ip.frag = 0;
         let pieces = fragments(&ip, &l4, rng);
         let each = pieces.iter().enumerate();
-        each.map(|(i, p)| self.from_host(network, n, p, format!("{what}, fragment {i}")))
+        each.map(|(i, p)| self.sent_by_host(network, n, p, format!("{what}, fragment {i}")))
             .collect()
     }
 
@@ -171,7 +171,7 @@ impl Traffic {
         }
     }
 
-    fn from_host(&self, network: usize, n: u8, packet: &[u8], what: String) -> Sent {
+    fn sent_by_host(&self, network: usize, n: u8, packet: &[u8], what: String) -> Sent {
         let cable = self.shape.cable_of(network, n);
         let to = self.l2_destination(cable, packet);
         sent(
@@ -298,7 +298,7 @@ fn remade(ip: &Ip, l4: &[u8]) -> Vec<u8> {
 }
 
 fn fragments(ip: &Ip, l4: &[u8], rng: &mut Rng) -> Vec<Vec<u8>> {
-    let size = (l4.len() / (2 + rng.below(2)) + 7) / 8 * 8;
+    let size = (l4.len() / (2 + rng.below(2))).div_ceil(8) * 8;
     let mut out = Vec::new();
     for (i, piece) in l4.chunks(size.max(8)).enumerate() {
         let more = (i + 1) * size < l4.len();

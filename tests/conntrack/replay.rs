@@ -30,7 +30,7 @@ pub struct Player {
 pub fn state_of(f: &Frame) -> &'static str {
     match f.ct {
         CtRef::Untracked => "UNTRACKED",
-        CtRef::None | CtRef::Template(_) => "INVALID",
+        CtRef::None | CtRef::Orphan | CtRef::Template(_) => "INVALID",
         CtRef::Conn { info, .. } => match info {
             CtInfo::New => "NEW",
             CtInfo::Established | CtInfo::EstablishedReply => "ESTABLISHED",
@@ -57,7 +57,8 @@ impl Player {
             helper: helper::by_name(name),
             ..Template::default()
         };
-        let template = self.ct.new_template(template).unwrap();
+        let family = if self.v6 { Family::V6 } else { Family::V4 };
+        let template = self.ct.new_template(family, template).unwrap();
         self.helpers.push((proto, port, template));
     }
 

@@ -203,7 +203,7 @@ fn zones_keep_equal_tuples_apart() {
             zones: z,
             ..Template::default()
         };
-        let t = b.ct.new_template(template).unwrap();
+        let t = b.ct.new_template(Family::V4, template).unwrap();
         let (mut f, _) = b.track("udp", true, CtRef::Template(t));
         let said = b.confirm(&mut f);
         // Zones 6/0 and 0/0 share the reply's zone: the later clashes.

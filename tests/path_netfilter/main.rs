@@ -4,6 +4,7 @@
 mod bridge;
 mod fragments;
 mod hooks;
+mod ipvs;
 mod nat;
 mod net;
 mod output;

@@ -378,6 +378,14 @@ impl Netfilter {
         }
     }
 
+    /// IPVS has, or no longer has, its hooks in a family (kernel: `ip_vs_register_hooks`).
+    pub fn set_ipvs(&mut self, hooked: [bool; 2]) {
+        if self.ipvs != hooked {
+            self.ipvs = hooked;
+            self.settle();
+        }
+    }
+
     /// The nat tables in the order in which a new connection asks them: as with all hooks of one priority,
     /// the one that was registered later comes first (`nf_hook_entries_grow`).
     pub fn nat_tables(&self, family: Family) -> impl Iterator<Item = Backend> + '_ {
@@ -393,7 +401,9 @@ impl Netfilter {
         let mut add = |priority, kind| ops.push(HookOp { priority, kind });
         let tracked = self.needs_conntrack(family);
         if matches!(hook, Hook::Prerouting | Hook::Output) {
-            if tracked || self.family_has(family, defragments) {
+            // An IPv6 service enables reassembly (`nf_defrag_ipv6_enable` in ip_vs_add_service).
+            let services = family == Family::V6 && self.ipvs[family as usize];
+            if tracked || services || self.family_has(family, defragments) {
                 add(hook::DEFRAG, OpKind::Defrag);
             }
             if tracked {
@@ -403,6 +413,10 @@ impl Netfilter {
         if matches!(hook, Hook::Input | Hook::Postrouting) && tracked {
             add(hook::HELPER, OpKind::Helper);
             add(hook::CONFIRM, OpKind::Confirm);
+        }
+        if self.ipvs[family as usize] {
+            let all = hook::IpvsOp::at(hook).iter();
+            all.for_each(|(priority, op)| add(*priority, OpKind::Ipvs(*op)));
         }
         let mut nat = false;
         let rules = self.rules(family);

@@ -25,6 +25,12 @@ impl<O: Observer> Walker<'_, O> {
         let _ = self.nf_op(OpKind::Confirm, &at, f, &mut Vec::new());
     }
 
+    /// Lets a new connection enter the table where its packet leaves the hooks (kernel:
+    /// `ip_vs_confirm_conntrack`).
+    pub(super) fn nf_confirm_now(&mut self, at: &At, f: &mut Frame) {
+        let _ = self.nf_op(OpKind::Confirm, at, f, &mut Vec::new());
+    }
+
     /// A connection that was reset by a rule closes (kernel: `nf_ct_set_closing`).
     pub(super) fn nf_closing(&mut self, f: &Frame) {
         let CtRef::Conn { id, .. } = f.ct else { return };
@@ -83,7 +89,7 @@ fn run(
     fx: &mut Vec<Effect>,
 ) -> Result<Verdict, String> {
     match kind {
-        OpKind::Defrag => Ok(Verdict::Accept),
+        OpKind::Defrag | OpKind::Ipvs(_) => Ok(Verdict::Accept),
         OpKind::Conntrack => match nf.ct.track(ns, f, at, cx) {
             Tracked::Accept => {
                 tell_tracked(nf, f, cx);
