@@ -8,15 +8,17 @@ use crate::ipvs::Ipvs;
 use crate::net::addr::{Scope, is_group};
 use crate::net::device::{Device, DeviceKind};
 use crate::net::edit::Edit;
-use crate::net::fib::{Fib, FibError, Flow, FlowL4, Found, RouteKind};
+use crate::net::fib::{Fib, FibError, Flow, FlowL4, Found, Route, RouteKind};
 use crate::net::frag::FragTable;
 use crate::net::icmp_limit::IcmpLimiter;
 use crate::net::neigh::NeighTable;
 use crate::net::socket::SocketTable;
 use crate::net::sysctl::Sysctl;
 use crate::nf::Netfilter;
+use ipnetwork::IpNetwork;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// A learned path MTU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -243,6 +245,20 @@ impl NetNs {
         tos: u8,
         l4: FlowL4,
     ) -> Result<Found, FibError> {
+        let group = match oif {
+            None => self.group_device(src, dst),
+            Some(_) => None,
+        };
+        if let Some(dev) = group {
+            // No table is asked (`make_route`).
+            let route = Route::unicast(IpNetwork::from(dst), None, Some(dev), Origin::Kernel);
+            return Ok(Found {
+                table: 0,
+                rule: 0,
+                route: Arc::new(route),
+                hop: 0,
+            });
+        }
         self.route(&Flow {
             src,
             dst,
@@ -255,6 +271,18 @@ impl NetNs {
             multipath: self.sysctl.multipath(),
             scope: Scope::Universe,
         })
+    }
+
+    /// Where a group or everybody is spoken to by one of our addresses: at the device that has it (kernel:
+    /// `ip_route_output_key_hash_rcu` with a source and no device).
+    fn group_device(&self, src: Option<IpAddr>, dst: IpAddr) -> Option<DevId> {
+        match (src, dst) {
+            (Some(IpAddr::V4(src)), IpAddr::V4(d)) if d.is_multicast() || d.is_broadcast() => self
+                .devices()
+                .find(|dev| dev.addrs4().any(|(_, ip)| ip == src))
+                .map(|dev| dev.id),
+            _ => None,
+        }
     }
 
     /// Whether an address is one of ours (kernel: `inet_addr_type` is `RTN_LOCAL`, `ipv6_chk_addr`).
@@ -322,6 +350,10 @@ impl NetNs {
         let mut best: Option<((bool, bool, u32), Ipv6Addr)> = None;
         for d in self.devices().filter(|d| d.up) {
             for (a, ip) in d.addrs6() {
+                // Rule 1 of RFC 6724: the destination itself.
+                if ip == dst && (d.id == dev || a.scope != Scope::Link) {
+                    return Some(ip);
+                }
                 if d.id != dev && (want == Scope::Link || a.scope == Scope::Link) {
                     continue;
                 }

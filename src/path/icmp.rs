@@ -153,7 +153,8 @@ impl<O: Observer> Walker<'_, O> {
         in_dev: Option<DevId>,
         oif: Option<DevId>,
     ) -> Option<IpAddr> {
-        if self.is_own(h.dst) {
+        // IPv4 asks the packet's route, and a TEE copy's leads to the gateway (`RTCF_LOCAL` in `icmp_send`).
+        if self.is_own(h.dst) && !(self.teeing && h.is_v4()) {
             return Some(h.dst);
         }
         if h.is_v4() && self.ns.sysctl.icmp_errors_use_inbound_ifaddr != 0 {

@@ -42,10 +42,18 @@ impl<O: Observer> Walker<'_, O> {
         let Some((h, f)) = self.ip_header(dev, f, 4) else {
             return;
         };
+        let sent_to = h.dst;
         let Some((h, mut f)) = self.nf_prerouting(dev, h, f) else {
             return;
         };
-        let decision = self.route_input(dev, h.src, h.dst, &f, false);
+        let decision = match h.dst == sent_to || self.valid_on_loopback(dev, h.src) {
+            true => self.route_input(dev, h.src, h.dst, &f, false),
+            false => Err(NoInput::Silent(
+                DropReason::LocalSource,
+                Origin::Kernel,
+                format!("{} is an address of this host", h.src),
+            )),
+        };
         let routed = !matches!(decision, Err(NoInput::Silent(..)));
         if h.options && routed && !self.ip_options(dev, &h, &mut f) {
             return;
@@ -58,6 +66,15 @@ impl<O: Observer> Walker<'_, O> {
             }
             Err(why) => self.no_input(dev, &h, f, why),
         }
+    }
+
+    /// Whether a packet whose destination PREROUTING changed may have this source here. On `lo` that costs it
+    /// the route it was sent by (kernel: `skb_dst_drop` in `nf_nat_ipv4_pre_routing`), and looked up anew
+    /// a source of ours is martian there as elsewhere (`fib_validate_source`).
+    fn valid_on_loopback(&self, dev: DevId, src: IpAddr) -> bool {
+        let device = self.device(dev);
+        let lo = device.is_some_and(|d| matches!(d.kind, DeviceKind::Loopback));
+        !lo || !self.is_own(src) || self.ns.conf_or(dev, |c| c.accept_local)
     }
 
     /// kernel: `ip6_rcv_core`, `ip6_rcv_finish`

@@ -432,7 +432,7 @@ impl<'w, O: Observer> Walker<'w, O> {
     /// A packet that a raw IPv4 socket sends with its header (kernel: `raw_sendmsg`, `raw_send_hdrinc`; IPv6:
     /// `rawv6_send_hdrinc`): refused before any hook if it is for a broadcast address or larger than the
     /// route's device takes, since nothing cuts it.
-    pub fn send_raw(&mut self, f: Frame, oif: Option<DevId>) -> Result<(), Errno> {
+    pub fn send_raw(&mut self, mut f: Frame, oif: Option<DevId>) -> Result<(), Errno> {
         if let Ok(h) = IpHeader::parse_lax(f.l3())
             && let Ok(found) = self.ns.route_output(None, h.dst, oif, f.mark, 0)
         {
@@ -451,6 +451,14 @@ impl<'w, O: Observer> Walker<'w, O> {
             if let Some((errno, reason, why)) = refused {
                 self.drop_with(None, &f, reason, Origin::Kernel, |_| why.to_owned());
                 return Err(errno);
+            }
+            if h.is_v4() {
+                // The socket's route, which its header's source has no part in.
+                f.local = true;
+                if let Some(dev) = found.dev() {
+                    self.show_route(dev, &f, &found);
+                }
+                return self.local_out_by(found, f, oif);
             }
         }
         self.local_out(f, oif)

@@ -65,6 +65,9 @@ pub struct Frame {
     /// The TCP checksum is yet to be finished (kernel: `CHECKSUM_PARTIAL`): until it leaves, errors about
     /// the packet quote the sum of the pseudo header alone.
     pub partial: bool,
+    /// The changeable start of an IPv6 header when conntrack summed the whole packet (kernel:
+    /// `CHECKSUM_COMPLETE` with `csum_complete_sw`); nobody mends that sum when DSCP, TOS or HL change it.
+    pub summed: Option<[u8; 8]>,
     /// A TCP sender has just got on: the next hop of whoever routes this packet is reachable. It stays with
     /// a packet through veths and tunnels (`skb->dst_pending_confirm`; seen on 6.18: a router between two
     /// TCP peers never probes them).
@@ -186,6 +189,7 @@ impl Frame {
         self.bridged = None;
         self.socket = None;
         self.local = false;
+        self.summed = None;
         self.forget_fragments();
         self.ignore_df = false;
         self.frag_list.clear();

@@ -180,6 +180,9 @@ impl Conntrack {
         let zones = template
             .as_ref()
             .map_or(Zones::default(), |t| t.zones(f.mark));
+        if at.hook == Hook::Prerouting && env.sysctl.checksum != 0 && at.family == Family::V6 {
+            f.summed = f.l3().first_chunk().copied();
+        }
         let Some(p) = Packet::parse(f.l3()) else {
             self.stats.invalid += 1;
             return Tracked::Accept;

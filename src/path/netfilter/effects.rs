@@ -5,7 +5,7 @@ use crate::nf::Hook;
 use crate::nf::eval::{At, Effect, RuleRef};
 use crate::path::observer::{Observer, Step};
 use crate::path::walker::Walker;
-use crate::wire::{CtRef, Frame, IpHeader, ip};
+use crate::wire::{CtRef, Frame, IpHeader, PacketType, ip};
 use std::net::IpAddr;
 
 impl<O: Observer> Walker<'_, O> {
@@ -48,6 +48,14 @@ impl<O: Observer> Walker<'_, O> {
         };
         copy.ct = CtRef::Untracked;
         copy.local = true;
+        if at.hook == Hook::Prerouting
+            && f.pkt_type == PacketType::Host
+            && let Some(b) = &mut copy.bridged
+        {
+            // Both share one nf_bridge_info; the original goes up through `ip_sabotage_in` before the copy, should
+            // that be for this host, comes by `lo`.
+            b.skipped = true;
+        }
         if h.is_v4() {
             ip::set_df(copy.l3_mut());
         }
