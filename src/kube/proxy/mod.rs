@@ -1,8 +1,10 @@
 //! kube-proxy: the rules that it writes for Services, as text.
 //!
 //! [`config`] reads a KubeProxyConfiguration, [`topology`] chooses endpoints, [`names`] makes chain names,
-//! [`iptables`], [`nftables`] and [`ipvs`] render what each mode writes, [`conntrack`] says which UDP flows a sync deletes,
-//! [`sysctl`] what it sets in the kernel, [`agent`] is one node's in virtual time, [`compare`] holds the modes
+//! [`iptables`], [`nftables`] and [`ipvs`] render what each mode writes, [`conntrack`] says which UDP
+//! flows a sync deletes,
+//! [`sysctl`] what it sets in the kernel, [`agent`] is one node's in virtual time, [`compare`] holds the
+//! modes
 //! against each other.
 //! Pure functions: objects and settings in, text and findings out; nothing is applied to a namespace here.
 //! Invariant: the same objects give the same bytes.

@@ -1,6 +1,7 @@
 //! What becomes of traffic to Services in each of the three modes, class by class, and where they differ.
 //!
-//! A class is all first packets that no rule of any mode tells apart: family, kind of source, on which side of
+//! A class is all first packets that no rule of any mode tells apart: family, kind of source, on which
+//! side of
 //! the Service's source ranges it is, and destination: each address and port of each Service, the other ports
 //! of each address, the unallocated rest of the Service ranges. One packet of each class is led through what
 //! the modes write, every choice followed. Not covered: NodePorts at 127.0.0.1, masquerading, and what other

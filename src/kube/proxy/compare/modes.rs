@@ -1,7 +1,8 @@
 //! What each mode does with the first packet of a class, read off what it writes.
 //!
 //! Kernel order: mangle-less PREROUTING or OUTPUT with DNAT, then FORWARD, or INPUT; IPVS takes packets at
-//! LOCAL_IN behind the filter rules and at LOCAL_OUT before them (net/netfilter/ipvs/ip_vs_core.c, ip_vs_ops).
+//! LOCAL_IN behind the filter rules and at LOCAL_OUT before them (net/netfilter/ipvs/ip_vs_core.c,
+//! ip_vs_ops).
 //! A packet that went through DNAT has a pod's address, which no rule of kube-proxy filters.
 
 use std::net::IpAddr;

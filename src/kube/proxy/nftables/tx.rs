@@ -1,6 +1,7 @@
 //! One transaction: the lines that are handed to `nft -f -`, as kube-proxy's library writes them.
 //!
-//! kubernetes-sigs/knftables `objects.go` (writeOperation of each object): one command a line, semicolons with
+//! kubernetes-sigs/knftables `objects.go` (writeOperation of each object): one command a line,
+//! semicolons with
 //! blanks around them, priorities as numbers. Nothing is checked here.
 
 use core::fmt::{Display, Write};
