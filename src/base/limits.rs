@@ -115,3 +115,9 @@ pub const PROXY_SYNCS_MAX: usize = 256;
 pub const PROXY_TEXT_BYTES: usize = 4 * 1024 * 1024;
 /// Announced connections one namespace waits for, whatever `nf_conntrack_expect_max` says.
 pub const CT_EXPECT_MAX: usize = 1 << 14;
+/// Expressions, sets and parentheses of one nftables rule inside one another.
+pub const NFT_DEPTH_MAX: usize = 64;
+/// Words and signs of one nftables script after its variables were replaced.
+pub const NFT_TOKENS_MAX: usize = 1 << 26;
+/// Variables of an nftables script that stand for one another.
+pub const NFT_DEFINE_DEPTH_MAX: usize = 16;
