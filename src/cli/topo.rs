@@ -30,6 +30,7 @@ pub fn run(g: &Global, a: &TopoArgs) -> anyhow::Result<Exit> {
             to,
             protocol,
             port: None,
+            source_port: None,
             size,
             df,
             ttl,

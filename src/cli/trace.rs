@@ -208,6 +208,7 @@ fn spec(g: &Global, a: &TraceArgs) -> anyhow::Result<ProbeSpec> {
         to,
         protocol,
         port: None,
+        source_port: None,
         size,
         df,
         ttl,

@@ -3,7 +3,7 @@
 //! Real configuration wins: the kube-flannel-cfg ConfigMap, Calico's IPPools, a conflist in the Cluster
 //! document. Where it is absent, the plugin's usual one is written from the Cluster document's fields.
 
-use crate::base::{Finding, Origin, Span};
+use crate::base::{Finding, Instant, Origin, Span};
 use crate::cluster::ClusterNode;
 use crate::cluster::build::Builder;
 use crate::cluster::pods;
@@ -325,6 +325,27 @@ fn calico_agent(b: &mut Builder) {
     };
     for (name, ops) in plans {
         carry_out(b, &name, &ops, "calico");
+    }
+    felix_rules(b, &all);
+}
+
+/// Felix's sets, then its NAT rules, which ask them.
+fn felix_rules(b: &mut Builder, all: &[CalicoNode]) {
+    let Some(pools) = b.c.calico.as_ref().map(|i| i.pools.clone()) else {
+        return;
+    };
+    let sets = calico::rules::sets(&pools);
+    let sets: String = sets.iter().map(|s| s.to_restore()).collect();
+    for me in all {
+        let Some(n) = b.c.nodes.get(&me.name) else {
+            continue;
+        };
+        if let Some(ns) = b.c.lab.world.ns_mut(n.ns) {
+            let made = ns.nf_mut().sets.restore("calico", &sets, Instant::ZERO);
+            b.findings.extend(made);
+        }
+        let rules = calico::rules::nat_rules(&pools, me);
+        lay_rules(b, &me.name, &rules, "calico");
     }
 }
 

@@ -163,7 +163,10 @@ impl Scenario {
         let question = question(spec);
         let expected = spec.expect.is_some();
         let probe = match self.probe_of(spec) {
-            Ok(p) => Probe { sport, ..p },
+            Ok(p) => Probe {
+                sport: sport.or(p.sport),
+                ..p
+            },
             Err(e) => {
                 let mismatches = spec.expect.iter().map(|_| Mismatch {
                     what: "probe",
@@ -237,6 +240,7 @@ impl Scenario {
         p.ttl = spec.ttl.or(p.ttl);
         p.count = spec.count.unwrap_or(1);
         p.timeout = spec.timeout.unwrap_or(p.timeout);
+        p.sport = spec.source_port;
         Ok(p)
     }
 

@@ -50,8 +50,16 @@ pub struct Hop {
 pub(super) struct Ends {
     fresh: Vec<Hop>,
     kept: VecDeque<Hop>,
-    /// Source address of each frame when it was first seen: before any tunnel or translation.
-    born: BTreeMap<FrameId, IpAddr>,
+    /// Each frame as it was first seen: before any tunnel, and before most translations.
+    born: BTreeMap<FrameId, Born>,
+}
+
+/// A frame's addresses and protocol when it was first seen.
+#[derive(Clone, Copy, Debug)]
+struct Born {
+    src: IpAddr,
+    dst: IpAddr,
+    proto: u8,
 }
 
 impl Ends {
@@ -63,7 +71,8 @@ impl Ends {
             if self.born.len() >= limits::LAB_ENDS_MAX {
                 self.born.pop_first();
             }
-            self.born.insert(frame.id, h.src);
+            let (src, dst, proto) = (h.src, h.dst, h.proto);
+            self.born.insert(frame.id, Born { src, dst, proto });
         }
     }
 }
@@ -113,7 +122,7 @@ impl Ends {
             .iter()
             .filter_map(|h| {
                 let l = lab.lineage(h.root).filter(|l| l.client == Some(r))?;
-                Some((h, way(l, c, self.born.get(&h.frame))))
+                Some((h, way(l, c, h, self.born.get(&h.frame))))
             })
             .collect();
         let (hop, way) = choose(&own, &end, c.tuple.proto)?;
@@ -121,9 +130,15 @@ impl Ends {
     }
 }
 
-fn way(l: &Lineage, c: &ClientState, born: Option<&IpAddr>) -> Way {
+/// The frame the client's socket sent is forward, however OUTPUT and POSTROUTING translated it before anyone
+/// saw it, and so are copies of it; what a kernel sent because of it is an answer.
+fn way(l: &Lineage, c: &ClientState, h: &Hop, born: Option<&Born>) -> Way {
     let clients = l.ns == c.ns && l.tuple == Some(c.tuple);
-    match clients && born.is_none_or(|src| *src == c.tuple.src) {
+    let own = |b: &Born| {
+        let told = matches!(b.proto, proto::ICMP | proto::ICMPV6) && b.proto != c.tuple.proto;
+        b.src == c.tuple.src || (b.dst != c.tuple.src && !told)
+    };
+    match clients && (h.frame == h.root || born.is_none_or(own)) {
         true => Way::Forward,
         false => Way::Reply,
     }
@@ -156,8 +171,16 @@ fn choose<'a>(ends: &[(&'a Hop, Way)], end: &ClientEnd, protocol: u8) -> Option<
                 | Disposition::Unknown { .. }
         )
     };
+    // The packet itself before what a kernel sent because of it (a RST to whoever answered from a wrong
+    // address, an ICMP error) and lost, too.
+    let cause = || {
+        let lost = |h: &Hop, w: Way| bad(h, w) && !by_the_way(h);
+        let late = last(&lost)?;
+        let own = |h: &Hop| h.frame == h.root && h.root == late.0.root;
+        last(&|h, w| lost(h, w) && own(h)).or(Some(late))
+    };
     last(&told)
-        .or_else(|| last(&|h, w| bad(h, w) && !by_the_way(h)))
+        .or_else(cause)
         .or_else(|| last(&bad))
         .or_else(|| last(&arrived))
 }

@@ -172,6 +172,9 @@ pub struct Chain {
     pub rules: Vec<Rule>,
     /// Whether the input had a `:CHAIN` line for it; restoring with --noflush empties such a user chain.
     pub declared: bool,
+    /// A base chain of nf_tables that a rule made: its policy counts nothing until a `:CHAIN` line, `-P` or
+    /// `-Z` gives it counters (iptables-nft: `nft_chain_builtin_add` adds none).
+    pub uncounted: bool,
     pub(super) line: u32,
     pub(super) written: Written,
 }
@@ -183,6 +186,7 @@ impl Chain {
             name: name.into(),
             policy,
             declared: true,
+            uncounted: false,
             ..Chain::default()
         }
     }

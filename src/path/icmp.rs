@@ -138,7 +138,8 @@ impl<O: Observer> Walker<'_, O> {
         }
     }
 
-    /// The packet's own destination where that is ours; else what the route to the sender chooses.
+    /// The packet's own destination where that is ours; in IPv6 what suits the device it came in by; else
+    /// what the route to the sender chooses.
     fn icmp_source(
         &self,
         h: &IpHeader,
@@ -156,10 +157,18 @@ impl<O: Observer> Walker<'_, O> {
             let a = in_dev.and_then(|d| self.ns.select_addr4(d, towards, crate::net::Scope::Link));
             return a.map(IpAddr::V4);
         }
-        match (oif, h.src) {
-            (Some(d), IpAddr::V6(to)) => self.ns.select_addr6(d, to).map(IpAddr::V6),
-            _ => None,
-        }
+        let IpAddr::V6(to) = h.src else { return None };
+        let dev = match (oif, in_dev) {
+            (Some(d), _) => d,
+            // Where the packet came in tells its sender more than where the error leaves (kernel:
+            // `icmp6_send`), unless the route has a source of its own (`icmpv6_rt_has_prefsrc`).
+            (None, Some(d)) => match self.ns.route_output(None, h.src, None, 0, 0) {
+                Ok(found) if found.route.prefsrc.is_none() => d,
+                _ => return None,
+            },
+            (None, None) => return None,
+        };
+        self.ns.select_addr6(dev, to).map(IpAddr::V6)
     }
 
     /// kernel: `icmpv4_xrlim_allow`, `icmpv6_xrlim_allow`. Frag-needed is never limited.

@@ -9,7 +9,7 @@ use crate::path::netfilter::LOCAL_DELIVER;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::{Disposition, DropReason};
 use crate::path::walker::{Output, Walker};
-use crate::wire::{Frame, IpHeader, build, options, proto};
+use crate::wire::{CtRef, Frame, IpHeader, build, options, proto};
 use std::net::IpAddr;
 
 impl<O: Observer> Walker<'_, O> {
@@ -143,7 +143,15 @@ impl<O: Observer> Walker<'_, O> {
         None
     }
 
-    fn deliver_whole(&mut self, dev: DevId, h: &IpHeader, f: Frame, group: bool) {
+    fn deliver_whole(&mut self, dev: DevId, h: &IpHeader, mut f: Frame, group: bool) {
+        // These let go of the connection before they look for a socket, so that an error about the packet
+        // is not attached to it (kernel: `nf_reset_ct` in `__udp4_lib_rcv`, `ip6_protocol_deliver_rcu`).
+        if matches!(
+            h.proto,
+            proto::TCP | proto::UDP | proto::ICMP | proto::ICMPV6
+        ) {
+            f.ct = CtRef::None;
+        }
         if !h.is_v4() && h.header_len > 40 && !self.extension_headers(dev, h, &f) {
             return;
         }

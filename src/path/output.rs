@@ -2,9 +2,9 @@
 //! `ip6_output`).
 
 use crate::base::{DevId, Origin};
-use crate::net::RouteKind;
 use crate::net::fib::{FibError, FlowL4, Found};
 use crate::net::text::route_text;
+use crate::net::{DeviceKind, RouteKind};
 use crate::nf::Hook;
 use crate::path::netfilter::refragments;
 use crate::path::observer::Observer;
@@ -44,7 +44,31 @@ impl<O: Observer> Walker<'_, O> {
         if let Some(dev) = found.dev() {
             self.show_route(dev, &f, &found);
         }
+        if self.loopback_escapes(&h, &found) {
+            return Err(self.martian_source(&f, &h, &found));
+        }
         self.local_out_by(found, f, oif)
+    }
+
+    /// Whether a loopback source would leave the host (kernel: `__mkroute_output` without
+    /// `route_localnet`).
+    pub(crate) fn loopback_escapes(&self, h: &IpHeader, found: &Found) -> bool {
+        let IpAddr::V4(src) = h.src else { return false };
+        let out = self.out_device(found).and_then(|d| self.device(d));
+        src.is_loopback()
+            && out.is_some_and(|d| {
+                !matches!(d.kind, DeviceKind::Loopback)
+                    && !self.ns.conf_or(d.id, |c| c.route_localnet)
+            })
+    }
+
+    pub(crate) fn martian_source(&mut self, f: &Frame, h: &IpHeader, found: &Found) -> Errno {
+        let (src, out) = (h.src, found.dev());
+        self.drop_with(out, f, DropReason::MartianSource, Origin::Kernel, |ns| {
+            let dev = out.map_or("a link", |d| ns.dev_name(d));
+            format!("{src} must not leave by {dev} (route_localnet=0)")
+        });
+        Errno::Inval
     }
 
     /// A packet of this host's own whose route is known (kernel: `ip_local_out`).
@@ -54,7 +78,7 @@ impl<O: Observer> Walker<'_, O> {
         f: Frame,
         oif: Option<DevId>,
     ) -> Result<(), Errno> {
-        let (f, found) = self.nf_output(f, found, oif)?;
+        let (f, found, _) = self.nf_output(f, found, oif)?;
         match IpHeader::parse_lax(f.l3()) {
             Ok(h) => self.ip_output(&found, h.dst, f, None),
             Err(_) => self.drop(None, &f, DropReason::IpHeader),

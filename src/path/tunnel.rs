@@ -6,7 +6,7 @@ use crate::net::{DeviceKind, Ipip, PortAt, Vxlan};
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::{Disposition, DropReason};
 use crate::path::walker::{Output, Walker};
-use crate::wire::{ETH_HLEN, Frame, IpHeader, MacAddr, Tuple, build, checksum, ip, proto};
+use crate::wire::{ETH_HLEN, Frame, IpHeader, MacAddr, build, checksum, flow, ip, proto};
 use std::net::IpAddr;
 
 /// IP, UDP and VXLAN headers' lengths behind the outer IP header.
@@ -77,8 +77,9 @@ impl<O: Observer> Walker<'_, O> {
             return self.drop(Some(dev), &f, DropReason::NoSourceAddress);
         };
         let inner_tos = IpHeader::parse_lax(f.l3()).map_or(0, |h| ecn_encap(h.tos));
-        let (lo, hi) = self.ns.sysctl.ip_local_port_range;
-        let sport = flow_port(&f, lo, hi);
+        let (hash, of_ports) = flow::hash(&f);
+        f.hash = of_ports.then_some(hash);
+        let sport = flow::source_port(hash, self.ns.sysctl.ip_local_port_range);
         let ttl = ttl
             .filter(|t| *t > 0)
             .unwrap_or_else(|| self.default_ttl(remote.is_ipv4(), found.dev()));
@@ -371,35 +372,4 @@ fn set_length(head: &mut [u8], payload: usize) {
     } else {
         head[4..6].copy_from_slice(&(payload as u16).to_be_bytes());
     }
-}
-
-/// The outer source port: a hash of the inner flow, the same for both directions
-/// (kernel: `udp_flow_src_port` over `skb_get_hash`, whose keys are put in order first).
-fn flow_port(f: &Frame, lo: u16, hi: u16) -> u16 {
-    let mut h = 0xcbf2_9ce4_8422_2325u64;
-    let mut eat = |b: &[u8]| {
-        b.iter()
-            .for_each(|x| h = (h ^ u64::from(*x)).wrapping_mul(0x100_0000_01b3))
-    };
-    match IpHeader::parse_lax(f.l3()) {
-        Ok(ip) => {
-            let t = Tuple::of(&ip, f.l3());
-            let (a, b) = if (t.src, t.sport) <= (t.dst, t.dport) {
-                (t, t.reply())
-            } else {
-                (t.reply(), t)
-            };
-            for e in [a, b] {
-                match e.src {
-                    IpAddr::V4(x) => eat(&x.octets()),
-                    IpAddr::V6(x) => eat(&x.octets()),
-                }
-                eat(&e.sport.to_be_bytes());
-            }
-            eat(&[t.proto]);
-        }
-        Err(_) => eat(f.data().get(..ETH_HLEN).unwrap_or(&[])),
-    }
-    let hash = h.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-    lo + ((hash * u64::from(hi.saturating_sub(lo))) >> 32) as u16
 }

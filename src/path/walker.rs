@@ -4,7 +4,7 @@
 //! namespaces hands them on. Each protocol's part is a file beside this one.
 
 use crate::base::{DevId, FrameId, Instant, NsId, Origin, Rng, limits};
-use crate::net::{Device, DeviceKind, NetNs, PortAt, SocketId};
+use crate::net::{Device, DeviceKind, NetNs, PortAt, RouteKind, SocketId};
 use crate::nf::eval::RuleRef;
 use crate::path::observer::{Direction, Observer, Place, Step};
 use crate::path::reason::{Disposition, DropReason, IcmpSent};
@@ -426,6 +426,33 @@ impl<'w, O: Observer> Walker<'w, O> {
 
     /// A socket, or whoever plays one, sends an IP packet (kernel: `ip_local_out`).
     pub fn send_local(&mut self, f: Frame, oif: Option<DevId>) -> Result<(), Errno> {
+        self.local_out(f, oif)
+    }
+
+    /// A packet that a raw IPv4 socket sends with its header (kernel: `raw_sendmsg`, `raw_send_hdrinc`; IPv6:
+    /// `rawv6_send_hdrinc`): refused before any hook if it is for a broadcast address or larger than the
+    /// route's device takes, since nothing cuts it.
+    pub fn send_raw(&mut self, f: Frame, oif: Option<DevId>) -> Result<(), Errno> {
+        if let Ok(h) = IpHeader::parse_lax(f.l3())
+            && let Ok(found) = self.ns.route_output(None, h.dst, oif, f.mark, 0)
+        {
+            let mtu = self
+                .out_device(&found)
+                .and_then(|d| self.device(d))
+                .map_or(usize::MAX, |d| d.mtu as usize);
+            let refused = if h.is_v4() && found.route.kind == RouteKind::Broadcast {
+                Some((Errno::Access, DropReason::Prohibit, "needs SO_BROADCAST"))
+            } else if f.l3().len() > mtu {
+                let why = "a raw socket's packets are not cut";
+                Some((Errno::MsgSize, DropReason::MtuExceeded, why))
+            } else {
+                None
+            };
+            if let Some((errno, reason, why)) = refused {
+                self.drop_with(None, &f, reason, Origin::Kernel, |_| why.to_owned());
+                return Err(errno);
+            }
+        }
         self.local_out(f, oif)
     }
 

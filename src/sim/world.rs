@@ -21,6 +21,10 @@ enum Class {
     Timer,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would cost an allocation for every hop"
+)]
 #[derive(Debug)]
 enum Event {
     Arrive(PortAt, Frame),
@@ -47,6 +51,11 @@ pub struct SendOptions {
     pub oif: Option<DevId>,
     /// Firewall mark (`SO_MARK`).
     pub mark: u32,
+    /// Flow hash of a connected socket (`sk_txhash`).
+    pub hash: Option<u32>,
+    /// By a raw socket, header included (`IP_HDRINCL`): nothing for a broadcast address, nothing longer
+    /// than the device's MTU.
+    pub raw: bool,
 }
 
 /// All namespaces and what joins them.
@@ -248,14 +257,25 @@ impl World {
         &mut self,
         ns: NsId,
         packet: &[u8],
-        SendOptions { oif, mark }: SendOptions,
+        SendOptions {
+            oif,
+            mark,
+            hash,
+            raw,
+        }: SendOptions,
         obs: &mut O,
     ) -> (FrameId, Result<(), Errno>) {
         let mut f = Frame::ip(packet);
         f.mark = mark;
+        f.hash = hash;
         self.shared.adopt(&mut f);
         let (id, mut r) = (f.id, Err(Errno::NetUnreach));
-        self.walk(ns, obs, |w| r = w.send_local(f, oif));
+        self.walk(ns, obs, |w| {
+            r = match raw {
+                true => w.send_raw(f, oif),
+                false => w.send_local(f, oif),
+            }
+        });
         (id, r)
     }
 
@@ -333,6 +353,7 @@ impl World {
         frame.hops += 1;
         let looped = frame.hops > limits::HOPS_MAX;
         if looped || self.queue.len() >= limits::EVENT_QUEUE_MAX {
+            self.walk(at.ns, obs, |w| w.from_backlog(&frame));
             let Some(ns) = self.ns(at.ns) else { return };
             let full = Disposition::Dropped {
                 reason: DropReason::QueueFull,
@@ -390,7 +411,10 @@ impl World {
         };
         self.now = self.now.max(time);
         match event {
-            Event::Arrive(at, f) => self.walk(at.ns, obs, |w| w.receive(at.dev, f)),
+            Event::Arrive(at, f) => self.walk(at.ns, obs, |w| {
+                w.from_backlog(&f);
+                w.receive(at.dev, f);
+            }),
             Event::Timer(id) => {
                 self.scheduled.remove(&id);
                 self.walk(id, obs, |w| w.run_timers());

@@ -64,6 +64,9 @@ pub struct Frame {
     pub bridged: Option<Bridged>,
     /// Traffic class (`skb->priority`).
     pub priority: u32,
+    /// The hash of the socket that sent it, or of its ports once something asked for it; it stays through
+    /// namespaces and tunnels (kernel: `skb->hash` with `l4_hash`).
+    pub hash: Option<u32>,
 }
 
 impl Frame {

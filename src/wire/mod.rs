@@ -8,6 +8,7 @@ pub mod arp;
 pub mod build;
 pub mod checksum;
 pub mod ct_ref;
+pub mod flow;
 pub mod frame;
 pub mod ip;
 pub mod mac;

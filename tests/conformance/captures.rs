@@ -6,7 +6,7 @@ use super::play::{self, Played};
 use super::recordings::{Recording, Recordings};
 use super::scenario::{load_frames, load_scenario, load_trace, rule_text};
 use super::verdict::Verdict;
-use super::{dumps, plan, seed, topo::Topo};
+use super::{dumps, mld, plan, seed, topo::Topo};
 
 /// Judges one capture.
 pub fn judge(r: &Recording<'_>, all: &Recordings, verbose: bool) -> Verdict {
@@ -33,7 +33,16 @@ fn attempt(r: &Recording<'_>, all: &Recordings, verbose: bool) -> Result<Verdict
         payload: scenario.compare.payload.unwrap_or(!plan.node_http),
         fixed_ports: trace.fixed_ports.clone(),
     };
-    let played = play::play(&topo, &plan, &seeds, &trace.conntrack_events, verbose);
+    let once = |plan: &_| play::play(&topo, plan, &seeds, &trace.conntrack_events, verbose);
+    let mut played = once(&plan);
+    let unheard = mld::unheard(r, &topo, &played.states);
+    if !unheard.is_empty() {
+        plan.notes
+            .push(format!("counted, not captured: {unheard:?}"));
+        plan.changes.extend(unheard);
+        plan.changes.sort_by_key(|c| c.t_ns);
+        played = once(&plan);
+    }
     let state = dumps::compare(r, &topo, &played.states);
     let tally = compare(&plan.expected, &played.frames, &rules);
     let story = tally

@@ -194,8 +194,13 @@ fn cut(data: &[u8], l3: bool) -> Option<usize> {
 fn align(recorded: &[Item<'_>], ours: &mut [Item<'_>]) {
     for (i, theirs) in recorded.iter().enumerate() {
         let Some(first) = ours.get(i) else { return };
+        // The frame that makes way has to have a place of its own there, as near.
+        let room = recorded[i..]
+            .iter()
+            .take_while(|r| r.t_ns.abs_diff(theirs.t_ns) < SWAP_NS)
+            .any(|r| r.dir == first.dir);
         let here = ours.iter().skip(i).position(|o| o.dir == theirs.dir);
-        let near = here.filter(|n| ours[i + n].t_ns.abs_diff(first.t_ns) < SWAP_NS);
+        let near = here.filter(|n| room && ours[i + n].t_ns.abs_diff(first.t_ns) < SWAP_NS);
         if let Some(n) = near {
             ours[i..=i + n].rotate_right(1);
         }

@@ -21,7 +21,7 @@ const SLACK: i64 = 5;
 pub struct State {
     /// `iptables-save -c`, `ip6tables-save -c`; of nf_tables' tools, or of the legacy ones where only they have
     /// rules.
-    save: [Result<String, String>; 2],
+    pub save: [Result<String, String>; 2],
     connections: Result<Vec<String>, String>,
     sets: Result<String, String>,
 }

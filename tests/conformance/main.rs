@@ -63,6 +63,8 @@ mod dumps;
 #[path = "../common/engine.rs"]
 #[allow(dead_code, reason = "shared by judges")]
 mod engine;
+mod hashes;
+mod mld;
 mod norm;
 mod pcapng;
 mod ping;

@@ -7,6 +7,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::hashes::Hashes;
+use super::mld::Reports;
 use super::ping::{self, Ping};
 use super::process::{self, Local, Unheard};
 use super::scenario::{Dir, Exec, Recorded, Step, Trace};
@@ -49,6 +51,8 @@ pub enum What {
     Load(Load),
     /// A shell script of `iptables`, `ipset`, `conntrack`.
     Script(String),
+    /// Multicast listeners' reports that nobody recorded.
+    Reports(Reports),
     /// Before the capture an endpoint pinged somebody, who answered.
     Ping(IpAddr),
 }
@@ -112,6 +116,8 @@ pub struct Plan {
     pub end: u64,
     /// When tables and connections were dumped.
     pub dumped: u64,
+    /// Flow hashes of senders' sockets.
+    pub hashes: Hashes,
     /// A process on an emulated node talks HTTP and so may name its ephemeral port in a body.
     pub node_http: bool,
 }
@@ -125,6 +131,7 @@ pub fn make(
 ) -> Plan {
     let mut plan = Plan::default();
     split_frames(topo, frames, &mut plan);
+    plan.hashes = Hashes::read(topo, trace, frames);
     rule_sets(topo, rules, &mut plan);
     (plan.local, plan.sockets) = process::packets(topo, trace, frames);
     let s = topo.scenario;
@@ -363,7 +370,7 @@ fn changes(cx: &Cx<'_>, step: &Step, t: Option<u64>, setup: bool, plan: &mut Pla
 }
 
 /// Whether a script is made of commands of netfilter's tools.
-fn is_firewall(script: &str) -> bool {
+pub fn is_firewall(script: &str) -> bool {
     const TOOLS: [&str; 4] = ["iptables", "ip6tables", "ipset", "conntrack"];
     let first = |part: &str| {
         let words = part.split_once("=$(").map_or(part, |(_, words)| words);

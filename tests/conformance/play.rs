@@ -13,6 +13,8 @@ use super::build::{self, Line};
 use super::compare::Emulated;
 use super::dumps::{self, State};
 use super::engine;
+use super::hashes::Hashes;
+use super::mld;
 use super::plan::{Change, Input, Plan, Send, What};
 use super::process::{self, Local, Unheard};
 use super::scenario::{Dir, End};
@@ -195,6 +197,7 @@ impl Player<'_, '_> {
             }
             What::Load(l) => setup::load(self, &c.ns, l),
             What::Script(s) => setup::script(self, &c.ns, s),
+            What::Reports(r) => mld::send(self, &c.ns, r),
             What::Ping(dst) => setup::ping(self, &c.ns, *dst),
         };
         if let Err(e) = done {
@@ -303,9 +306,12 @@ impl Player<'_, '_> {
             self.until(t, tell);
             match act {
                 Act::Change(c) => self.change(c),
-                Act::Input(i) => self.input(i),
+                Act::Input(i) => self.input(i, &plan.hashes),
                 Act::Send(s) => self.send(s),
-                Act::Local(l) => self.local(&l.ns, l.t_ns, &l.packet),
+                Act::Local(l) => {
+                    let hash = plan.hashes.of(l.t_ns, &l.packet);
+                    self.local(&l.ns, l.t_ns, &l.packet, hash);
+                }
                 Act::Syn(u) => self.syn(u, t),
             }
         }
@@ -313,11 +319,14 @@ impl Player<'_, '_> {
     }
 
     /// A packet of a node's process.
-    fn local(&mut self, ns: &str, t_ns: u64, packet: &[u8]) {
+    fn local(&mut self, ns: &str, t_ns: u64, packet: &[u8], hash: Option<u32>) {
         let Some(id) = self.ns.get(ns).copied() else {
             return;
         };
-        let options = SendOptions::default();
+        let options = SendOptions {
+            hash,
+            ..SendOptions::default()
+        };
         let (root, _) = self.world.send_with(id, packet, options, &mut self.obs);
         self.out.inputs.push((t_ns, root));
         self.world.take_deliveries();
@@ -331,7 +340,7 @@ impl Player<'_, '_> {
             ns.source_for(&found, u.dst.0)
         });
         if let Some(packet) = found.and_then(|src| process::syn((src, 40001), u.dst)) {
-            self.local(&u.ns, t_ns, &packet);
+            self.local(&u.ns, t_ns, &packet, None);
         }
     }
 
@@ -391,12 +400,12 @@ impl Player<'_, '_> {
         }
     }
 
-    fn input(&mut self, i: &Input) {
+    fn input(&mut self, i: &Input, hashes: &Hashes) {
         match self.port(&i.port) {
             Some(at) => {
-                let id = self
-                    .world
-                    .transmit(at, Frame::ethernet(&i.data), &mut self.obs);
+                let mut f = Frame::ethernet(&i.data);
+                f.hash = hashes.of_frame(i.t_ns, &format!("{}.{}", i.port.0, i.port.1), &i.data);
+                let id = self.world.transmit(at, f, &mut self.obs);
                 self.out.inputs.push((i.t_ns, id));
             }
             None => self

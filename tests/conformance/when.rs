@@ -28,7 +28,8 @@ pub fn step_times(s: &Scenario, trace: &Trace, frames: &[Recorded]) -> Vec<Optio
                 injected += injection_size(step.inject.as_ref());
                 i.and_then(|i| u64::try_from(begin + i.t_us as i64 * 1000).ok())
             }
-            (_, Some(e)) => first_frame(e, frames, cursor),
+            // A rule's addresses are not those its command sends to.
+            (_, Some(e)) if !super::plan::is_firewall(&e.line()) => first_frame(e, frames, cursor),
             _ => None,
         };
         cursor = seen.map_or(cursor, |t| t + 1);

@@ -5,12 +5,16 @@
 //! entries. Left out, since the kernel draws them:
 //! - the IPv4 identification of ICMP messages and TCP resets, which the router may have made itself, and the
 //!   flow label of the same in IPv6 (a header checksum that fits is then taken as such);
+//! - the time of day in ICMP timestamp replies (RFC 792);
 //! - `initval` and `bucketsize` of sets, and the order of their entries;
 //! - the remaining time of a connection by one second: the kernel is asked some milliseconds after the end.
 
 use super::packet::{ICMP, RST, TCP, checksum};
 use super::round::{Out, Outcome};
 use super::tables;
+
+/// Receive and transmit times follow the sender's own.
+const TIMESTAMP_REPLY: u8 = 14;
 
 /// Everything that differs, a line or two for each.
 pub fn differences(kernel: &Outcome, ours: &Outcome, rules: &str) -> Vec<String> {
@@ -63,11 +67,18 @@ fn normal(f: &[u8]) -> Vec<u8> {
     match p.first().map(|b| b >> 4) {
         Some(4) if p.len() >= 20 => {
             let end = (usize::from(p[0] & 15) * 4).min(p.len());
-            let own =
-                p[9] == ICMP || (p[9] == TCP && p.get(end + 13).is_some_and(|x| x & RST != 0));
+            let icmp = p[9] == ICMP;
+            let own = icmp || (p[9] == TCP && p.get(end + 13).is_some_and(|x| x & RST != 0));
             if own && checksum(&p[..end]) == 0 {
                 p[4..6].fill(0);
                 p[10..12].fill(0);
+            }
+            if let Some(reply) = p.get_mut(end..end + 20)
+                && icmp
+                && reply[0] == TIMESTAMP_REPLY
+            {
+                reply[2..4].fill(0);
+                reply[12..].fill(0);
             }
         }
         Some(6) if p.len() >= 40 => {

@@ -5,12 +5,12 @@
 //! back; at a round's end a short silence makes sure. Namespaces carry the process id in their names and go
 //! when the value is dropped.
 
-use super::EMPTY;
 use super::net::{CABLES, Shape, host_mac, mac};
 use super::packet::Seen;
 use super::rng::Rng;
 use super::round::{Backend, LOCAL, Out, Outcome, Round, Sent};
 use super::traffic::Traffic;
+use super::{EMPTY, NONE};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, bind,
@@ -239,7 +239,7 @@ impl Kernel {
     /// Loads a round's rules; an error is what the tool said.
     fn load(&mut self, r: &Round) -> Result<(), String> {
         if let Some((b, v6)) = self.loaded.take() {
-            run(&tool(b, v6, "restore"), &[], EMPTY)?;
+            run(&tool(b, v6, "restore"), &[], empty(b))?;
         }
         if !r.sets.is_empty() {
             run("ipset", &["restore"], &r.sets)?;
@@ -320,7 +320,7 @@ impl Kernel {
             return Ok(());
         }
         if let Some((b, v6)) = self.loaded.take() {
-            run(&tool(b, v6, "restore"), &[], EMPTY)?;
+            run(&tool(b, v6, "restore"), &[], empty(b))?;
         }
         // Members of a list count as used.
         run("ipset", &["flush"], "")?;
@@ -421,6 +421,14 @@ pub const SETTINGS: [(&str, &[&str]); 4] = [
         &["0", "1"],
     ),
 ];
+
+/// What empties the tables of a back end.
+fn empty(b: Backend) -> &'static str {
+    match b {
+        Backend::Legacy => EMPTY,
+        Backend::Nft => NONE,
+    }
+}
 
 fn tool(b: Backend, v6: bool, what: &str) -> String {
     let name = if v6 { "ip6tables" } else { "iptables" };

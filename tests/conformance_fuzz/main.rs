@@ -49,9 +49,19 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// Five empty tables.
-pub const EMPTY: &str =
+/// Five empty tables of iptables-nft: the tool takes what it emptied out of the kernel.
+pub const NONE: &str =
     "*filter\nCOMMIT\n*nat\nCOMMIT\n*mangle\nCOMMIT\n*raw\nCOMMIT\n*security\nCOMMIT\n";
+
+/// Five empty tables of iptables-legacy, which keep the policies of chains that a restore does not name.
+pub const EMPTY: &str = "\
+*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n\
+*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+:POSTROUTING ACCEPT [0:0]\nCOMMIT\n\
+*mangle\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n\
+:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\nCOMMIT\n\
+*raw\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n\
+*security\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n";
 
 fn main() -> ExitCode {
     let done = Args::parse(std::env::args().skip(1)).and_then(|args| match args.rounds {
@@ -133,6 +143,9 @@ fn fresh(args: &Args, rounds: u64) -> Result<ExitCode, String> {
         failed += 1;
         say(&format!("FAIL seed {seed} round {number}"));
         show(&differences, args.verbose);
+        if args.verbose {
+            say(&kept::describe(&round));
+        }
         if !(args.keep_going || args.twice) {
             keep(&mut kernels, round)?;
             break;

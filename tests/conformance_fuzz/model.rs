@@ -151,7 +151,10 @@ impl Model {
             let t = BEGIN + Duration::from_micros(s.t_us);
             self.world.run_until(t, &mut self.captures);
             if s.at == LOCAL {
-                let options = SendOptions::default();
+                let options = SendOptions {
+                    raw: true,
+                    ..SendOptions::default()
+                };
                 // Refused or without a route: both are results.
                 let _ = self
                     .world

@@ -14,6 +14,7 @@ use crate::kube::store::Check;
 
 /// `spec` of a Probe.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ProbeSpec {
     /// Who sends.
     #[serde(deserialize_with = "units::parsed")]
@@ -27,6 +28,9 @@ pub struct ProbeSpec {
     /// The destination port, if `to` has none.
     #[serde(default)]
     pub port: Option<u16>,
+    /// The client's own port, as `nc -p` binds it; one that is free when absent.
+    #[serde(default)]
+    pub source_port: Option<u16>,
     /// Payload bytes; the protocol's usual (ping 56, others none) when absent.
     #[serde(default)]
     pub size: Option<u32>,
@@ -214,6 +218,7 @@ impl Probe {
         for (path, zero) in [
             ("spec.count", spec.count == Some(0)),
             ("spec.ttl", spec.ttl == Some(0)),
+            ("spec.sourcePort", spec.source_port == Some(0)),
         ] {
             if zero {
                 check.error(path, "expected one at least, found 0", "");
@@ -226,6 +231,9 @@ impl Probe {
 
     fn check_port(&self, check: &mut Check<'_>) {
         let spec = &self.spec;
+        if spec.protocol == ProbeProtocol::Icmp && spec.source_port.is_some() {
+            check.error("spec.sourcePort", "icmp has no ports", "remove it");
+        }
         match (spec.protocol, spec.port()) {
             (ProbeProtocol::Icmp, Some(_)) => {
                 let path = if spec.port.is_some() {
@@ -239,6 +247,8 @@ impl Probe {
                     "remove the port, or set protocol tcp or udp",
                 );
             }
+            // A Service's port may have a name, or be its only one: known when its objects are.
+            (_, None) if matches!(spec.to.peer, Peer::Service { .. }) => {}
             (ProbeProtocol::Tcp | ProbeProtocol::Udp, None) => {
                 check.error(
                     "spec.to",

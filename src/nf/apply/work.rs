@@ -64,8 +64,12 @@ impl Work {
             .into_iter()
             .map(|c| (c.name.clone(), c))
             .collect();
+        let uncounted = tool.backend == Backend::Nft;
         let builtin = |n: &&str| {
-            let fresh = || Chain::new(*n, Some(Policy::Accept));
+            let fresh = || Chain {
+                uncounted,
+                ..Chain::new(*n, Some(Policy::Accept))
+            };
             let mut chain = user.remove(*n).unwrap_or_else(fresh);
             chain.policy.get_or_insert(Policy::Accept);
             chain
@@ -92,9 +96,13 @@ impl Work {
         self.user.clear();
         self.uses = None;
         for chain in &mut self.builtin {
-            // Policies stay until a `:CHAIN` line sets them.
             chain.rules.clear();
             chain.counters = Counters::default();
+            // Legacy policies stay until a `:CHAIN` line sets them; the nft tool deletes the whole table.
+            if self.tool.backend == Backend::Nft {
+                chain.policy = Some(Policy::Accept);
+                chain.uncounted = true;
+            }
         }
     }
 
@@ -158,6 +166,7 @@ impl Work {
         if let Some(c) = self.chain_mut(name) {
             c.policy = Some(policy);
             c.counters = counters.unwrap_or_default();
+            c.uncounted = false;
             self.set.insert(name.to_owned());
         }
     }
@@ -289,6 +298,7 @@ impl Work {
             match place {
                 None => {
                     c.counters = Counters::default();
+                    c.uncounted = false;
                     let rules = c.rules.iter_mut();
                     rules.for_each(|r| r.counters = Counters::default());
                 }

@@ -102,14 +102,16 @@ impl Table {
         Some(id)
     }
 
-    /// Makes a connection findable by the tuple of a direction.
+    /// Makes a connection findable by the tuple of a direction, before all that have that tuple already:
+    /// where a connection's two tuples are equal, its reply is found (kernel: `__nf_conntrack_hash_insert`
+    /// puts each at its chain's head, the reply's last).
     pub fn index(&mut self, id: ConnId, dir: Dir) {
         let Some(tuple) = self.get(id).map(|c| *c.tuple(dir)) else {
             return;
         };
         let holders = self.index.entry(tuple).or_default();
         if !holders.contains(&(id, dir)) {
-            holders.push((id, dir));
+            holders.insert(0, (id, dir));
         }
     }
 

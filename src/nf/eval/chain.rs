@@ -315,7 +315,9 @@ impl<'p> Walk<'p, '_, '_> {
         if let Some(steps) = &mut self.env.cx.steps {
             steps.push(NfStep::Policy { rule, skipped });
         }
-        self.count(chain.base + rule.rule);
+        if chain.counted {
+            self.count(chain.base + rule.rule);
+        }
         match chain.policy {
             Policy::Accept => Verdict::Accept,
             Policy::Drop => Verdict::Drop(rule),

@@ -50,6 +50,8 @@ pub(super) struct PRule {
 pub(super) struct PChain {
     pub rules: Vec<PRule>,
     pub policy: Policy,
+    /// Whether its policy counts ([`crate::nf::Chain::uncounted`]).
+    pub counted: bool,
     /// Number of its first rule's counter; the policy's comes behind the last rule's.
     pub base: u32,
     /// For chains that are long enough.
@@ -141,6 +143,7 @@ impl<'a> Compiler<'a> {
             self.out.chains.push(PChain {
                 rules,
                 policy: chain.policy.unwrap_or(Policy::Accept),
+                counted: !chain.uncounted,
                 base,
                 index: None,
             });

@@ -42,7 +42,12 @@ pub(super) fn run(env: &mut Env<'_, '_>, f: &mut Frame, target: &Target) -> Opti
         Target::Tproxy(m) => return Some(env.tproxy(f, m)),
         Target::Ct(m) => env.ct_target(f, m),
         Target::Notrack(_) => notrack(f),
-        Target::Tcpmss(m) => return tcpmss::run(env, f, m),
+        Target::Tcpmss(m) => {
+            let verdict = tcpmss::run(env, f, m);
+            // An option that was put in makes the packet longer (skb->len) for the rules to come.
+            env.pkt.len = f.l3().len();
+            return verdict;
+        }
         Target::Dscp(m) => targets_ip::dscp(f, m),
         Target::Tos(m) => targets_ip::tos(f, m),
         Target::Ttl(m) => targets_ip::hop_limit(f, (m.set, m.dec, m.inc)),

@@ -5,9 +5,9 @@
 
 use super::Verdict;
 use super::chain::Env;
-use crate::net::Scope;
 use crate::net::fib::FlowL4;
 use crate::net::fib::{Flow, Found};
+use crate::net::{DeviceKind, RouteKind, Scope};
 use crate::nf::target::Tcpmss;
 use crate::nf::{Family, Hook};
 use crate::wire::{Frame, checksum};
@@ -15,6 +15,8 @@ use std::net::IpAddr;
 
 /// TCPOLEN_MSS
 const OPTION: usize = 4;
+/// No MTU is larger (kernel: `IP_MAX_MTU`).
+const LOCAL_MTU: usize = 65_535;
 
 /// `tcpmss_tg4`, `tcpmss_tg6`
 pub(super) fn run(env: &Env<'_, '_>, f: &mut Frame, m: &Tcpmss) -> Option<Verdict> {
@@ -42,9 +44,21 @@ pub(super) fn run(env: &Env<'_, '_>, f: &mut Frame, m: &Tcpmss) -> Option<Verdic
 }
 
 impl Env<'_, '_> {
+    fn lo_mtu(&self) -> usize {
+        let lo = self
+            .ns
+            .devices()
+            .find(|d| matches!(d.kind, DeviceKind::Loopback));
+        lo.map_or(LOCAL_MTU, |d| (d.mtu as usize).min(LOCAL_MTU))
+    }
+
     /// The smaller of the MTUs of the packet's way and of the way back (`tcpmss_reverse_mtu`).
     fn path_mtu(&self, f: &Frame) -> usize {
-        let mtu = |dst: IpAddr, found: Found| self.ns.path_mtu(dst, &found, self.cx.now);
+        let mtu = |dst: IpAddr, found: Found| match found.route.kind {
+            // Its device is `lo`, whichever has the address (`__mkroute_output`, `ip6_rt_get_dev_rcu`).
+            RouteKind::Local | RouteKind::Anycast => self.lo_mtu(),
+            _ => self.ns.path_mtu(dst, &found, self.cx.now),
+        };
         let there = match self
             .at
             .input
@@ -67,7 +81,15 @@ impl Env<'_, '_> {
                 .route_output(Some(self.pkt.src), self.pkt.dst, None, f.mark, 0),
         };
         let back = self.ns.route_output(None, self.pkt.src, None, 0, 0);
-        let there = there.map_or(usize::MAX, |r| mtu(self.pkt.dst, r));
+        let there = match (there, self.at.output) {
+            // A TEE copy goes where its gateway is, not where it is addressed.
+            (Ok(r), Some(out)) if r.dev() != Some(out) => match self.ns.dev(out) {
+                Some(d) => (d.mtu as usize).min(LOCAL_MTU),
+                None => mtu(self.pkt.dst, r),
+            },
+            (Ok(r), _) => mtu(self.pkt.dst, r),
+            (Err(_), _) => usize::MAX,
+        };
         there.min(back.map_or(usize::MAX, |r| mtu(self.pkt.src, r)))
     }
 }

@@ -66,8 +66,12 @@ impl<O: Observer> Walker<'_, O> {
         self.step(found.dev(), &copy, |_| {
             Step::Note(format!("a copy for {gateway} (TEE)"))
         });
-        if let Ok((copy, found)) = self.nf_output(copy, found, oif) {
-            self.ip_output(&found, gateway, copy, None);
+        // Rules may route it anew: to where it is addressed, then.
+        if let Ok((copy, found, anew)) = self.nf_output(copy, found, oif)
+            && let Ok(h) = IpHeader::parse_lax(copy.l3())
+        {
+            let to = if anew { h.dst } else { gateway };
+            self.ip_output(&found, to, copy, None);
         }
         self.teeing = false;
     }

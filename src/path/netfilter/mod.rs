@@ -20,7 +20,7 @@ use crate::nf::eval::{At, RuleRef, Verdict};
 use crate::nf::hook::OpKind;
 use crate::path::observer::Observer;
 use crate::path::reason::{Disposition, DropReason};
-use crate::path::walker::{Errno, Walker};
+use crate::path::walker::{Errno, Output, Walker};
 use crate::wire::{ConnId, CtInfo, CtRef, Frame, IpHeader};
 use output::Routed;
 
@@ -33,6 +33,8 @@ pub(super) struct OutRoute<'a> {
     pub found: &'a mut Found,
     /// The device its socket is bound to.
     pub oif: Option<DevId>,
+    /// Whether OUTPUT looked it up again.
+    pub changed: bool,
     /// What its sender is told if it went no further.
     pub errno: &'a mut Errno,
 }
@@ -106,7 +108,7 @@ impl<O: Observer> Walker<'_, O> {
         mut f: Frame,
         input: Option<DevId>,
         output: Option<DevId>,
-        mut route: Option<OutRoute<'_>>,
+        mut route: Option<&mut OutRoute<'_>>,
     ) -> Option<Frame> {
         let at = At {
             hook,
@@ -194,8 +196,24 @@ impl<O: Observer> Walker<'_, O> {
         self.ns.bridge_waits = !held.is_empty();
         if let Some(nf) = self.ns.nf.as_deref_mut() {
             held.iter().for_each(|id| nf.ct.hold(*id));
+            // The backlog's frames keep theirs until they are received.
+            for o in &self.cx.out {
+                if let Output::Backlog { frame, .. } = o
+                    && let CtRef::Conn { id, .. } = frame.ct
+                {
+                    nf.ct.hold(id);
+                }
+            }
             nf.ct.end_walk();
             held.iter().for_each(|id| nf.ct.release(*id));
+        }
+    }
+
+    /// A frame is back from the backlog, and with it its connection, whether or not that was ever confirmed
+    /// (an error about a packet that a rule refused reaches its sender on the same host as RELATED).
+    pub fn from_backlog(&mut self, f: &Frame) {
+        if let (CtRef::Conn { id, .. }, Some(nf)) = (f.ct, self.ns.nf.as_deref_mut()) {
+            nf.ct.release(id);
         }
     }
 

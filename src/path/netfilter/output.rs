@@ -53,25 +53,28 @@ impl Routed {
 }
 
 impl<O: Observer> Walker<'_, O> {
-    /// OUTPUT for a routed packet: as it is afterwards, with its route.
+    /// OUTPUT for a routed packet: as it is afterwards, with its route, and whether that is a new one.
     pub(crate) fn nf_output(
         &mut self,
         f: Frame,
         mut found: Found,
         oif: Option<DevId>,
-    ) -> Result<(Frame, Found), Errno> {
+    ) -> Result<(Frame, Found, bool), Errno> {
         if self.ns.nf.is_none() {
-            return Ok((f, found));
+            return Ok((f, found, false));
         }
         let out = self.out_device(&found);
         let mut errno = Errno::Perm;
-        let route = OutRoute {
+        let mut route = OutRoute {
             found: &mut found,
             oif,
+            changed: false,
             errno: &mut errno,
         };
-        match self.nf_run(Hook::Output, f, None, out, Some(route)) {
-            Some(f) => Ok((f, found)),
+        let passed = self.nf_run(Hook::Output, f, None, out, Some(&mut route));
+        let changed = route.changed;
+        match passed {
+            Some(f) => Ok((f, found, changed)),
             None => Err(errno),
         }
     }
@@ -91,11 +94,16 @@ impl<O: Observer> Walker<'_, O> {
             .ns
             .route_output_l4(Some(h.src), h.dst, r.oif, f.mark, h.tos, l4)
         {
+            Ok(found) if self.loopback_escapes(&h, &found) => {
+                *r.errno = self.martian_source(&f, &h, &found);
+                None
+            }
             Ok(found) => {
                 if let Some(dev) = found.dev() {
                     self.show_route(dev, &f, &found);
                 }
                 *r.found = found;
+                r.changed = true;
                 Some(f)
             }
             Err(e) => {

@@ -11,7 +11,7 @@ mod layout;
 mod lines;
 
 use crate::base::{FrameId, Instant};
-use crate::path::{Event, EventKind, Step};
+use crate::path::{Disposition, Event, EventKind, Step};
 use fold::Side;
 use layout::Page;
 use lines::endpoints;
@@ -67,7 +67,9 @@ fn told_in_order(events: &[Event]) -> Vec<usize> {
         if !matches!(e.kind, EventKind::Step(Step::IcmpError { .. })) {
             continue;
         }
-        let its_end = |x: &Event| x.frame == e.frame && matches!(x.kind, EventKind::End(_));
+        let its_end = |x: &Event| {
+            x.frame == e.frame && matches!(x.kind, EventKind::End(Disposition::Rejected { .. }))
+        };
         let mut soon = events.iter().skip(i).take_while(|x| x.time == e.time);
         let Some(end) = soon.position(its_end).map(|n| i + n) else {
             continue;
