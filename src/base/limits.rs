@@ -122,5 +122,9 @@ pub const CT_EXPECT_MAX: usize = 1 << 14;
 pub const NFT_DEPTH_MAX: usize = 64;
 /// Words and signs of one nftables script after its variables were replaced.
 pub const NFT_TOKENS_MAX: usize = 1 << 26;
+/// Rules and chain ends that one packet passes in one native nftables base chain.
+pub const NFT_STEPS_MAX: usize = 1 << 20;
+/// Numbers of a draw that are tried for a choice that is made beforehand.
+pub const NFT_DRAW_MAX: u32 = 1 << 16;
 /// Variables of an nftables script that stand for one another.
 pub const NFT_DEFINE_DEPTH_MAX: usize = 16;

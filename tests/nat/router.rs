@@ -139,9 +139,9 @@ impl Router {
         for at in [first, last] {
             f.nexthop = self.gateway;
             let (ns, asked, fx) = (&self.ns, &mut self.asked, &mut Vec::new());
-            let mut ask = |nf: &mut Netfilter, f: &mut Frame, cx: &mut Cx<'_>, b: Backend| {
+            let mut ask = |nf: &mut Netfilter, f: &mut Frame, cx: &mut Cx<'_>, b: podpath::nf::hook::NatChain| {
                 *asked += 1;
-                eval::table(nf, ns, f, at, b, TableName::Nat, cx, fx)
+                eval::nat_chain(nf, ns, f, at, b, cx, fx)
             };
             if at.hook == Hook::Postrouting && self.forwards {
                 podpath::wire::ip::decrease_ttl(f.l3_mut());

@@ -53,7 +53,7 @@ fn conn_id(f: &Frame) -> Option<(ConnId, CtInfo)> {
 }
 
 /// Helpers of nf_conntrack_*; another is as one whose module is not there.
-fn helper(name: &str) -> Option<&'static str> {
+pub(in crate::nf) fn helper(name: &str) -> Option<&'static str> {
     const HELPERS: [&str; 12] = [
         "ftp",
         "tftp",
