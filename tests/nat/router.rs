@@ -139,7 +139,10 @@ impl Router {
         for at in [first, last] {
             f.nexthop = self.gateway;
             let (ns, asked, fx) = (&self.ns, &mut self.asked, &mut Vec::new());
-            let mut ask = |nf: &mut Netfilter, f: &mut Frame, cx: &mut Cx<'_>, b: podpath::nf::hook::NatChain| {
+            let mut ask = |nf: &mut Netfilter,
+                           f: &mut Frame,
+                           cx: &mut Cx<'_>,
+                           b: podpath::nf::hook::NatChain| {
                 *asked += 1;
                 eval::nat_chain(nf, ns, f, at, b, cx, fx)
             };

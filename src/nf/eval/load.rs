@@ -8,8 +8,8 @@ use super::recent::{list_name, ring_size};
 use super::state::Slot;
 use super::{RuleRef, State};
 use crate::base::Finding;
-use crate::nf::hook::{self, HookOp, OpKind};
 use crate::nf::hook::NatChain;
+use crate::nf::hook::{self, HookOp, OpKind};
 use crate::nf::netfilter::{Backend, Netfilter, Registered, Rules};
 use crate::nf::nft::model::ChainType;
 use crate::nf::{Chain, Counters, Family, Hook, Match, Rule, RuleSet, Table, TableName, Target};
@@ -453,7 +453,9 @@ impl Netfilter {
                 }
             }
         }
-        nat |= Hook::ALL.iter().any(|h| self.nft.at(family, *h).any(|c| c.3 == ChainType::Nat));
+        nat |= Hook::ALL
+            .iter()
+            .any(|h| self.nft.at(family, *h).any(|c| c.3 == ChainType::Nat));
         // The first nat chain registers all four (`nf_nat_register_fn`).
         match hook {
             Hook::Prerouting | Hook::Output if nat => add(hook::NAT_DST, OpKind::Nat),

@@ -53,7 +53,9 @@ impl Walk<'_, '_, '_> {
                 match ns.fib().address_kind(IpAddr::V6(a)) {
                     RouteKind::Local if dev.is_some_and(|d| !own(d)) => RouteKind::Unicast,
                     RouteKind::Local => RouteKind::Local,
-                    kind @ (RouteKind::Anycast | RouteKind::Blackhole | RouteKind::Prohibit) => kind,
+                    kind @ (RouteKind::Anycast | RouteKind::Blackhole | RouteKind::Prohibit) => {
+                        kind
+                    }
                     _ => match ns.route_output(None, IpAddr::V6(a), None, 0, 0) {
                         Ok(_) => RouteKind::Unicast,
                         Err(_) => RouteKind::Unreachable,
@@ -94,8 +96,15 @@ impl Walk<'_, '_, '_> {
         let odd = |a: IpAddr| {
             a.is_multicast() || a.is_unspecified() || a == IpAddr::V4(Ipv4Addr::BROADCAST)
         };
-        let (to, from) = if fib.daddr { (p.dst, p.src) } else { (p.src, p.dst) };
-        let iif = match at.output.filter(|_| !fib.daddr && fib.iif && at.hook == Hook::Forward) {
+        let (to, from) = if fib.daddr {
+            (p.dst, p.src)
+        } else {
+            (p.src, p.dst)
+        };
+        let iif = match at
+            .output
+            .filter(|_| !fib.daddr && fib.iif && at.hook == Hook::Forward)
+        {
             Some(out) => ns.dev_name(out),
             None => "lo",
         };

@@ -9,8 +9,8 @@ use super::super::types::Value;
 use super::run::{Stop, Walk};
 use crate::base::DevId;
 use crate::net::DeviceKind;
-use crate::nf::eval::chain::{input, name};
 use crate::nf::ct::Dir;
+use crate::nf::eval::chain::{input, name};
 use crate::nf::{Family, Hook};
 use crate::wire::{CtInfo, CtRef, Frame, PacketType, proto};
 use std::net::IpAddr;
@@ -67,7 +67,9 @@ impl Walk<'_, '_, '_> {
             Expr::TcpOptionExists(kind) => Ok(yes(self.tcp_option(*kind, f).is_some())),
             Expr::TcpOptionRaw(kind, from, bits) => {
                 let (from, bits) = (usize::from(*from), usize::from(*bits));
-                n(self.tcp_option(*kind, f).and_then(|b| bits_at(b, from, bits)))
+                n(self
+                    .tcp_option(*kind, f)
+                    .and_then(|b| bits_at(b, from, bits)))
             }
             Expr::IpOption(x) => n(self.ip_option(x.kind, f).and_then(|b| ext(b, x))),
             Expr::IpOptionExists(_, kind) => Ok(yes(self.ip_option(*kind, f).is_some())),
@@ -79,7 +81,9 @@ impl Walk<'_, '_, '_> {
                 let low = |n: u128| (n ^ n >> 32 ^ n >> 64 ^ n >> 96) as u32;
                 let ports = u32::from(a) ^ u32::from(b);
                 let h = (low(x) ^ low(y) ^ ports).wrapping_mul(0x9e37_79b1);
-                Ok(Value::Num(u128::from(scale(h, *modulus).wrapping_add(*offset))))
+                Ok(Value::Num(u128::from(
+                    scale(h, *modulus).wrapping_add(*offset),
+                )))
             }
             _ => Err(Stop::Unknown),
         }
@@ -149,7 +153,9 @@ impl Walk<'_, '_, '_> {
             MetaKey::Priority => n(f.priority.into()),
             MetaKey::Iif => Ok(self.index(iif)),
             MetaKey::Oif => Ok(self.index(oif)),
-            MetaKey::IifName | MetaKey::SdifName if key == MetaKey::IifName => Ok(text(name(ns, iif))),
+            MetaKey::IifName | MetaKey::SdifName if key == MetaKey::IifName => {
+                Ok(text(name(ns, iif)))
+            }
             MetaKey::OifName => Ok(text(name(ns, oif))),
             MetaKey::IifType => some(self.arp_type(iif)),
             MetaKey::OifType => some(self.arp_type(oif)),
@@ -160,7 +166,12 @@ impl Walk<'_, '_, '_> {
             MetaKey::SkUid | MetaKey::SkGid => {
                 let id = self.env.sender(f).filter(|_| f.local).ok_or(Stop::Break)?;
                 let owner = ns.sockets().owner(id);
-                n(if key == MetaKey::SkUid { owner.uid } else { owner.gid }.into())
+                n(if key == MetaKey::SkUid {
+                    owner.uid
+                } else {
+                    owner.gid
+                }
+                .into())
             }
             MetaKey::RtClassId | MetaKey::Cpu | MetaKey::Cgroup | MetaKey::NfTrace => n(0),
             MetaKey::SecMark | MetaKey::Ipsec => n(0),

@@ -60,7 +60,10 @@ impl Walk<'_, '_, '_> {
             Base::Link | Base::Inner => return Err(Stop::Unknown),
         };
         let (first, bits) = (start * 8 + usize::from(offset), usize::from(bits));
-        let (from, to) = (first / 8 & !1, (first + bits).div_ceil(8).next_multiple_of(2));
+        let (from, to) = (
+            first / 8 & !1,
+            (first + bits).div_ceil(8).next_multiple_of(2),
+        );
         if f.l3().len() < (first + bits).div_ceil(8) {
             return Err(Stop::Break);
         }
@@ -93,7 +96,12 @@ impl Walk<'_, '_, '_> {
     }
 
     /// `tcp option maxseg size set`: never more than it was.
-    pub(super) fn set_option(&mut self, x: &ExtField, value: u32, f: &mut Frame) -> Result<(), Stop> {
+    pub(super) fn set_option(
+        &mut self,
+        x: &ExtField,
+        value: u32,
+        f: &mut Frame,
+    ) -> Result<(), Stop> {
         let Some((at, len)) = self.tcp_option_at(x.kind, f) else {
             return Err(Stop::Break);
         };

@@ -20,7 +20,9 @@ pub mod forced;
 use super::elements::Key;
 use super::expr::{Expr, Nat, Stateful, Stmt};
 use super::fields::CtKey;
-use super::model::{Base, Chain, ChainType, Family as NftFamily, HookName, Rule, Ruleset, Table};
+use super::model::{
+    Base, Chain, ChainType, Family as NftFamily, HookName, ObjectBody, Rule, Ruleset, Table,
+};
 use crate::base::Instant;
 use crate::net::NetNs;
 use crate::nf::eval::chain::Env;
@@ -98,8 +100,14 @@ impl Nft {
                     }
                 }
             }
+            for o in table.objects.values_mut() {
+                if let ObjectBody::Quota(q) = &mut o.body {
+                    q.used = q.used.min(q.bytes);
+                }
+            }
             for (s, set) in table.sets.values_mut().enumerate() {
-                set.elements.retain(|e| e.expires.is_none_or(|end| end > millis(now)));
+                set.elements
+                    .retain(|e| e.expires.is_none_or(|end| end > millis(now)));
                 let types: Vec<_> = set.elements.types().to_vec();
                 for e in set.elements.iter_mut() {
                     e.expires = e.expires.map(|end| end - millis(now));
@@ -130,7 +138,9 @@ impl Nft {
 
     fn any(&self, family: Family, what: fn(&Stmt) -> bool) -> bool {
         let tables = self.set.tables.values().filter(|t| sees(t.family, family));
-        let rules = tables.flat_map(|t| t.chains.values()).flat_map(|c| &c.rules);
+        let rules = tables
+            .flat_map(|t| t.chains.values())
+            .flat_map(|c| &c.rules);
         rules.flat_map(|r| &r.stmts).any(what)
     }
 
@@ -148,11 +158,16 @@ impl Nft {
     pub(in crate::nf) fn accounts(&self) -> bool {
         let asks = |s: &Stmt| {
             has(s, &|e| {
-                matches!(e, Expr::Ct(CtKey::Bytes | CtKey::Packets | CtKey::AvgPkt, _))
+                matches!(
+                    e,
+                    Expr::Ct(CtKey::Bytes | CtKey::Packets | CtKey::AvgPkt, _)
+                )
             })
         };
         let tables = self.set.tables.values();
-        let rules = tables.flat_map(|t| t.chains.values()).flat_map(|c| &c.rules);
+        let rules = tables
+            .flat_map(|t| t.chains.values())
+            .flat_map(|c| &c.rules);
         rules.flat_map(|r| &r.stmts).any(asks)
     }
 

@@ -32,7 +32,9 @@ impl Walk<'_, '_, '_> {
         let bits = if v4 { 32 } else { 128 };
         let addrs = values.first().and_then(|p| ends(p, bits));
         let addrs = addrs.map(|(a, b)| (address(a, v4), address(b, v4)));
-        let ports = port.and_then(|p| ends(&p, 16)).map(|(a, b)| (a as u16, b as u16));
+        let ports = port
+            .and_then(|p| ends(&p, 16))
+            .map(|(a, b)| (a as u16, b as u16));
         let CtRef::Conn { id, .. } = f.ct else {
             return Ok(After::Done(Verdict::Accept));
         };

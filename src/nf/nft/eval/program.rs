@@ -81,7 +81,10 @@ pub(super) struct PSetOp {
 
 /// A statement.
 #[derive(Clone, Debug)]
-#[allow(clippy::large_enum_variant, reason = "kept in place: rules are walked in order")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "kept in place: rules are walked in order"
+)]
 pub(super) enum PStmt {
     Match {
         left: PExpr,
@@ -98,7 +101,11 @@ pub(super) enum PStmt {
     Nat(PNat),
     Set(Expr, PExpr),
     Notrack,
-    Tproxy(Option<super::super::expr::IpFamily>, Option<PExpr>, Option<PExpr>),
+    Tproxy(
+        Option<super::super::expr::IpFamily>,
+        Option<PExpr>,
+        Option<PExpr>,
+    ),
     Queue(bool),
     Dup(PExpr, Option<PExpr>),
     SetOp(PSetOp),
@@ -375,7 +382,11 @@ fn last_verdict(text: &str) -> Option<Verdict> {
 pub(super) fn data_parts(e: &Element) -> Option<SmallVec<[Part; 4]>> {
     match e.data.as_ref()? {
         Data::Values(parts) => Some(parts.iter().cloned().collect()),
-        Data::Object(name) => Some([Part::Value(Value::Text(name.clone(), false))].into_iter().collect()),
+        Data::Object(name) => Some(
+            [Part::Value(Value::Text(name.clone(), false))]
+                .into_iter()
+                .collect(),
+        ),
         Data::Verdict(_) => None,
     }
 }

@@ -294,7 +294,11 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
                 let Some(Slot::Inc(last)) = self.nft.slots.get_mut(*slot as usize) else {
                     return Err(Stop::Break);
                 };
-                *last = if last.saturating_add(1) < *modulus { *last + 1 } else { 0 };
+                *last = if last.saturating_add(1) < *modulus {
+                    *last + 1
+                } else {
+                    0
+                };
                 n(last.wrapping_add(*offset))
             }
             PExpr::Random(modulus, offset) => {
@@ -347,7 +351,11 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
     }
 
     /// A live element.
-    pub(super) fn find<'s>(&'s self, set: &'s PSet, key: &[u8]) -> Result<Option<&'s Element>, Stop> {
+    pub(super) fn find<'s>(
+        &'s self,
+        set: &'s PSet,
+        key: &[u8],
+    ) -> Result<Option<&'s Element>, Stop> {
         let found = match set {
             PSet::Anonymous(e) => e.find(key),
             PSet::Named(n) => {
@@ -404,7 +412,8 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
             let e = self.find(set, &key_of(&parts, &types)).ok().flatten();
             e.is_some_and(|e| super::forced::element_leads(table, e, &orig, wanted))
         };
-        let choice = (*offset..offset.saturating_add((*modulus).min(limits::NFT_DRAW_MAX))).find(leads);
+        let choice =
+            (*offset..offset.saturating_add((*modulus).min(limits::NFT_DRAW_MAX))).find(leads);
         if choice.is_some() {
             self.env.chance = Some((1u32 << 31) / (*modulus).max(1));
         }

@@ -45,7 +45,8 @@ impl Slot {
     pub fn write(&self, s: &mut Stateful, now: Instant) {
         match (self, s) {
             (Slot::Counter(c), Stateful::Counter(to)) => *to = *c,
-            (Slot::Quota(used), Stateful::Quota(to)) => to.used = *used,
+            // nft_quota_do_dump: never more than the quota.
+            (Slot::Quota(used), Stateful::Quota(to)) => to.used = (*used).min(to.bytes),
             (Slot::Last(Some(at)), Stateful::Last(to)) => {
                 *to = Some(u64::try_from(now.since(*at).as_millis()).unwrap_or(u64::MAX));
             }
@@ -105,7 +106,9 @@ pub(super) fn limit(l: &Limit, tokens: &mut Option<u64>, last: &mut u64, p: &See
         }
     };
     let now = p.now.as_nanos();
-    let have = tokens.map_or(cap, |t| t.saturating_add(now.saturating_sub(*last)).min(cap));
+    let have = tokens.map_or(cap, |t| {
+        t.saturating_add(now.saturating_sub(*last)).min(cap)
+    });
     *last = now;
     let enough = have >= cost;
     *tokens = Some(if enough { have - cost } else { have });

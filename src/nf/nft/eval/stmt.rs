@@ -12,6 +12,7 @@ use super::super::{Element, Part};
 use super::program::{PExpr, PSet, PSetOp, PStmt};
 use super::run::{After, Stop, Walk, key_of, verdict_of};
 use super::state::{Seen, Slot, ask};
+use crate::nf::Family;
 use crate::nf::ct::Template;
 use crate::nf::ct::conn::Zones;
 use crate::nf::ct::{CtStatus, EventBits};
@@ -19,7 +20,6 @@ use crate::nf::eval::conn::helper;
 use crate::nf::eval::{Effect, Verdict};
 use crate::nf::target::{FullMark, RejectWith, Tproxy};
 use crate::nf::value::MarkMask;
-use crate::nf::Family;
 use crate::wire::{CtRef, Frame, PacketType, proto};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -138,7 +138,9 @@ impl Walk<'_, '_, '_> {
             }
             // Marks of the security modules and timeouts change nothing that is followed here.
             ObjectBody::Secmark(_) => true,
-            ObjectBody::CtTimeout { .. } | ObjectBody::CtExpect { .. } | ObjectBody::Synproxy(_) => {
+            ObjectBody::CtTimeout { .. }
+            | ObjectBody::CtExpect { .. }
+            | ObjectBody::Synproxy(_) => {
                 return Err(Stop::Unknown);
             }
         };
@@ -187,9 +189,13 @@ impl Walk<'_, '_, '_> {
     fn reject(&self, r: Reject) -> Result<After, Stop> {
         let v4 = self.env.pkt.family == Family::V4;
         let with = match (r, v4) {
-            (Reject::TcpReset, _) if self.env.pkt.proto != Ok(proto::TCP) => return Err(Stop::Break),
+            (Reject::TcpReset, _) if self.env.pkt.proto != Ok(proto::TCP) => {
+                return Err(Stop::Break);
+            }
             (Reject::TcpReset, _) => RejectWith::TcpReset,
-            (Reject::Default | Reject::Icmpx(1) | Reject::Icmp(3), true) => RejectWith::PortUnreachable,
+            (Reject::Default | Reject::Icmpx(1) | Reject::Icmp(3), true) => {
+                RejectWith::PortUnreachable
+            }
             (Reject::Icmpx(0) | Reject::Icmp(0), true) => RejectWith::NetUnreachable,
             (Reject::Icmpx(2) | Reject::Icmp(1), true) => RejectWith::HostUnreachable,
             (Reject::Icmpx(3) | Reject::Icmp(13), true) => RejectWith::AdminProhibited,
@@ -368,7 +374,11 @@ impl Walk<'_, '_, '_> {
             if set.elements.len() >= size {
                 return Err(Stop::Break);
             }
-            let state = if op.state.is_empty() { &set.state } else { &op.state };
+            let state = if op.state.is_empty() {
+                &set.state
+            } else {
+                &op.state
+            };
             let element = Element {
                 timeout: op.timeout,
                 expires: life.map(|ms| now.saturating_add(ms)),
