@@ -6,6 +6,7 @@
 //! - L1 [`wire`]: frames, headers, checksums, one-line printing. Knows no device.
 //! - L2 [`net`]: one network namespace: devices, FDB, neighbours, FIB, sysctls, sockets.
 //! - L2 [`nf`]: netfilter rules as typed values, iptables-save text in and out.
+//! - L2 [`ipvs`]: virtual services, schedulers and their connections, ipvsadm's text.
 //! - L3 [`path`]: the walk of a frame, its observers and traces: the one definition of behaviour.
 //! - L4 [`sim`]: the world in virtual time: cables, events, captures.
 //! - L4 [`endpoint`]: pods' own sockets, servers and clients, on smoltcp. Knows no device.
@@ -21,6 +22,7 @@ pub mod cli;
 pub mod cluster;
 pub mod endpoint;
 pub mod import;
+pub mod ipvs;
 pub mod kube;
 pub mod lab;
 pub mod net;

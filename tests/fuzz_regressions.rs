@@ -18,6 +18,8 @@ mod ipcmd;
 mod ipset;
 #[path = "fuzz_regressions/iptables.rs"]
 mod iptables;
+#[path = "fuzz_regressions/ipvsadm.rs"]
+mod ipvsadm;
 #[path = "fuzz_regressions/pcap.rs"]
 mod pcap;
 #[path = "fuzz_regressions/yaml.rs"]
@@ -51,6 +53,11 @@ const TARGETS: &[Target] = &[
         "iptables",
         iptables::run,
         include_bytes!("../fuzz/seeds/iptables/every-extension"),
+    ),
+    (
+        "ipvsadm",
+        ipvsadm::run,
+        include_bytes!("../fuzz/seeds/ipvsadm/every-option"),
     ),
     (
         "pcap",

@@ -12,10 +12,14 @@
 
 #[path = "conformance/build.rs"]
 mod build;
+#[path = "conformance/confirm.rs"]
+mod confirm;
 #[path = "common/conntrack.rs"]
 mod conntrack;
 #[path = "conformance/decode.rs"]
 mod decode;
+#[path = "conformance/hashes.rs"]
+mod hashes;
 #[path = "conformance/pcapng.rs"]
 mod pcapng;
 #[path = "conformance/ping.rs"]

@@ -128,3 +128,13 @@ pub const NFT_STEPS_MAX: usize = 1 << 20;
 pub const NFT_DRAW_MAX: u32 = 1 << 16;
 /// Variables of an nftables script that stand for one another.
 pub const NFT_DEFINE_DEPTH_MAX: usize = 16;
+/// IPVS connections and templates of one namespace (kernel: no bound but memory).
+pub const IPVS_CONNS_MAX: usize = 1 << 20;
+/// IPVS services of one namespace (kernel: no bound).
+pub const IPVS_SERVICES_MAX: usize = 1 << 17;
+/// IPVS real servers of one namespace, over all services (kernel: no bound).
+pub const IPVS_DESTS_MAX: usize = 1 << 21;
+/// Virtual addresses one lblc or lblcr service remembers (kernel: trims to 16384 from time to time).
+pub const IPVS_CACHE_MAX: usize = 1 << 14;
+/// Words of one line of ipvsadm's input.
+pub const IPVSADM_WORDS_MAX: usize = 256;

@@ -3,7 +3,6 @@
 use crate::base::{Finding, Severity, Span};
 use anstyle::{AnsiColor, Color, Style};
 use core::fmt;
-use core::time::Duration;
 use std::io::Write;
 
 const fn fg(c: AnsiColor) -> Style {
@@ -74,15 +73,4 @@ pub fn findings(all: &[Finding], quiet: bool) -> bool {
         let _ = writeln!(e, "{DIM}... and {} more{RESET}", shown.len() - SHOWN);
     }
     stops
-}
-
-/// A duration of virtual time in three significant digits.
-pub fn time(d: Duration) -> String {
-    let s = d.as_secs_f64();
-    match s {
-        0.0 => "0 s".into(),
-        s if s < 1e-3 => format!("{:.0} us", s * 1e6),
-        s if s < 1.0 => format!("{:.2} ms", s * 1e3),
-        s => format!("{s:.2} s"),
-    }
 }

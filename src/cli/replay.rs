@@ -229,7 +229,7 @@ pub fn print(
             out::BOLD,
             p.number,
             out::RESET,
-            out::time(p.at)
+            crate::report::time(p.at)
         )?;
         let id = match p.fate {
             Fate::Injected(id) => Some(id),

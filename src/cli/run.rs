@@ -159,7 +159,7 @@ fn answer(c: &Checked) -> String {
         "{style}{:<15}{} {:>9}",
         r.outcome.to_string(),
         out::RESET,
-        out::time(r.delay)
+        crate::report::time(r.delay)
     );
     if let Some(h) = &r.hop {
         let at = if h.device.is_empty() {

@@ -89,7 +89,7 @@ pub fn run(g: &Global, a: &TraceArgs) -> anyhow::Result<Exit> {
                 "{style}{}{} after {}{icmp}",
                 r.outcome,
                 out::RESET,
-                out::time(r.delay)
+                crate::report::time(r.delay)
             )?;
         }
     }
@@ -142,7 +142,7 @@ fn every_endpoint(s: &Scenario, spec: &ProbeSpec, a: &TraceArgs) -> anyhow::Resu
             writeln!(
                 o,
                 "{to:<24} {chance:>6.1}%  {outcome} {}",
-                out::time(r.result.delay)
+                crate::report::time(r.result.delay)
             )?;
             if a.verbose {
                 writeln!(o, "\n{}", trace::text(&r.events, Style::default()))?;

@@ -86,7 +86,9 @@ impl Scenario {
         for line in &spec.commands {
             match pod.or(place) {
                 Some(ns) => {
-                    let origin = Origin::Scenario(format!("fault {name}: {line}").into());
+                    // The first line of a command with input: an origin is one line.
+                    let short = line.lines().next().unwrap_or_default();
+                    let origin = Origin::Scenario(format!("fault {name}: {short}").into());
                     if let Err(f) = run_command(&mut self.cluster, ns, line, &at, origin) {
                         findings.push(f);
                     }

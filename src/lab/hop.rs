@@ -171,13 +171,13 @@ fn choose<'a>(ends: &[(&'a Hop, Way)], end: &ClientEnd, protocol: u8) -> Option<
                 | Disposition::Unknown { .. }
         )
     };
-    // The packet itself before what a kernel sent because of it (a RST to whoever answered from a wrong
-    // address, an ICMP error) and lost, too.
+    // An answer that was lost itself, before what a kernel sent because of it (a RST to whoever answered
+    // from a wrong address) and lost, too. The RST that a lost request caused is the answer.
     let cause = || {
         let lost = |h: &Hop, w: Way| bad(h, w) && !by_the_way(h);
         let late = last(&lost)?;
-        let own = |h: &Hop| h.frame == h.root && h.root == late.0.root;
-        last(&|h, w| lost(h, w) && own(h)).or(Some(late))
+        let own = |h: &Hop, w| h.frame == h.root && h.root == late.0.root && w == Way::Reply;
+        last(&|h, w| lost(h, w) && own(h, w)).or(Some(late))
     };
     last(&told)
         .or_else(cause)

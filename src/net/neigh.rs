@@ -147,8 +147,8 @@ pub struct Neigh {
     pub updated: Instant,
     /// Last time a packet was sent to it.
     pub used: Instant,
-    /// Last time it was confirmed to be reachable.
-    pub confirmed: Instant,
+    /// Last time it was confirmed to be reachable, by an answer or by the progress of a TCP connection.
+    pub confirmed: Option<Instant>,
     /// Packets waiting for the address, oldest first.
     pub queue: VecDeque<Frame>,
     /// Bytes in `queue`.
@@ -170,7 +170,7 @@ impl Neigh {
             timer: None,
             updated: now,
             used: now,
-            confirmed: now,
+            confirmed: None,
             queue: VecDeque::new(),
             queued_bytes: 0,
             header_cached: false,

@@ -4,6 +4,7 @@
 //! [`NetNs::edit`]. Learned state (FDB, neighbours, PMTU, counters) changes without a new epoch.
 
 use crate::base::{DevId, Instant, NodeId, NsId, Origin, limits};
+use crate::ipvs::Ipvs;
 use crate::net::addr::{Scope, is_group};
 use crate::net::device::{Device, DeviceKind};
 use crate::net::edit::Edit;
@@ -69,6 +70,7 @@ pub struct NetNs {
     pub(crate) snmp: Snmp,
     pub(crate) proxy_queue: Vec<(Instant, DevId, crate::wire::Frame)>,
     pub(crate) nf: Option<Box<Netfilter>>,
+    pub(crate) ipvs: Option<Box<Ipvs>>,
     /// A bridged, translated frame may be waiting for a neighbour: its connection must outlive the walk.
     pub(crate) bridge_waits: bool,
 }
@@ -95,6 +97,7 @@ impl NetNs {
             snmp: Snmp::default(),
             proxy_queue: Vec::new(),
             nf: None,
+            ipvs: None,
             bridge_waits: false,
         };
         ns.edit().add_loopback();
@@ -171,6 +174,20 @@ impl NetNs {
     pub fn nf_mut(&mut self) -> &mut Netfilter {
         self.epoch += 1;
         self.nf.get_or_insert_default()
+    }
+
+    /// IPVS: services and connections. `None` while nothing was ever configured.
+    pub fn ipvs(&self) -> Option<&Ipvs> {
+        self.ipvs.as_deref()
+    }
+
+    /// IPVS changed, made on first use; its hooks come and go with its services.
+    pub fn ipvs_change<R>(&mut self, change: impl FnOnce(&mut Ipvs) -> R) -> R {
+        let vs = self.ipvs.get_or_insert_default();
+        let result = change(vs);
+        let hooked = [vs.hooked(false), vs.hooked(true)];
+        self.nf_mut().set_ipvs(hooked);
+        result
     }
 
     /// IP counters.

@@ -211,6 +211,8 @@ pub struct Sysctl {
     pub ip_local_port_range: (u16, u16),
     /// `net.netfilter.nf_conntrack_*`
     pub ct: crate::nf::ct::CtSysctl,
+    /// `net.ipv4.vs.*`
+    pub vs: crate::ipvs::sysctl::VsSysctl,
     /// Everything else that was set, as it was written.
     pub other: BTreeMap<String, String>,
 }
@@ -248,6 +250,7 @@ impl Default for Sysctl {
             gc_thresh3_v6: 1024,
             ip_local_port_range: (32768, 60999),
             ct: crate::nf::ct::CtSysctl::default(),
+            vs: crate::ipvs::sysctl::VsSysctl::default(),
             other: BTreeMap::new(),
         }
     }
@@ -257,6 +260,9 @@ impl Sysctl {
     fn slot(&mut self, key: &str) -> Option<&mut i32> {
         if let Some(k) = key.strip_prefix("net.netfilter.nf_conntrack_") {
             return self.ct.slot(k);
+        }
+        if let Some(k) = key.strip_prefix("net.ipv4.vs.") {
+            return self.vs.slot(k);
         }
         Some(match key {
             "net.nf_conntrack_max" => &mut self.ct.max,

@@ -3,6 +3,7 @@
 //! Priorities are the kernel's (uapi netfilter_ipv4.h `enum nf_ip_hook_priorities`; IPv6 has the same).
 //! Invariant: a list of operations is sorted by priority, equal ones in the order of registration.
 
+use super::netfilter::Backend;
 use super::table::TableName;
 use core::fmt;
 
@@ -76,6 +77,31 @@ pub enum OpKind {
     Helper,
     /// A new connection enters the table (`nf_conntrack_confirm`).
     Confirm,
+    /// IPVS.
+    Ipvs(IpvsOp),
+}
+
+/// What IPVS does at a hook (kernel: `ip_vs_ops4`, `ip_vs_ops6`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IpvsOp {
+    /// Real servers' replies get the virtual address back (`ip_vs_out_hook`).
+    Reply,
+    /// Requests go to real servers (`ip_vs_in_hook`).
+    Request,
+    /// ICMP errors that pass by (`ip_vs_forward_icmp`).
+    ForwardIcmp,
+}
+
+impl IpvsOp {
+    /// What hangs on a hook, with its priority.
+    pub fn at(hook: Hook) -> &'static [(i32, IpvsOp)] {
+        match hook {
+            Hook::Input => &[(NAT_SRC - 2, IpvsOp::Reply), (NAT_SRC - 1, IpvsOp::Request)],
+            Hook::Forward => &[(99, IpvsOp::ForwardIcmp), (100, IpvsOp::Reply)],
+            Hook::Output => &[(NAT_DST + 1, IpvsOp::Reply), (NAT_DST + 2, IpvsOp::Request)],
+            _ => &[],
+        }
+    }
 }
 
 /// A chain that decides how new connections are translated; all of them are asked by [`OpKind::Nat`].
@@ -110,12 +136,14 @@ pub const HELPER: i32 = 300;
 pub const CONFIRM: i32 = i32::MAX;
 
 /// Where a filtering table stands; nat has no place of its own, see [`OpKind::Nat`].
-pub fn table_priority(t: TableName) -> i32 {
+/// iptables-nft has another number for security than the kernel's own (`xtables_ipv4` of its nft.c).
+pub fn table_priority(b: Backend, t: TableName) -> i32 {
     match t {
         TableName::Raw => -300,
         TableName::Mangle => -150,
         TableName::Nat => NAT_DST,
         TableName::Filter => 0,
+        TableName::Security if b == Backend::Nft => 150,
         TableName::Security => 50,
     }
 }

@@ -495,6 +495,11 @@ macro_rules! matches {
                 }
             }
 
+            /// Whether it is not understood.
+            pub fn is_unknown(&self) -> bool {
+                self.module().is_none() && !self.name().is_empty()
+            }
+
             /// The extension of this name, no option set yet.
             pub(super) fn new(name: &str) -> Option<Self> {
                 match name {

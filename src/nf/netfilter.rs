@@ -65,6 +65,8 @@ pub struct Netfilter {
     pub linear: bool,
     /// What NAT and random rules have to decide, for a replay.
     pub forced: Forced,
+    /// The families in which IPVS has its hooks.
+    pub(super) ipvs: [bool; 2],
     /// Sorted operations by family and hook.
     pub(super) ops: [[Vec<HookOp>; 5]; 2],
 }

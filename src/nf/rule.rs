@@ -41,6 +41,7 @@ struct Reader<'a> {
     sources: Vec<Is<AddrMask>>,
     destinations: Vec<Is<AddrMask>>,
     header: [Option<Match>; 4],
+    protocol_at: Option<usize>,
     matches: Vec<(usize, Match)>,
     target: Option<(usize, Target)>,
     owners: Vec<Owner>,
@@ -62,6 +63,7 @@ pub(super) fn read(
         sources: Vec::new(),
         destinations: Vec::new(),
         header: [None, None, None, None],
+        protocol_at: None,
         matches: Vec::new(),
         target: None,
         owners: Vec::new(),
@@ -108,6 +110,7 @@ impl<'a> Reader<'a> {
             }
             "-p" | "--protocol" | "--proto" => {
                 let protocol = self.value::<Protocol>("a protocol")?;
+                self.protocol_at = Some(word.at);
                 self.set(
                     2,
                     word,
@@ -244,7 +247,11 @@ impl<'a> Reader<'a> {
             .rev()
             .find_map(|o| Some((*o, takes(self, o)?)));
         let own = |m: &Match| m.module().is_some_and(|m| m.words(name).is_some());
+        // After an extension that is not known an option may be that one's: it stays with it.
+        let unknown = |m: &(usize, Match)| m.1.is_unknown() && Some(m.0) > self.protocol_at;
+        let doubt = self.matches.iter().any(unknown);
         if found.is_none()
+            && !doubt
             && let Some(m) = self.implicit().filter(own)
         {
             self.push(word.at, m);

@@ -293,7 +293,7 @@ impl<O: Observer> Walker<'_, O> {
                     self.step(Some(bridge), &f, |ns| Step::BridgeForward {
                         port: ns.dev_name(e.port).into(),
                     });
-                    self.bridge_port_transmit(e.port, f);
+                    self.bridge_own(bridge, e.port, f);
                 }
             }
             None => {

@@ -3,7 +3,6 @@
 use crate::base::DevId;
 use crate::net::addr::is_link_local;
 use crate::net::fib::Found;
-use crate::nf::Hook;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::DropReason;
 use crate::path::walker::Walker;
@@ -52,18 +51,17 @@ impl<O: Observer> Walker<'_, O> {
         if redirect {
             self.send_redirect(dev, h, &f, found);
         }
-        let out = self.out_device(found);
-        let Some((h, mut f)) = self.nf_hook_h(Hook::Forward, *h, f, Some(dev), out) else {
+        let Some((h, mut f, found)) = self.nf_forward(dev, *h, f, found.clone()) else {
             return;
         };
         if h.options {
-            let out = self.ns.source_for(found, h.dst);
+            let out = self.ns.source_for(&found, h.dst);
             let out = out.and_then(|a| if let IpAddr::V4(a) = a { Some(a) } else { None });
             let o = f.options;
             options::forward(f.l3_mut(), &o, out);
         }
         self.ns.snmp.forwarded += 1;
-        self.ip_output(found, h.dst, f, Some(dev));
+        self.ip_output(&found, h.dst, f, Some(dev));
     }
 
     /// kernel: `ip_dst_mtu_maybe_forward`
@@ -159,9 +157,8 @@ impl<O: Observer> Walker<'_, O> {
         ip::decrease_ttl(f.l3_mut());
         self.step(Some(dev), &f, |_| Step::Ttl { to: h.ttl - 1 });
         self.ns.snmp.forwarded += 1;
-        let out = self.out_device(found);
-        if let Some((h, f)) = self.nf_hook_h(Hook::Forward, *h, f, Some(dev), out) {
-            self.ip_output(found, h.dst, f, Some(dev));
+        if let Some((h, f, found)) = self.nf_forward(dev, *h, f, found.clone()) {
+            self.ip_output(&found, h.dst, f, Some(dev));
         }
     }
 }

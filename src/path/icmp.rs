@@ -6,7 +6,7 @@ use crate::path::netfilter::attach;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::IcmpSent;
 use crate::path::walker::Walker;
-use crate::wire::{ETH_P_IP, Frame, IpHeader, PacketType, build, options, proto};
+use crate::wire::{ETH_P_IP, Frame, IpHeader, PacketType, build, checksum, options, proto};
 use core::time::Duration;
 use std::net::IpAddr;
 
@@ -55,7 +55,14 @@ impl<O: Observer> Walker<'_, O> {
             IpAddr::V6(_) => Vec::new(),
         };
         let whole = &cause.l3()[..h.total_len.min(cause.l3().len())];
-        let quoted = build::quote(whole, path, echoed.len());
+        let mut whole = whole.to_vec();
+        if cause.partial && h.proto == proto::TCP {
+            let sum = checksum::pseudo(h.src, h.dst, h.proto, h.payload(&whole).len()) as u16;
+            if let Some(c) = whole.get_mut(h.header_len + 16..h.header_len + 18) {
+                c.copy_from_slice(&sum.to_be_bytes());
+            }
+        }
+        let quoted = build::quote(&whole, path, echoed.len());
         let message = build::icmp_message(src, h.src, typ, code, info, quoted);
         let (p, tos) = if h.is_v4() {
             (proto::ICMP, (h.tos & 0x1e) | 0xc0)

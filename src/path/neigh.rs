@@ -2,13 +2,14 @@
 //!
 //! Who asks and how (ARP or solicitation) is in `arp` and `nd`; the entries are `net::neigh`'s.
 
-use crate::base::{DevId, Origin};
+use crate::base::{DevId, Instant, Origin};
 use crate::net::NudState;
-use crate::net::neigh::NeighParms;
+use crate::net::neigh::{Neigh, NeighParms};
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::DropReason;
 use crate::path::walker::Walker;
 use crate::wire::{ETH_P_IP, ETH_P_IPV6, Frame, MacAddr};
+use core::time::Duration;
 use std::net::IpAddr;
 
 /// What a neighbour told of itself.
@@ -22,6 +23,11 @@ pub(crate) struct Heard {
     pub override_: bool,
     /// Without override: keep the known address but call it stale (ND).
     pub weak: bool,
+}
+
+/// Whether an entry was confirmed within `span`, without asking (kernel: `neigh_confirm`).
+fn lately(n: &Neigh, now: Instant, span: Duration) -> bool {
+    n.confirmed.is_some_and(|c| c + span > now)
 }
 
 impl<O: Observer> Walker<'_, O> {
@@ -45,6 +51,9 @@ impl<O: Observer> Walker<'_, O> {
             Some(n) if n.state.is_valid() => {
                 n.used = now;
                 n.header_cached = true;
+                if f.confirm {
+                    n.confirmed = Some(now);
+                }
                 let (mac, state) = (n.lladdr, n.state);
                 if state == NudState::Stale {
                     n.state = NudState::Delay;
@@ -154,6 +163,10 @@ impl<O: Observer> Walker<'_, O> {
             return;
         };
         match n.state {
+            NudState::Reachable if lately(n, now, parms.reachable) => {
+                let until = n.confirmed.map(|c| c + parms.reachable);
+                self.ns.neigh.set_timer(dev, ip, until);
+            }
             NudState::Reachable => {
                 let recently = now.since(n.used) < parms.delay_first_probe && n.used > n.updated;
                 n.state = if recently {
@@ -167,6 +180,12 @@ impl<O: Observer> Walker<'_, O> {
                         .neigh
                         .set_timer(dev, ip, Some(now + parms.delay_first_probe));
                 }
+            }
+            NudState::Delay if lately(n, now, parms.delay_first_probe) => {
+                n.state = NudState::Reachable;
+                n.updated = now;
+                let until = n.confirmed.map(|c| c + parms.reachable);
+                self.ns.neigh.set_timer(dev, ip, until);
             }
             NudState::Delay => {
                 n.state = NudState::Probe;
@@ -259,7 +278,7 @@ impl<O: Observer> Walker<'_, O> {
             state = n.state;
         }
         if state == NudState::Reachable {
-            n.confirmed = now;
+            n.confirmed = Some(now);
         }
         if n.state != state || n.lladdr != mac {
             n.updated = now;

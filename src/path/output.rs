@@ -78,7 +78,9 @@ impl<O: Observer> Walker<'_, O> {
         f: Frame,
         oif: Option<DevId>,
     ) -> Result<(), Errno> {
-        let (f, found, _) = self.nf_output(f, found, oif)?;
+        let Some((f, found, _)) = self.nf_output(f, found, oif)? else {
+            return Ok(());
+        };
         match IpHeader::parse_lax(f.l3()) {
             Ok(h) => self.ip_output(&found, h.dst, f, None),
             Err(_) => self.drop(None, &f, DropReason::IpHeader),

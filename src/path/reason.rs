@@ -67,6 +67,7 @@ pub enum DropReason {
     NetfilterReject,
     NetfilterQueue,
     Conntrack,
+    Ipvs,
     DummyDevice,
     LinkLoss,
     LinkBlocked,
@@ -75,7 +76,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in order.
-    pub const ALL: [DropReason; 62] = {
+    pub const ALL: [DropReason; 63] = {
         use DropReason::*;
         [
             DeviceDown,
@@ -136,6 +137,7 @@ impl DropReason {
             NetfilterReject,
             NetfilterQueue,
             Conntrack,
+            Ipvs,
             DummyDevice,
             LinkLoss,
             LinkBlocked,
@@ -194,7 +196,7 @@ impl DropReason {
             FragmentBad => "FRAG_TOO_FAR",
             FragmentDuplicate => "DUP_FRAG",
             Ipv6Disabled => "IPV6DISABLED",
-            Netfilter | NetfilterReject | NetfilterQueue | Conntrack => "NETFILTER_DROP",
+            Netfilter | NetfilterReject | NetfilterQueue | Conntrack | Ipvs => "NETFILTER_DROP",
             LinkLoss | LinkBlocked => "not the kernel: lost between machines",
             QueueFull => "FULL_RING",
         }
@@ -264,6 +266,7 @@ impl DropReason {
             NetfilterReject => "a netfilter rule rejects it",
             NetfilterQueue => "queued for a program (NFQUEUE) that is not there",
             Conntrack => "conntrack drops it",
+            Ipvs => "IPVS drops it",
             DummyDevice => "a dummy device swallows what is sent to it",
             LinkLoss => "lost on the link",
             LinkBlocked => "blocked between the machines (security group, firewall)",

@@ -35,11 +35,11 @@ pub fn text(f: &Fork) -> String {
     };
     let width = f.branches.iter().map(|b| name(b).len()).max().unwrap_or(0);
     for b in &f.branches {
-        let ms = b.result.delay.as_secs_f64() * 1e3;
         out.push_str(&format!(
-            "  if {:<width$}  {} after {ms:.1} ms\n",
+            "  if {:<width$}  {} after {}\n",
             name(b),
-            b.result.outcome
+            b.result.outcome,
+            super::time(b.result.delay)
         ));
     }
     if f.cut {

@@ -7,3 +7,16 @@ pub mod fork;
 pub mod show;
 pub mod topo;
 pub mod trace;
+
+use core::time::Duration;
+
+/// A duration of virtual time in three significant digits.
+pub fn time(d: Duration) -> String {
+    let s = d.as_secs_f64();
+    match s {
+        0.0 => "0 s".into(),
+        s if s < 1e-3 => format!("{:.0} us", s * 1e6),
+        s if s < 1.0 => format!("{:.2} ms", s * 1e3),
+        s => format!("{s:.2} s"),
+    }
+}

@@ -318,6 +318,7 @@ impl World {
         // What the frame was here is nothing there (kernel: `____dev_forward_skb`).
         frame.scrub();
         frame.priority = 0;
+        frame.partial = false;
         if from.ns != to.ns {
             frame.mark = 0;
         }

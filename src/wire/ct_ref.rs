@@ -45,6 +45,9 @@ pub enum CtRef {
     None,
     /// NOTRACK.
     Untracked,
+    /// Related to a packet that is untracked: no connection, but no longer blank, so that `-j CT` leaves it
+    /// alone (kernel: `nf_conntrack_attach` of a null connection with `IP_CT_RELATED`).
+    Orphan,
     /// `-j CT` chose zone, helper or timeout for a connection to come; the table holds which.
     Template(u32),
     /// A connection.

@@ -2,8 +2,8 @@
 //! `udp_flow_src_port`).
 //!
 //! The kernel's hash is keyed with a number drawn at boot; here it is fixed, so that a run can be repeated.
-//! Which fields count is the kernel's (`flow_keys_dissector`): no ports of fragments and of ICMP, a flow label
-//! instead of what lies behind it. Equal in both directions (`__flow_hash_consistentify`).
+//! Which fields count is the kernel's (`flow_keys_dissector`): no ports of fragments and of ICMP, a flow
+//! label instead of what lies behind it. Equal in both directions (`__flow_hash_consistentify`).
 
 use crate::wire::{Frame, IpHeader, proto};
 use std::net::IpAddr;

@@ -62,6 +62,15 @@ pub struct Frame {
     pub socket: Option<u32>,
     /// Bridge ports, while br_netfilter shows it to the IP hooks.
     pub bridged: Option<Bridged>,
+    /// The TCP checksum is yet to be finished (kernel: `CHECKSUM_PARTIAL`): until it leaves, errors about
+    /// the packet quote the sum of the pseudo header alone.
+    pub partial: bool,
+    /// A TCP sender has just got on: the next hop of whoever routes this packet is reachable. It stays with
+    /// a packet through veths and tunnels (`skb->dst_pending_confirm`; seen on 6.18: a router between two
+    /// TCP peers never probes them).
+    pub confirm: bool,
+    /// IPVS has dealt with it (`skb->ipvs_property`).
+    pub ipvs: bool,
     /// Traffic class (`skb->priority`).
     pub priority: u32,
     /// The hash of the socket that sent it, or of its ports once something asked for it; it stays through
@@ -173,6 +182,7 @@ impl Frame {
     /// tunnel (kernel: `skb_scrub_packet`). The mark stays unless the namespace changes.
     pub fn scrub(&mut self) {
         self.ct = CtRef::None;
+        self.ipvs = false;
         self.bridged = None;
         self.socket = None;
         self.local = false;

@@ -101,7 +101,9 @@ fn run() {
     assert_eq!(by["unmet"]["outcome"], "no-route");
     assert_eq!(by["unmet"]["hop"]["reason"], "ttl-expired");
     assert_eq!(by["met"]["hop"]["reason"], Value::Null);
-    assert_eq!(keys_of_all(all), documented("### A probe's result"));
+    let result = documented("### A probe's result");
+    let fork: Keys = ["fork".to_owned()].into();
+    assert_eq!(&keys_of_all(all) | &fork, result);
     let hops = all.iter().map(|p| &p["hop"]);
     assert_eq!(keys_of_all(hops), documented("### A probe's `hop`"));
     let misses = all.iter().flat_map(|p| array(&p["mismatches"]));
@@ -109,6 +111,51 @@ fn run() {
         keys_of_all(misses),
         documented("### A probe's `mismatches`")
     );
+}
+
+fn of_topology(args: &[&str], name: &str) -> Value {
+    let folder = format!("{}/topologies/{name}", env!("CARGO_MANIFEST_DIR"));
+    let args: Vec<&str> = args.iter().copied().chain(["-t", &folder]).collect();
+    Folder::new().podpath(&args).exits(0).json()
+}
+
+#[test]
+fn forks() {
+    let doc = of_topology(
+        &["run", "-o", "json"],
+        "services-vxlan-broken-unknown-match",
+    );
+    let all = array(&doc["probes"]);
+    let forks: Vec<&Value> = all.iter().filter_map(|p| p.get("fork")).collect();
+    assert_eq!(forks.len(), 1, "{doc:#}");
+    assert_eq!(keys(forks[0]), documented("### A probe's `fork`"));
+    let branches = array(&forks[0]["branches"]);
+    let outcomes: Vec<&Value> = branches.iter().map(|b| &b["outcome"]).collect();
+    assert_eq!(outcomes, ["timeout", "ok"]);
+    assert_eq!(keys_of_all(branches), documented("### A branch"));
+    let assumed = branches.iter().flat_map(|b| array(&b["assumed"]));
+    assert_eq!(keys_of_all(assumed), documented("### An assumption"));
+}
+
+#[test]
+fn all_endpoints() {
+    let ask = [
+        "trace",
+        "client",
+        "svc/web:http",
+        "--all-endpoints",
+        "-o",
+        "json",
+    ];
+    let doc = of_topology(&ask, "services-vxlan");
+    assert_eq!(
+        keys(&doc),
+        documented("## `trace --all-endpoints -o json`, version 1")
+    );
+    let runs = array(&doc["endpoints"]);
+    let chances: Vec<&Value> = runs.iter().map(|r| &r["chance"]).collect();
+    assert_eq!(chances, [0.5, 0.5]);
+    assert_eq!(keys_of_all(runs), documented("### An endpoint's run"));
 }
 
 /// Every event has the common keys, its kind's own, and no others.
@@ -166,7 +213,15 @@ fn trace() {
         assert!(keys(&doc["probe"]).is_subset(&result), "{}", doc["probe"]);
         check_events(array(&doc["trace"]["events"]), &mut seen);
     }
+    let ask = ["trace", "client", "svc/far:http", "-o", "json"];
+    let service = of_topology(&ask, "services-vxlan");
+    check_events(array(&service["trace"]["events"]), &mut seen);
     for step in [
+        "rule",
+        "policy",
+        "conntrack",
+        "nat-setup",
+        "nat",
         "route",
         "encap",
         "decap",

@@ -3,6 +3,7 @@
 //! The one place in the tests that knows how podpath does it.
 
 use podpath::base::{NsId, Origin, Span};
+use podpath::ipvs::text;
 use podpath::nf::apply::{self, Restore, Tool};
 use podpath::nf::ct::CtTuple;
 use podpath::nf::ct::text::{Style, list};
@@ -54,6 +55,28 @@ pub fn restore_sets(world: &mut World, ns: NsId, text: &str) -> Result<(), Strin
         Some(f) => Err(f.to_string()),
         None => Ok(()),
     }
+}
+
+/// Carries out the input of `ipvsadm -R`.
+pub fn restore_ipvs(world: &mut World, ns: NsId, rules: &str) -> Result<(), String> {
+    let now = world.now();
+    let (commands, mut findings) = text::parse(rules, "ipvs");
+    let ns = world.ns_mut(ns).ok_or("no such namespace")?;
+    findings.extend(ns.ipvs_change(|vs| text::load(vs, &commands, false, now)));
+    match findings.first() {
+        Some(f) => Err(f.to_string()),
+        None => Ok(()),
+    }
+}
+
+/// Carries out a line that begins with ipvsadm; what it prints.
+pub fn ipvsadm(world: &mut World, ns: NsId, line: &str) -> Result<String, String> {
+    let now = world.now();
+    let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+    let command = text::command(&words).map_err(|(_, why)| format!("{line}: {why}"))?;
+    let ns = world.ns_mut(ns).ok_or("no such namespace")?;
+    let done = ns.ipvs_change(|vs| text::run(vs, &command, now));
+    done.map_err(|e| e.to_string())
 }
 
 /// Carries out `conntrack -F`, or `conntrack -D` with `-p`, `--orig-src` and `--orig-dst`.

@@ -38,8 +38,8 @@
 //! with the reason.
 //!
 //! # CNI and IPVS recordings
-//! CNI recordings are judged by the code of the test `cni` (`cni.rs`). IPVS recordings fail until there is
-//! IPVS.
+//! CNI recordings are judged by the code of the test `cni` (`cni.rs`). IPVS recordings are played through
+//! the walker, every choice and table compared (`ipvs.rs`).
 //!
 //! # Output
 //! One line per recording, then alone on the last line `N passed, N failed`. Exit code 0: all passed;
@@ -55,6 +55,7 @@ mod build;
 mod captures;
 mod cni;
 mod compare;
+mod confirm;
 #[path = "../common/conntrack.rs"]
 #[allow(dead_code, reason = "shared by judges")]
 mod conntrack;
@@ -64,6 +65,7 @@ mod dumps;
 #[allow(dead_code, reason = "shared by judges")]
 mod engine;
 mod hashes;
+mod ipvs;
 mod mld;
 mod norm;
 mod pcapng;
@@ -166,7 +168,7 @@ fn judge(r: &Recording<'_>, recordings: &Recordings, verbose: bool) -> Verdict {
     match r.kind {
         Kind::Captures => captures::judge(r, recordings, verbose),
         Kind::Cni => cni::judge(r, recordings),
-        Kind::Ipvs => Verdict::cannot("needs IPVS"),
+        Kind::Ipvs => ipvs::judge(r),
     }
 }
 

@@ -8,7 +8,7 @@
 //! the packets are told apart by nothing but their lengths, remain podpath's to get right.
 
 use super::dumps::State;
-use super::plan::{Change, What};
+use super::plan::{Change, Reports, What};
 use super::play::Player;
 use super::recordings::Recording;
 use super::topo::{Port, Topo};
@@ -26,15 +26,6 @@ const BARE: u64 = 40 + 8 + 8;
 const RECORD: u64 = 20;
 /// Groups of a pod: those of its link-local and of its global address.
 const POD_GROUPS: u64 = 2;
-
-/// Reports of one node and its pods.
-#[derive(Debug, Clone)]
-pub struct Reports {
-    /// Copies of pods' reports that were bridged.
-    copies: u64,
-    /// The node's own, by their number of records.
-    own: Vec<u64>,
-}
 
 /// What is missing in the counters of the nodes as they were played.
 pub fn unheard(

@@ -7,8 +7,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::confirm::Senders;
 use super::hashes::Hashes;
-use super::mld::Reports;
 use super::ping::{self, Ping};
 use super::process::{self, Local, Unheard};
 use super::scenario::{Dir, Exec, Recorded, Step, Trace};
@@ -29,6 +29,8 @@ pub struct Input {
     pub port: Port,
     /// Its bytes.
     pub data: Vec<u8>,
+    /// Its sender's TCP had just got on (`confirm.rs`).
+    pub confirm: bool,
 }
 
 /// A change of configuration.
@@ -57,6 +59,15 @@ pub enum What {
     Ping(IpAddr),
 }
 
+/// MLD reports of one node and its pods that were counted and not captured.
+#[derive(Debug, Clone)]
+pub struct Reports {
+    /// Copies of pods' reports that were bridged.
+    pub copies: u64,
+    /// The node's own, by their number of records.
+    pub own: Vec<u64>,
+}
+
 /// A rule set to load.
 #[derive(Debug)]
 pub struct Load {
@@ -79,6 +90,8 @@ pub enum RuleTool {
     Ip6tables,
     /// `ipset restore`
     Ipset,
+    /// `ipvsadm -R`
+    Ipvs,
 }
 
 /// A packet that a process on an emulated node sends.
@@ -187,7 +200,9 @@ pub fn make(
 /// Endpoints' "out" frames are inputs; theirs "in" from an emulated peer and everything at emulated ones is
 /// expected.
 fn split_frames(topo: &Topo<'_>, frames: &[Recorded], plan: &mut Plan) {
+    let mut senders = Senders::default();
     for f in frames {
+        let confirm = senders.confirms(f);
         let Some((ns, dev)) = f.interface.split_once('.') else {
             continue;
         };
@@ -204,6 +219,7 @@ fn split_frames(topo: &Topo<'_>, frames: &[Recorded], plan: &mut Plan) {
                     t_ns: f.t_ns,
                     port: p.clone(),
                     data: f.data.clone(),
+                    confirm: false,
                 });
             }
         } else if joined && f.dir == Dir::In {
@@ -213,6 +229,7 @@ fn split_frames(topo: &Topo<'_>, frames: &[Recorded], plan: &mut Plan) {
                 t_ns: f.t_ns,
                 port,
                 data: f.data.clone(),
+                confirm,
             });
         }
     }
@@ -259,7 +276,7 @@ fn loads(
         ("iptables", Some(RuleTool::Iptables)),
         ("ip6tables", Some(RuleTool::Ip6tables)),
         ("nft", None),
-        ("ipvs", None),
+        ("ipvs", Some(RuleTool::Ipvs)),
     ] {
         for key in [name.to_owned(), format!("{name}_text")] {
             let Some(value) = set.get(&key) else { continue };
@@ -371,7 +388,7 @@ fn changes(cx: &Cx<'_>, step: &Step, t: Option<u64>, setup: bool, plan: &mut Pla
 
 /// Whether a script is made of commands of netfilter's tools.
 pub fn is_firewall(script: &str) -> bool {
-    const TOOLS: [&str; 4] = ["iptables", "ip6tables", "ipset", "conntrack"];
+    const TOOLS: [&str; 5] = ["iptables", "ip6tables", "ipset", "ipvsadm", "conntrack"];
     let first = |part: &str| {
         let words = part.split_once("=$(").map_or(part, |(_, words)| words);
         words.split_whitespace().next().map(str::to_owned)
@@ -435,7 +452,7 @@ fn command(e: &Exec, line: &str, setup: bool) -> Does {
             Err(err) => Does::Lack(format!("{}: {line}: {}", e.ns, err.message)),
         },
         "true" | ":" | "sleep" | "echo" | "" => Does::Nothing,
-        "nft" | "ipvsadm" => Does::Lack(format!("needs {first}: {line} in {}", e.ns)),
+        "nft" => Does::Lack(format!("needs {first}: {line} in {}", e.ns)),
         _ if setup && first == "ping" => {
             Does::Note(format!("{}: {line}: what it warmed is inferred", e.ns))
         }

@@ -405,6 +405,7 @@ impl Player<'_, '_> {
             Some(at) => {
                 let mut f = Frame::ethernet(&i.data);
                 f.hash = hashes.of_frame(i.t_ns, &format!("{}.{}", i.port.0, i.port.1), &i.data);
+                f.confirm = i.confirm;
                 let id = self.world.transmit(at, f, &mut self.obs);
                 self.out.inputs.push((i.t_ns, id));
             }

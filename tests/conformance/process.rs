@@ -232,6 +232,11 @@ fn rewritten(p: &[u8], to: &Way) -> Option<Vec<u8>> {
     }
     let sum_at = at + if to.proto == proto::TCP { 16 } else { 6 };
     put(sum_at, &[0, 0])?;
+    // What a process says leaves its socket with 64; IPVS at OUTPUT had taken one off.
+    let ttl_at = if v4 { 8 } else { 7 };
+    if p.get(ttl_at) == Some(&63) {
+        put(ttl_at, &[64])?;
+    }
     if v4 {
         put(10, &[0, 0])?;
         let c = checksum(b.get(..at)?, 0);

@@ -24,6 +24,7 @@ pub fn load(p: &mut Player<'_, '_>, name: &str, l: &Load) -> Result<(), String> 
     let ns = ns(p, name)?;
     let family = match l.tool {
         RuleTool::Ipset => return engine::restore_sets(&mut p.world, ns, &l.text),
+        RuleTool::Ipvs => return engine::restore_ipvs(&mut p.world, ns, &l.text),
         RuleTool::Iptables => Family::V4,
         RuleTool::Ip6tables => Family::V6,
     };
@@ -42,6 +43,7 @@ pub fn script(p: &mut Player<'_, '_>, name: &str, script: &str) -> Result<(), St
         Some("conntrack") => {
             engine::conntrack_command(&mut p.world, ns, line).map(|()| String::new())
         }
+        Some("ipvsadm") => engine::ipvsadm(&mut p.world, ns, line),
         Some("ipset") => Err(format!("not understood: {line}")),
         _ => engine::command(&mut p.world, ns, line),
     })

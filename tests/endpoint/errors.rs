@@ -176,7 +176,13 @@ fn local_errors() {
             net.stacks[0].local_error(start, t, errno);
         }
         net.run(start + Duration::from_secs(10));
-        assert_eq!(net.failure(tcp, start), (outcome, Some(errno), 0.0));
+        // EINVAL for a SYN comes of a route that was asked for anew after OUTPUT's NAT (measured on 6.18:
+        // 127.0.0.1 translated to another host without route_localnet): connect(2) goes on.
+        let of_tcp = match errno {
+            Errno::Invalid => (Outcome::Timeout, None, 9.0),
+            _ => (outcome, Some(errno), 0.0),
+        };
+        assert_eq!(net.failure(tcp, start), of_tcp);
         assert_eq!(net.failure(udp, start), (outcome, Some(errno), 0.0));
     }
     // OUTPUT DROP: UDP gets EPERM, a TCP connect only times out.

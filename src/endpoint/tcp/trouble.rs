@@ -185,16 +185,15 @@ impl Conn {
     }
 
     /// The kernel model refused a packet of ours. Fatal only to the first SYN, where connect(2) returns
-    /// it; EPERM from netfilter never is (`tcp_connect` ignores all but a refused route).
+    /// it; EPERM from netfilter never is, nor EINVAL of a route that OUTPUT's translation asked for anew
+    /// (`tcp_connect` ignores all but a refused route; connect(2) itself asked before).
     pub(in crate::endpoint) fn local_error(&mut self, now: Instant, errno: Errno, out: &mut Out) {
         let first_syn = self.machine.state() == State::SynSent && self.sender.retransmits == 0;
         match errno {
-            Errno::NetUnreach | Errno::HostUnreach | Errno::Access | Errno::Invalid
-                if first_syn =>
-            {
+            Errno::NetUnreach | Errno::HostUnreach | Errno::Access if first_syn => {
                 self.die(now, Some(errno), None, out);
             }
-            Errno::Perm | Errno::Again => {}
+            Errno::Perm | Errno::Again | Errno::Invalid => {}
             _ => self.soft_error = Some(errno),
         }
     }

@@ -89,10 +89,11 @@ fn a_declared_chain_is_flushed_and_others_stay() {
         None,
     )
     .unwrap();
+    // iptables-nft-restore 1.8.9 deletes the table and makes it anew, policies included.
     let left = all(&mut set, NFT, &["-S"]).unwrap();
     assert_eq!(
         left,
-        "-P INPUT DROP\n-P FORWARD ACCEPT\n-P OUTPUT ACCEPT\n-N C\n"
+        "-P INPUT ACCEPT\n-P FORWARD ACCEPT\n-P OUTPUT ACCEPT\n-N C\n"
     );
 }
 

@@ -63,10 +63,7 @@ impl Conntrack {
             self.stats.insert_failed += 1;
             return Err(CtDrop::Dying);
         }
-        let taken = self
-            .lookup(&tuples[0], zones)
-            .or_else(|| self.lookup(&tuples[1], zones));
-        if let Some((winner, _)) = taken {
+        if let Some((winner, _)) = self.in_the_way(&tuples, zones) {
             return self.clash(id, winner, info).map(Some);
         }
         let now = self.now;

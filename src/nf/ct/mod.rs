@@ -62,7 +62,7 @@ pub enum CtDrop {
 pub struct Conntrack {
     table: table::Table,
     expects: expect::Expects,
-    templates: Vec<Template>,
+    templates: Vec<(Template, Conn)>,
     events: event::Events,
     stats: CtStats,
     /// A rule asked for counters (`nf_ct_set_acct`); they stay on.
@@ -114,19 +114,30 @@ impl Conntrack {
     }
 
     pub(crate) fn lookup_ref(&self, tuple: &CtTuple, zones: Zones) -> Option<(ConnId, Dir)> {
+        let first = self.hashed(tuple, zones, zones.orig);
+        first.or_else(|| self.hashed(tuple, zones, zones.reply))
+    }
+
+    /// Who has a tuple in the hash chains of a zone: a direction of a connection stands in those of that
+    /// direction's zone, and must have it in common with `zones` (kernel: `nf_ct_key_equal`).
+    fn hashed(&self, tuple: &CtTuple, zones: Zones, chain: u16) -> Option<(ConnId, Dir)> {
         let now = self.now;
-        self.table
-            .with_tuple(tuple)
-            .iter()
-            .copied()
-            .find(|(id, dir)| {
-                self.get(*id)
-                    .is_some_and(|c| c.zones.of(*dir) == zones.of(*dir) && !c.is_expired(now))
+        let holders = self.table.with_tuple(tuple).iter().copied();
+        holders.into_iter().find(|(id, dir)| {
+            self.get(*id).is_some_and(|c| {
+                let zone = c.zones.of(*dir);
+                zone == zones.of(*dir) && zone == chain && !c.is_expired(now)
             })
+        })
     }
 
     /// Kernel: `__nf_conntrack_find_get`, which takes out what has expired on the way.
     fn lookup(&mut self, tuple: &CtTuple, zones: Zones) -> Option<(ConnId, Dir)> {
+        self.forget_expired(tuple);
+        self.lookup_ref(tuple, zones)
+    }
+
+    fn forget_expired(&mut self, tuple: &CtTuple) {
         let now = self.now;
         let expired: Vec<ConnId> = self
             .table
@@ -136,7 +147,14 @@ impl Conntrack {
             .filter(|id| self.get(*id).is_some_and(|c| c.is_expired(now)))
             .collect();
         expired.into_iter().for_each(|id| self.kill(id));
-        self.lookup_ref(tuple, zones)
+    }
+
+    /// Who stands in the way of two tuples (kernel: the two chains `__nf_conntrack_confirm` looks into).
+    fn in_the_way(&mut self, tuples: &[CtTuple; 2], zones: Zones) -> Option<(ConnId, Dir)> {
+        tuples.iter().for_each(|t| self.forget_expired(t));
+        let [orig, reply] = tuples;
+        let first = self.hashed(orig, zones, zones.orig);
+        first.or_else(|| self.hashed(reply, zones, zones.reply))
     }
 
     /// Whether another connection has a *reply* tuple, so that `ignored` cannot take it (kernel:
@@ -156,7 +174,10 @@ impl Conntrack {
                 return false;
             };
             let same_flow = c.tuples[0] == own.tuples[0] && c.zones.orig == own.zones.orig;
-            c.zones.of(*dir) == own.zones.of(*dir) && !c.is_expired(now) && !same_flow
+            let zone = c.zones.of(*dir);
+            // Only the chain of the reply's zone is searched.
+            let here = zone == own.zones.of(*dir) && zone == own.zones.reply;
+            here && !c.is_expired(now) && !same_flow
         })
     }
 

@@ -13,9 +13,10 @@ use super::{Conntrack, CtDrop, helper, icmp, sctp, tcp, udp};
 use crate::base::{Instant, limits};
 use crate::net::NetNs;
 use crate::nf::eval::{At, Cx};
-use crate::nf::{Counters, Hook};
+use crate::nf::{Counters, Family, Hook};
 use crate::wire::{ConnId, CtInfo, CtRef, Frame, proto};
 use core::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What a tracker looks at besides connection and packet.
 #[derive(Clone, Copy)]
@@ -83,17 +84,44 @@ impl Template {
 }
 
 impl Conntrack {
-    /// The reference a frame gets from a `-j CT` rule; equal templates are one.
-    pub fn new_template(&mut self, t: Template) -> Option<u32> {
-        let at = self.templates.iter().position(|known| *known == t);
+    /// The reference a frame of that family gets from a `-j CT` rule; equal templates are one.
+    pub fn new_template(&mut self, family: Family, t: Template) -> Option<u32> {
+        let any = match family {
+            Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let same = |(known, conn): &(Template, Conn)| {
+            *known == t && conn.tuple(Dir::Original).src == any
+        };
+        let at = self.templates.iter().position(same);
         if at.is_none() && self.templates.len() >= limits::CT_TEMPLATES_MAX {
             return None;
         }
         let at = at.unwrap_or_else(|| {
-            self.templates.push(t);
+            let nobody = CtTuple {
+                src: any,
+                dst: any,
+                proto: 0,
+                sport: 0,
+                dport: 0,
+            };
+            let mut conn = Conn::new(nobody, nobody, t.zones);
+            conn.mark_status(CtStatus::CONFIRMED);
+            self.templates.push((t, conn));
             self.templates.len() - 1
         });
         u32::try_from(at).ok()
+    }
+
+    /// The template as the connection that matches and targets take it for until conntrack runs (kernel:
+    /// `nf_ct_get` gives templates too; `xt_ct_tg_check` sets `IPS_CONFIRMED`).
+    pub fn template(&self, at: u32) -> Option<&Conn> {
+        self.templates.get(at as usize).map(|t| &t.1)
+    }
+
+    /// The same to be changed: what CONNMARK writes stays with the rule.
+    pub fn template_mut(&mut self, at: u32) -> Option<&mut Conn> {
+        self.templates.get_mut(at as usize).map(|t| &mut t.1)
     }
 
     /// What a packet carries that answers another for this host, as REJECT's do (kernel:
@@ -108,15 +136,19 @@ impl Conntrack {
                     CtInfo::RelatedReply
                 },
             },
-            other => other,
+            CtRef::Untracked | CtRef::Orphan => CtRef::Orphan,
+            CtRef::None | CtRef::Template(_) => CtRef::None,
         }
     }
 
     /// A reset was sent in the name of one end: a TCP connection closes (kernel:
-    /// `nf_conntrack_tcp_set_closing`).
+    /// `nf_conntrack_tcp_set_closing`), but one that is not confirmed yet: seen on 6.18, where a SYN that
+    /// is reset at INPUT, and whose reset OUTPUT rejects in turn, leaves SYN_SENT.
     pub fn set_closing(&mut self, ns: &NetNs, id: ConnId, now: Instant) {
         let life = ns.sysctl().ct.tcp_timeout(TcpState::Close);
-        let Some(conn) = self.get_mut(id) else { return };
+        let Some(conn) = self.get_mut(id).filter(|c| c.is_confirmed()) else {
+            return;
+        };
         let ProtoState::Tcp(t) = &mut conn.proto else {
             return;
         };
@@ -133,11 +165,14 @@ impl Conntrack {
     pub fn track(&mut self, ns: &NetNs, f: &mut Frame, at: &At, cx: &mut Cx<'_>) -> Tracked {
         let template = match f.ct {
             CtRef::Conn { .. } | CtRef::Untracked => return Tracked::Accept,
-            CtRef::Template(t) => self.templates.get(t as usize).cloned(),
-            CtRef::None => None,
+            CtRef::Template(t) => self.templates.get(t as usize).map(|t| t.0.clone()),
+            CtRef::None | CtRef::Orphan => None,
         };
         self.now = cx.now;
-        f.ct = CtRef::None;
+        f.ct = match f.ct {
+            CtRef::Orphan => CtRef::Orphan,
+            _ => CtRef::None,
+        };
         let env = Env {
             now: cx.now,
             sysctl: &ns.sysctl().ct,
@@ -168,8 +203,12 @@ impl Conntrack {
             }
         }
         match self.follow(&p, zones, template.as_ref(), &env, cx) {
-            Ok(ct) => {
+            Ok(Some(ct)) => {
                 f.ct = ct;
+                Tracked::Accept
+            }
+            Ok(None) => {
+                self.stats.invalid += 1;
                 Tracked::Accept
             }
             Err(why) => {
@@ -187,7 +226,7 @@ impl Conntrack {
         template: Option<&Template>,
         env: &Env<'_>,
         cx: &mut Cx<'_>,
-    ) -> Result<CtRef, CtDrop> {
+    ) -> Result<Option<CtRef>, CtDrop> {
         // A connection that was just reopened cannot be reopened again.
         for _ in 0..2 {
             let Some((id, info)) = self.resolve(p, zones, template, env, cx)? else {
@@ -209,14 +248,13 @@ impl Conntrack {
                     if seen == Seen::AcceptAndKill {
                         self.kill(id);
                     }
-                    return Ok(CtRef::Conn { id, info });
+                    return Ok(Some(CtRef::Conn { id, info }));
                 }
                 Seen::Reopen => self.kill(id),
                 Seen::Invalid => break,
             }
         }
-        self.stats.invalid += 1;
-        Ok(CtRef::None)
+        Ok(None)
     }
 
     /// Kernel: `resolve_normal_ct`.

@@ -6,19 +6,25 @@ use super::chain::Env;
 use crate::nf::ct::conn::Zones;
 use crate::nf::ct::{Conn, Template};
 use crate::nf::target::{Ct, Zone};
-use crate::wire::{ConnId, CtInfo, CtRef, Frame};
+use crate::wire::{CtInfo, CtRef, Frame};
 
 impl Env<'_, '_> {
     /// The packet's connection and its relation to it.
     pub fn conn(&self, f: &Frame) -> Option<(&Conn, CtInfo)> {
-        let (id, info) = conn_id(f)?;
-        Some((self.nf.ct.get(id)?, info))
+        match f.ct {
+            CtRef::Conn { id, info } => Some((self.nf.ct.get(id)?, info)),
+            CtRef::Template(t) => Some((self.nf.ct.template(t)?, CtInfo::New)),
+            CtRef::None | CtRef::Orphan | CtRef::Untracked => None,
+        }
     }
 
     /// The same to be changed.
     pub fn conn_mut(&mut self, f: &Frame) -> Option<&mut Conn> {
-        let (id, _) = conn_id(f)?;
-        self.nf.ct.get_mut(id)
+        match f.ct {
+            CtRef::Conn { id, .. } => self.nf.ct.get_mut(id),
+            CtRef::Template(t) => self.nf.ct.template_mut(t),
+            CtRef::None | CtRef::Orphan | CtRef::Untracked => None,
+        }
     }
 
     /// What `-j CT` leaves on a packet for `nf_conntrack_in` to find (`xt_ct_tg_check`).
@@ -39,16 +45,8 @@ impl Env<'_, '_> {
             helper: m.helper.as_ref().and_then(|h| helper(&h.0)),
             events: m.ctevents.map(|e| e.0),
         };
-        let template = self.nf.ct.new_template(template);
+        let template = self.nf.ct.new_template(self.rule.family, template);
         template.map_or(CtRef::None, CtRef::Template)
-    }
-}
-
-/// The connection a frame names.
-fn conn_id(f: &Frame) -> Option<(ConnId, CtInfo)> {
-    match f.ct {
-        CtRef::Conn { id, info } => Some((id, info)),
-        CtRef::None | CtRef::Untracked | CtRef::Template(_) => None,
     }
 }
 

@@ -386,6 +386,14 @@ impl Netfilter {
         }
     }
 
+    /// IPVS has, or no longer has, its hooks in a family (kernel: `ip_vs_register_hooks`).
+    pub fn set_ipvs(&mut self, hooked: [bool; 2]) {
+        if self.ipvs != hooked {
+            self.ipvs = hooked;
+            self.settle();
+        }
+    }
+
     /// The chains that a new connection asks at a hook, in order: by priority, and as with all hooks of one
     /// priority the one that was registered later comes first (`nf_nat_register_fn`, `nf_hook_entries_grow`).
     pub fn nat_chains(&self, family: Family, hook: Hook) -> Vec<NatChain> {
@@ -419,7 +427,10 @@ impl Netfilter {
         let mut add = |priority, kind| ops.push(HookOp { priority, kind });
         let tracked = self.needs_conntrack(family);
         if matches!(hook, Hook::Prerouting | Hook::Output) {
-            if tracked || self.family_has(family, defragments) || self.nft.defragments(family) {
+            // An IPv6 service enables reassembly (`nf_defrag_ipv6_enable` in ip_vs_add_service).
+            let services = family == Family::V6 && self.ipvs[family as usize];
+            let proxied = self.family_has(family, defragments) || self.nft.defragments(family);
+            if tracked || services || proxied {
                 add(hook::DEFRAG, OpKind::Defrag);
             }
             if tracked {
@@ -430,6 +441,10 @@ impl Netfilter {
             add(hook::HELPER, OpKind::Helper);
             add(hook::CONFIRM, OpKind::Confirm);
         }
+        if self.ipvs[family as usize] {
+            let all = hook::IpvsOp::at(hook).iter();
+            all.for_each(|(priority, op)| add(*priority, OpKind::Ipvs(*op)));
+        }
         let mut nat = false;
         let rules = self.rules(family);
         for r in rules.registered.iter().rev() {
@@ -438,7 +453,7 @@ impl Netfilter {
                 Registered::Table(backend, name) => {
                     let table = rules.backend(*backend).and_then(|s| s.table(*name));
                     if table.is_some_and(|t| has_hook(t, hook, *backend)) {
-                        add(hook::table_priority(*name), OpKind::Table(*backend, *name));
+                        add(hook::table_priority(*backend, *name), OpKind::Table(*backend, *name));
                     }
                 }
                 Registered::Chain(f, t, c) => {

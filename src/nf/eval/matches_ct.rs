@@ -20,7 +20,7 @@ use std::net::IpAddr;
 /// The bit of a packet's relation to its connection (uapi xt_conntrack.h `XT_CONNTRACK_STATE_BIT`).
 fn state_bit(ct: CtRef) -> u32 {
     let set = match ct {
-        CtRef::None => CtStates::INVALID,
+        CtRef::None | CtRef::Orphan => CtStates::INVALID,
         CtRef::Untracked => CtStates::UNTRACKED,
         CtRef::Template(_) => CtStates::NEW,
         CtRef::Conn { info, .. } => match info {

@@ -5,6 +5,7 @@
 
 use super::chain::{Answer, Env};
 use super::state::{HZ, Slot, jiffies, limit_cost};
+use crate::nf::TableName;
 use crate::nf::ct::Dir;
 use crate::nf::matches::{Limit, Nfacct, Statistic, StatisticMode};
 use crate::nf::netfilter::Backend;
@@ -51,6 +52,12 @@ impl Env<'_, '_> {
 
     /// Draws as the kernel does: 31 random bits below the chance. A replay may have decided already.
     fn decide_random(&mut self, f: &Frame, chance: u32) -> bool {
+        match chance {
+            0 => return false,
+            // 31 bits are always below it.
+            0x8000_0000.. => return true,
+            _ => {}
+        }
         let orig = match self.conn(f) {
             Some((c, _)) => *c.tuple(Dir::Original),
             None => self.packet_tuple(f),
@@ -63,6 +70,7 @@ impl Env<'_, '_> {
         let rule = self.nf.rule(at);
         let forced = table
             .zip(rule)
+            .filter(|_| at.table == TableName::Nat)
             .and_then(|(t, r)| self.nf.forced.random_rule(&orig, t, r));
         if let Some(decided) = forced {
             return decided;

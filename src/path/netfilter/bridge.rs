@@ -246,6 +246,22 @@ impl<O: Observer> Walker<'_, O> {
         }) else {
             return;
         };
+        self.bridge_sized(bridge, port, f);
+    }
+
+    /// A frame of this host's own to a port. A TEE copy of one that was being bridged meets POSTROUTING once
+    /// more: it has its original's nf_bridge_info, port out and all (kernel: `br_nf_post_routing`).
+    pub(crate) fn bridge_own(&mut self, bridge: DevId, port: DevId, f: Frame) {
+        if f.bridged.is_none_or(|b| b.physout.is_none()) {
+            return self.bridge_port_transmit(port, f);
+        }
+        if let Some(f) = self.nf_hook(Hook::Postrouting, f, None, Some(bridge)) {
+            self.bridge_sized(bridge, port, f);
+        }
+    }
+
+    /// Kernel: `br_nf_dev_queue_xmit`.
+    fn bridge_sized(&mut self, bridge: DevId, port: DevId, f: Frame) {
         let mut mtu = self.device(port).map_or(0, |d| d.mtu as usize);
         if f.frag_max > 0 {
             mtu = mtu.min(f.frag_max);

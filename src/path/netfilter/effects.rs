@@ -67,7 +67,7 @@ impl<O: Observer> Walker<'_, O> {
             Step::Note(format!("a copy for {gateway} (TEE)"))
         });
         // Rules may route it anew: to where it is addressed, then.
-        if let Ok((copy, found, anew)) = self.nf_output(copy, found, oif)
+        if let Ok(Some((copy, found, anew))) = self.nf_output(copy, found, oif)
             && let Ok(h) = IpHeader::parse_lax(copy.l3())
         {
             let to = if anew { h.dst } else { gateway };

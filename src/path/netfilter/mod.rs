@@ -7,6 +7,7 @@
 mod bridge;
 mod defrag;
 mod effects;
+mod ipvs;
 mod ops;
 mod output;
 mod refragment;
@@ -16,12 +17,13 @@ mod tell;
 use crate::base::DevId;
 use crate::net::fib::Found;
 use crate::nf::Hook;
+use crate::nf::ct::Conntrack;
 use crate::nf::eval::{At, RuleRef, Verdict};
 use crate::nf::hook::OpKind;
 use crate::path::observer::Observer;
 use crate::path::reason::{Disposition, DropReason};
 use crate::path::walker::{Errno, Output, Walker};
-use crate::wire::{ConnId, CtInfo, CtRef, Frame, IpHeader};
+use crate::wire::{ConnId, CtRef, Frame, IpHeader};
 use output::Routed;
 
 pub(crate) use defrag::LOCAL_DELIVER;
@@ -37,6 +39,8 @@ pub(super) struct OutRoute<'a> {
     pub changed: bool,
     /// What its sender is told if it went no further.
     pub errno: &'a mut Errno,
+    /// It went on by another way: its sender is told nothing.
+    pub sent: &'a mut bool,
 }
 
 impl<O: Observer> Walker<'_, O> {
@@ -92,7 +96,7 @@ impl<O: Observer> Walker<'_, O> {
     }
 
     /// The header anew: translation may have changed it.
-    fn nf_header(&mut self, dev: Option<DevId>, f: Frame) -> Option<(IpHeader, Frame)> {
+    pub(super) fn nf_header(&mut self, dev: Option<DevId>, f: Frame) -> Option<(IpHeader, Frame)> {
         match IpHeader::parse_lax(f.l3()) {
             Ok(h) => Some((h, f)),
             Err(_) => {
@@ -110,6 +114,7 @@ impl<O: Observer> Walker<'_, O> {
         output: Option<DevId>,
         mut route: Option<&mut OutRoute<'_>>,
     ) -> Option<Frame> {
+        self.vs_timers();
         let at = At {
             hook,
             family: ops::family(&f),
@@ -123,7 +128,12 @@ impl<O: Observer> Walker<'_, O> {
                 f = self.nf_defrag(&at, f)?;
                 continue;
             }
-            let before = route.as_ref().and_then(|_| Routed::of(kind, &f));
+            if let OpKind::Ipvs(op) = kind {
+                f = self.vs_hook(op, &at, f, &mut route)?;
+                continue;
+            }
+            let own = route.as_ref().filter(|_| hook == Hook::Output);
+            let before = own.and_then(|_| Routed::of(kind, &f));
             let mut fx = Vec::new();
             let verdict = self.nf_op(kind, &at, &mut f, &mut fx);
             self.nf_effects(&at, &mut f, fx);
@@ -236,12 +246,5 @@ impl<O: Observer> Walker<'_, O> {
 /// An error or reset belongs to the connection of the packet that caused it, the other way round
 /// (kernel: `nf_conntrack_attach`).
 pub(crate) fn attach(new: &mut Frame, cause: &Frame) {
-    if let CtRef::Conn { id, info } = cause.ct {
-        let info = if info.is_reply() {
-            CtInfo::Related
-        } else {
-            CtInfo::RelatedReply
-        };
-        new.ct = CtRef::Conn { id, info };
-    }
+    new.ct = Conntrack::attach(cause.ct);
 }

@@ -2,8 +2,7 @@
 
 use crate::base::DevId;
 use crate::net::NetNs;
-use crate::nf::ct::tcp::TcpState;
-use crate::nf::ct::{Confirmed, Conn, CtDrop, CtTuple, Helped, ProtoState, Tracked};
+use crate::nf::ct::{Confirmed, Conn, CtDrop, CtTuple, Helped, Tracked};
 use crate::nf::eval::{At, Cx, Effect, NfStep, RuleRef, Verdict};
 use crate::nf::hook::OpKind;
 use crate::nf::{Family, Hook, Netfilter, eval, nat, nft};
@@ -26,18 +25,20 @@ impl<O: Observer> Walker<'_, O> {
         let _ = self.nf_op(OpKind::Confirm, &at, f, &mut Vec::new());
     }
 
+    /// Lets a new connection enter the table where its packet leaves the hooks (kernel:
+    /// `ip_vs_confirm_conntrack`).
+    pub(super) fn nf_confirm_now(&mut self, at: &At, f: &mut Frame) {
+        let _ = self.nf_op(OpKind::Confirm, at, f, &mut Vec::new());
+    }
+
     /// A connection that was reset by a rule closes (kernel: `nf_ct_set_closing`).
     pub(super) fn nf_closing(&mut self, f: &Frame) {
-        let life = self.ns.sysctl.ct.tcp_timeout(TcpState::Close);
-        let (CtRef::Conn { id, .. }, Some(nf)) = (f.ct, self.ns.nf.as_deref_mut()) else {
+        let CtRef::Conn { id, .. } = f.ct else { return };
+        let Some(mut nf) = self.ns.nf.take() else {
             return;
         };
-        if let Some(c) = nf.ct.get_mut(id)
-            && let ProtoState::Tcp(tcp) = &mut c.proto
-        {
-            tcp.state = TcpState::Close;
-            c.refresh(self.now, life);
-        }
+        nf.ct.set_closing(self.ns, id, self.now);
+        self.ns.nf = Some(nf);
     }
 
     /// Runs one operation; `Err` says why conntrack dropped the packet.
@@ -88,7 +89,7 @@ fn run(
     fx: &mut Vec<Effect>,
 ) -> Result<Verdict, String> {
     match kind {
-        OpKind::Defrag => Ok(Verdict::Accept),
+        OpKind::Defrag | OpKind::Ipvs(_) => Ok(Verdict::Accept),
         OpKind::Conntrack => match nf.ct.track(ns, f, at, cx) {
             Tracked::Accept => {
                 tell_tracked(nf, f, cx);
@@ -137,7 +138,7 @@ fn tell_tracked(nf: &Netfilter, f: &Frame, cx: &mut Cx<'_>) {
             (state, nf.ct.get(id).map(connection).unwrap_or_default())
         }
         CtRef::Untracked => ("UNTRACKED", String::new()),
-        CtRef::None | CtRef::Template(_) => ("INVALID", String::new()),
+        CtRef::None | CtRef::Orphan | CtRef::Template(_) => ("INVALID", String::new()),
     };
     steps.push(NfStep::Conntrack { text, state });
 }

@@ -53,30 +53,59 @@ impl Routed {
 }
 
 impl<O: Observer> Walker<'_, O> {
-    /// OUTPUT for a routed packet: as it is afterwards, with its route, and whether that is a new one.
+    /// OUTPUT for a routed packet: as it is afterwards, with its route, and whether that is a new one;
+    /// `None`: IPVS sent it.
     pub(crate) fn nf_output(
         &mut self,
         f: Frame,
         mut found: Found,
         oif: Option<DevId>,
-    ) -> Result<(Frame, Found, bool), Errno> {
+    ) -> Result<Option<(Frame, Found, bool)>, Errno> {
         if self.ns.nf.is_none() {
-            return Ok((f, found, false));
+            return Ok(Some((f, found, false)));
         }
         let out = self.out_device(&found);
-        let mut errno = Errno::Perm;
+        let (mut errno, mut sent) = (Errno::Perm, false);
         let mut route = OutRoute {
             found: &mut found,
             oif,
             changed: false,
             errno: &mut errno,
+            sent: &mut sent,
         };
         let passed = self.nf_run(Hook::Output, f, None, out, Some(&mut route));
         let changed = route.changed;
         match passed {
-            Some(f) => Ok((f, found, changed)),
+            Some(f) => Ok(Some((f, found, changed))),
+            None if sent => Ok(None),
             None => Err(errno),
         }
+    }
+
+    /// FORWARD for a packet whose header was `h`: both as they are afterwards, and the route, which IPVS
+    /// may change.
+    pub(crate) fn nf_forward(
+        &mut self,
+        dev: DevId,
+        h: IpHeader,
+        f: Frame,
+        mut found: Found,
+    ) -> Option<(IpHeader, Frame, Found)> {
+        if self.ns.nf.is_none() {
+            return Some((h, f, found));
+        }
+        let out = self.out_device(&found);
+        let (mut errno, mut sent) = (Errno::Perm, false);
+        let mut route = OutRoute {
+            found: &mut found,
+            oif: None,
+            changed: false,
+            errno: &mut errno,
+            sent: &mut sent,
+        };
+        let f = self.nf_run(Hook::Forward, f, Some(dev), out, Some(&mut route))?;
+        let (h, f) = self.nf_header(Some(dev), f)?;
+        Some((h, f, found))
     }
 
     /// OUTPUT and POSTROUTING for what the kernel sends on one link by itself (neighbour discovery, groups;

@@ -7,7 +7,7 @@ use crate::nf::target::RejectWith;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::{DropReason, IcmpSent};
 use crate::path::walker::Walker;
-use crate::wire::{Frame, IpHeader, build, checksum, proto};
+use crate::wire::{ETH_P_IP, Frame, IpHeader, build, checksum, proto};
 use std::net::IpAddr;
 
 /// ICMP code 3/x or ICMPv6 code 1/x (kernel: `reject_tg`, `reject_tg6`); `None` for a reset.
@@ -113,6 +113,8 @@ impl<O: Observer> Walker<'_, O> {
         if self.ns.sysctl.fwmark_reflect != 0 {
             r.mark = f.mark;
         }
+        // Only IPv4's has its sum finished by the device (`nf_reject_ip_tcphdr_put`).
+        r.partial = r.ethertype_of_l3() == ETH_P_IP;
         attach(&mut r, f);
         self.nf_closing(f);
         self.step(None, f, |_| Step::Answer { what: "TCP reset" });

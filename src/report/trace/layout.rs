@@ -22,6 +22,8 @@ const ADDRESS: Style = AnsiColor::Cyan.on_default();
 pub(super) struct Page {
     out: String,
     width: usize,
+    /// The origin that the last rule told, which the next need not tell again.
+    said: Option<String>,
 }
 
 impl Page {
@@ -30,6 +32,7 @@ impl Page {
         Page {
             out: String::new(),
             width,
+            said: None,
         }
     }
 
@@ -70,9 +73,12 @@ impl Page {
     /// Something done.
     pub fn step(&mut self, l: &Line) {
         self.row(" ", l.label, &l.text, Style::new(), Style::new());
-        if let Some(o) = &l.origin {
+        if let Some(o) = &l.origin
+            && (l.label != "rule" || self.said.as_ref() != Some(o))
+        {
             self.origin(o);
         }
+        self.said = l.origin.clone();
     }
 
     /// Behind the last line when it fits, else on the next, dim.

@@ -15,7 +15,7 @@ use crate::path::{Disposition, Event, EventKind, Step};
 use fold::Side;
 use layout::Page;
 use lines::endpoints;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 pub use json::{VERSION, json};
@@ -91,6 +91,10 @@ struct Writer {
     now: Instant,
     /// Whether a frame goes back: the first packet's source and destination the other way round.
     replies: BTreeMap<FrameId, bool>,
+    /// Show policies that let pass and had no rule before them.
+    verbose: bool,
+    /// Chains of which a rule was told since the last tap.
+    told: BTreeSet<(&'static str, String)>,
 }
 
 impl Writer {
@@ -102,6 +106,8 @@ impl Writer {
             block: None,
             now: begin,
             replies: BTreeMap::new(),
+            verbose: style.verbose,
+            told: BTreeSet::new(),
         };
         w.directions(events);
         w
@@ -116,10 +122,22 @@ impl Writer {
             }
         }
         // The first frame that has a way at all: it may be named only where it ends.
-        let Some((from, to)) = events.iter().find_map(|e| ways.get(&e.frame).copied()) else {
+        let first = { events.iter() }.find_map(|e| Some((e.root, *ways.get(&e.frame)?)));
+        let Some((root, (from, to))) = first else {
             return;
         };
-        let back = |(src, dst)| (src, dst) != (from, to) && (src == to || dst == from);
+        // What the request looked like on its way, translations included: an answer looks like that the
+        // other way round.
+        let there = { events.iter() }
+            .filter(|e| e.root == root && !lines::is_resolution(&e.summary))
+            .filter_map(|e| endpoints(&e.summary))
+            .filter(|(_, dst)| *dst != from);
+        let there: BTreeSet<(IpAddr, IpAddr)> = there.collect();
+        let sender = |ip: IpAddr| there.iter().any(|(src, _)| *src == ip);
+        let back = |(src, dst): (IpAddr, IpAddr)| {
+            let plain = (src, dst) != (from, to) && (src == to || dst == from);
+            plain || there.contains(&(dst, src)) || (sender(dst) && !sender(src))
+        };
         self.replies = ways.into_iter().map(|(f, way)| (f, back(way))).collect();
     }
 
@@ -150,7 +168,26 @@ impl Writer {
         }
     }
 
+    /// Whether a step says nothing: an empty chain whose policy lets the packet pass.
+    fn is_noise(&mut self, s: &Step) -> bool {
+        match s {
+            Step::Rule { at, .. } => {
+                self.told.insert((at.table, at.chain.clone()));
+                false
+            }
+            Step::Policy { at, skipped: 0 } if at.text.ends_with("ACCEPT") => {
+                !self.verbose && !self.told.contains(&(at.table, at.chain.clone()))
+            }
+            _ => false,
+        }
+    }
+
     fn event(&mut self, e: &Event) {
+        match &e.kind {
+            EventKind::Tap(_) => self.told.clear(),
+            EventKind::Step(s) if self.is_noise(s) => return,
+            _ => {}
+        }
         let reply = self.is_reply(e);
         self.heading(e, reply);
         match &e.kind {

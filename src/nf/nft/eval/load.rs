@@ -389,7 +389,7 @@ impl Walk<'_, '_, '_> {
 
 /// `reciprocal_scale`
 pub(super) fn scale(hash: u32, modulus: u32) -> u32 {
-    (u64::from(hash) * u64::from(modulus) >> 32) as u32
+    ((u64::from(hash) * u64::from(modulus)) >> 32) as u32
 }
 
 pub(super) fn yes(b: bool) -> Value {

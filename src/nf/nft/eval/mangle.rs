@@ -61,7 +61,7 @@ impl Walk<'_, '_, '_> {
         };
         let (first, bits) = (start * 8 + usize::from(offset), usize::from(bits));
         let (from, to) = (
-            first / 8 & !1,
+            (first / 8) & !1,
             (first + bits).div_ceil(8).next_multiple_of(2),
         );
         if f.l3().len() < (first + bits).div_ceil(8) {
