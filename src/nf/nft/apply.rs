@@ -54,7 +54,7 @@ impl Ruleset {
     }
 
     /// One command; `strict` gives rules the kernel's form.
-    fn command(&mut self, c: Command, strict: bool) -> Done {
+    pub(super) fn command(&mut self, c: Command, strict: bool) -> Done {
         let verb = c.verb;
         match c.what {
             What::Ruleset(family) => {

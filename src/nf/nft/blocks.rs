@@ -327,7 +327,10 @@ fn set_option(c: &mut Cursor<'_>, set: &mut Set, map: bool) -> Read<()> {
                 break;
             }
         },
-        "timeout" => set.timeout = Some(c.time()?),
+        "timeout" => {
+            set.timeout = Some(c.time()?);
+            set.flags.timeout = true;
+        }
         "gc-interval" => set.gc_interval = Some(c.time()?),
         "size" => set.size = Some(c.number("a number of elements")?),
         "policy" => match c.any_word("`memory` or `performance`")? {

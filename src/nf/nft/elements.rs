@@ -391,7 +391,13 @@ impl Elements {
     /// In the order in which `nft list` prints them.
     pub fn listed(&self) -> Vec<&Element> {
         let mut all: Vec<_> = self.iter().collect();
-        sort(&self.types, &mut all);
+        match self.types.as_slice() {
+            // Names with wildcards are intervals, and those are sorted as texts.
+            [t] if t.is_text() && !self.intervals.is_empty() => {
+                all.sort_by_cached_key(|e| e.bounds(&self.types))
+            }
+            types => sort(types, &mut all),
+        }
         all
     }
 }
@@ -420,6 +426,14 @@ pub fn sort_key(types: &[Type], e: &Element) -> (bool, Vec<u8>, Vec<u8>) {
         };
         key.extend(as_is(&low));
         width.extend(as_is(&high));
+    }
+    if let [t] = types
+        && t.is_flags()
+        && let [Part::Value(Value::Num(n))] = e.key.as_slice()
+    {
+        // A combination is sorted by its first flag, in front of that flag alone (`expr_msort_value` of a binop).
+        let low = n & n.wrapping_neg();
+        return (false, low.to_be_bytes().to_vec(), vec![u8::from(low == *n)]);
     }
     let text = matches!(types, [Type::IfName | Type::Text(_)]);
     if types.len() > 1 {

@@ -451,11 +451,9 @@ impl MetaKey {
             self,
             MetaKey::Iif
                 | MetaKey::IifName
-                | MetaKey::IifType
                 | MetaKey::IifGroup
                 | MetaKey::Oif
                 | MetaKey::OifName
-                | MetaKey::OifType
                 | MetaKey::OifGroup
         )
     }
@@ -463,6 +461,8 @@ impl MetaKey {
     /// Whether it may be written without `meta` in front.
     pub fn may_be_bare(self) -> bool {
         let others = [
+            MetaKey::IifType,
+            MetaKey::OifType,
             MetaKey::Mark,
             MetaKey::SkUid,
             MetaKey::SkGid,

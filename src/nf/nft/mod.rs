@@ -8,6 +8,8 @@
 mod apply;
 mod blocks;
 mod cursor;
+mod json_in;
+mod json_out;
 mod lex;
 mod normal;
 mod parse_expr;

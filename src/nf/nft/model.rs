@@ -47,7 +47,7 @@ words! {
     }
     /// What happens at a base chain's end.
     Policy { Accept = "accept", Drop = "drop", }
-    /// A named object's kind, in the order in which `list ruleset` prints kinds.
+    /// A named object's kind.
     ObjectKind {
         Counter = "counter", Quota = "quota", CtHelper = "ct helper", Limit = "limit", CtTimeout = "ct timeout",
         Secmark = "secmark", CtExpect = "ct expectation", Synproxy = "synproxy",

@@ -89,46 +89,99 @@ pub fn element(set: &Set, e: &mut Element) {
 /// A rule as `nft list` shows it once the kernel has it.
 pub fn rule(table: &Table, rule: &mut Rule) {
     for s in &mut rule.stmts {
-        statement(s);
+        statement(table.family, s);
     }
+    vlan_implied(table.family, rule);
+    icmp_implied(rule);
     l3_implied(table.family, rule);
     l4_implied(table.family, rule);
     reject_implied(table.family, rule);
     nat_family(table, rule);
 }
 
-fn statement(s: &mut Stmt) {
+fn statement(family: Family, s: &mut Stmt) {
     match s {
-        Stmt::Match { left, op, right } => comparison(left, op, right),
-        Stmt::Vmap(key, _) => raw(key),
-        Stmt::Set(left, right) => {
-            raw(left);
-            fold(right);
+        Stmt::Match { left, op, right } => comparison(family, left, op, right),
+        Stmt::Vmap(key, of) => {
+            raw(family, key);
+            if let Expr::Set(list) = of {
+                sort_anonymous(&key.dtypes(), list);
+            }
         }
+        Stmt::Set(left, right) => {
+            raw(family, left);
+            fold(right);
+            sort_map(right);
+        }
+        Stmt::Nat(n) => n.addr.iter_mut().chain(&mut n.port).for_each(sort_map),
         Stmt::Log(l) if l.level.as_deref() == Some("warn") => l.level = None,
         _ => {}
     }
 }
 
-/// A raw payload that is a known field of any header is that field (payload.c `payload_expr_complete`).
-fn raw(e: &mut Expr) {
-    if let Expr::Raw(base, offset, bits) = *e {
-        let proto = match base {
-            Base::Link => "ether",
-            Base::Transport => "th",
-            _ => return,
-        };
-        let hit = fields::FIELDS
-            .iter()
-            .find(|f| f.proto == proto && f.offset == offset && f.bits == bits);
-        if let Some(f) = hit {
-            *e = Expr::Payload(f);
-        }
+/// A raw payload that is a known field of the table's own header is that field (payload.c `payload_expr_complete`);
+/// nft has one type of routing header with addresses.
+fn raw(family: Family, e: &mut Expr) {
+    if let Expr::Exthdr(f) = *e
+        && f.header == "rt0"
+        && let Some(sid) = fields::ext(fields::EXTHDRS, "srh", "sid[1]")
+    {
+        *e = Expr::Exthdr(sid);
+    }
+    let Expr::Raw(base, offset, bits) = *e else {
+        return;
+    };
+    let proto = match (base, family) {
+        (Base::Link, Family::Bridge | Family::Netdev) => "ether",
+        (Base::Network, Family::Ip) => "ip",
+        (Base::Network, Family::Ip6) => "ip6",
+        (Base::Network, Family::Arp) => "arp",
+        (Base::Transport, _) => "th",
+        _ => return,
+    };
+    let hit = fields::FIELDS
+        .iter()
+        .find(|f| f.proto == proto && f.offset == offset && f.bits == bits);
+    if let Some(f) = hit {
+        *e = Expr::Payload(f);
     }
 }
 
-fn comparison(left: &mut Expr, op: &mut RelOp, right: &mut Expr) {
-    raw(left);
+/// The kernel loads whole bytes: bits of a raw payload become a mask of them (evaluate.c `expr_evaluate_bits`).
+fn whole_bytes(left: &mut Expr, op: &mut RelOp, right: &mut Expr) {
+    let (Expr::Raw(base, offset, bits), Expr::Value(Value::Num(n))) = (&*left, &*right) else {
+        return;
+    };
+    let (start, end) = (offset / 8 * 8, (offset + bits).div_ceil(8) * 8);
+    if start == *offset && end == offset + bits || end - start > 128 {
+        return;
+    }
+    let shift = u32::from(end - offset - bits);
+    let mask = (1u128 << bits) - 1;
+    let (base, n) = (*base, *n);
+    let of = Box::new(Expr::Raw(base, start, end - start));
+    *left = Expr::Binop(
+        Op::And,
+        of,
+        Box::new(Expr::Value(Value::Num(mask << shift))),
+    );
+    *right = Expr::Value(Value::Num(n << shift));
+    if *op == RelOp::Implicit {
+        *op = RelOp::Eq;
+    }
+}
+
+fn sort_map(e: &mut Expr) {
+    if let Expr::Map(key, of) = e
+        && let Expr::Set(list) = &mut **of
+    {
+        sort_anonymous(&key.dtypes(), list);
+    }
+}
+
+fn comparison(family: Family, left: &mut Expr, op: &mut RelOp, right: &mut Expr) {
+    raw(family, left);
+    whole_bytes(left, op, right);
     let flags = left.dtype().is_some_and(Type::is_flags);
     if let (Expr::Set(list), RelOp::Implicit | RelOp::Eq | RelOp::Ne) = (&*right, *op)
         && let [one] = list.as_slice()
@@ -150,7 +203,34 @@ fn comparison(left: &mut Expr, op: &mut RelOp, right: &mut Expr) {
     }
     mask_to_prefix(left, op, right);
     if let Expr::Set(list) = right {
+        merge_anonymous(&left.dtypes(), list);
         sort_anonymous(&left.dtypes(), list);
+    }
+}
+
+/// Intervals of an anonymous set that touch are one (an anonymous interval set merges of itself).
+fn merge_anonymous(types: &[Type], list: &mut Vec<Element>) {
+    let [t] = types else { return };
+    let plain =
+        |e: &Element| e.comment.is_none() && e.data.is_none() && e.state.is_empty() && !e.is_any();
+    let intervals = list
+        .iter()
+        .any(|e| matches!(e.key.as_slice(), [Part::Range(..) | Part::Prefix(..)]));
+    if t.is_text() || !intervals || !list.iter().all(plain) {
+        return;
+    }
+    let number = |k: &[u8]| k.iter().fold(0u128, |n, b| n << 8 | u128::from(*b));
+    let ends = list.iter().filter_map(|e| e.key.first()?.bounds(*t));
+    let mut parts: Vec<_> = ends.map(|(a, b)| (number(&a), number(&b))).collect();
+    if parts.len() < list.len() {
+        return;
+    }
+    join(&mut parts);
+    if parts.len() < list.len() {
+        *list = parts
+            .into_iter()
+            .map(|(a, b)| Element::new([interval(*t, a, b)]))
+            .collect();
     }
 }
 
@@ -384,6 +464,50 @@ fn reject_implied(family: Family, rule: &mut Rule) {
             );
         }
         _ => {}
+    }
+}
+
+/// `vlan type` alone asks for a tag first.
+fn vlan_implied(family: Family, rule: &mut Rule) {
+    let is = |s: &Stmt, name: &str| matches!(s, Stmt::Match { left: Expr::Payload(f), .. } if f.proto == "vlan" && f.name == name);
+    let Some(at) = rule.stmts.iter().position(|s| header_of(s) == Some("vlan")) else {
+        return;
+    };
+    let stated = |s: &Stmt| matches!(s, Stmt::Match { left: Expr::Payload(f), .. } if f.proto == "ether" && f.name == "type");
+    let tagged = rule.stmts[..at].iter().any(stated);
+    if family == Family::Bridge
+        && !tagged
+        && is(&rule.stmts[at], "type")
+        && let Some(f) = fields::payload("ether", "type")
+    {
+        let right = Expr::Value(Value::Num(0x8100));
+        rule.stmts.insert(
+            at,
+            Stmt::Match {
+                left: Expr::Payload(f),
+                op: RelOp::Implicit,
+                right,
+            },
+        );
+    }
+}
+
+/// `icmpv6 mtu` says the type (payload.c `payload_may_dependency_kill_icmp`).
+fn icmp_implied(rule: &mut Rule) {
+    let named = |s: &Stmt, name: &str| match s {
+        Stmt::Match {
+            left: Expr::Payload(f),
+            right: Expr::Value(Value::Num(n)),
+            ..
+        } if f.proto == "icmpv6" && f.name == name => Some(*n),
+        _ => None,
+    };
+    let hit = rule
+        .stmts
+        .windows(2)
+        .position(|w| named(&w[0], "type") == Some(2) && named(&w[1], "mtu").is_some());
+    if let Some(at) = hit {
+        rule.stmts.remove(at);
     }
 }
 

@@ -412,6 +412,10 @@ impl Type {
         }
         let _ = match self {
             Type::Ipv4 => write!(out, "{}", Ipv4Addr::from(n as u32)),
+            // glibc inet_ntop writes `::a.b.c.d` where exactly the first 96 bits are zero.
+            Type::Ipv6 if n >> 32 == 0 && n >> 16 != 0 => {
+                write!(out, "::{}", Ipv4Addr::from(n as u32))
+            }
             Type::Ipv6 => write!(out, "{}", Ipv6Addr::from(n)),
             Type::Ether => {
                 let b = n.to_be_bytes();
