@@ -5,12 +5,13 @@ use podpath::nf::nft::{Ruleset, Script};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// Without what nft 1.0.6 leaves out: comments of tables and chains, `dynamic`, `auto-merge`, sizes of meters' sets.
+/// Without what nft 1.0.6 leaves out: comments of tables and chains, single devices, `dynamic`, `auto-merge`, sizes of meters' sets.
 fn as_nft_106(j: &mut Value) {
     for o in j["nftables"].as_array_mut().into_iter().flatten() {
         for kind in ["table", "chain", "counter"] {
             if let Some(t) = o.get_mut(kind).and_then(Value::as_object_mut) {
                 t.remove("comment");
+                t.remove("dev");
             }
         }
         for kind in ["set", "map"] {
@@ -40,6 +41,17 @@ fn place(want: &Value, got: &Value, path: &str) -> Option<String> {
                 .find_map(|k| place(&a[k], &b[k], &format!("{path}.{k}")))
         }
         (a, b) if a == b => None,
+        // 1.0.6 leaves the family of `ct original ip saddr` out, and prints changes of maps as text.
+        (Value::String(a), Value::String(b))
+            if matches!(b.strip_suffix(a.as_str()), Some("ip " | "ip6 ")) =>
+        {
+            None
+        }
+        (Value::String(a), Value::Object(b))
+            if a.starts_with("update @") && b.contains_key("map") =>
+        {
+            None
+        }
         (a, b) => Some(format!("{path}\n  kernel  {a}\n  podpath {b}")),
     }
 }

@@ -451,7 +451,7 @@ fn statement(s: &Json) -> Text {
                 .map_or(String::new(), |f| format!("flags {} ", words(f))),
             v.get("num").map_or(Ok("0".to_owned()), |n| expr(n, 0))?
         )),
-        "set" | "meter" => set_op(kind, v),
+        "set" | "map" | "meter" => set_op(kind, v),
         "flow" => Ok(format!(
             "flow add {}",
             words(v.get("flowtable").unwrap_or(&Json::Null))
@@ -463,7 +463,13 @@ fn statement(s: &Json) -> Text {
 
 fn comparison(v: &Json) -> Text {
     let left = v.get("left").unwrap_or(&Json::Null);
-    let right = expr(v.get("right").unwrap_or(&Json::Null), 0)?;
+    let right = match v.get("right").unwrap_or(&Json::Null) {
+        // Flags that are all to be set, against flags that are masked.
+        Json::Array(flags) if left.get("&").is_some() => {
+            format!("({})", each(flags, 0)?.join(" | "))
+        }
+        other => expr(other, 0)?,
+    };
     let op = match v.get("op").and_then(Json::as_str).unwrap_or("in") {
         "in" => "",
         // nft says `==` of memberships too, where its text has nothing.
@@ -627,7 +633,11 @@ fn set_op(kind: &str, v: &Json) -> Text {
             get("size")
         ));
     }
-    let set = words(get("set"));
+    let set = words(get(if kind == "map" && v.get("map").is_some() {
+        "map"
+    } else {
+        "set"
+    }));
     Ok(format!(
         "{} @{} {{ {inner} }}",
         words(get("op")),

@@ -447,6 +447,7 @@ fn value(t: Type, v: &Value) -> Json {
         | Type::Ether
         | Type::ClassId
         | Type::Realm
+        | Type::IfIndex
         | Type::Time
         | Type::Hour => unquoted(t, v).into(),
         Type::Relative => (n / 1000)
@@ -718,7 +719,7 @@ fn change(family: Family, s: &Stmt) -> Json {
     match s {
         Stmt::Dup(to, device) => {
             if family == Family::Netdev {
-                return json!({"dup": {"dev": expr(to, &[Type::IfIndex])}});
+                return json!({"dup": {"addr": expr(to, &[Type::IfIndex])}});
             }
             let mut o = json!({"addr": expr(to, &[own(family, None)])});
             if let Some(d) = device {
@@ -773,7 +774,11 @@ fn set_op(op: &SetOp) -> Json {
     if let Some(d) = &op.data {
         put(&mut o, "data", expr(d, &[d.dtype().unwrap_or(Type::Mark)]));
     }
-    put(&mut o, "set", format!("@{}", op.set));
+    put(
+        &mut o,
+        if op.data.is_some() { "map" } else { "set" },
+        format!("@{}", op.set),
+    );
     if !stmts.is_empty() {
         put(&mut o, "stmt", stmts);
     }

@@ -73,8 +73,18 @@ pub fn sets(rule: &Rule, f: &mut dyn FnMut(&str)) {
     }
 }
 
-/// An element as the kernel holds it: the set's own state, no timeout that is the set's.
+/// Ranges of addresses that are prefixes, as prefixes (nftables segtree.c `interval_expr`).
+fn prefixes(types: &[Type], e: &mut Element) {
+    for (part, t) in e.key.iter_mut().zip(types) {
+        if let (Part::Range(Value::Num(a), Value::Num(b)), Type::Ipv4 | Type::Ipv6) = (&*part, t) {
+            *part = interval(*t, *a, *b);
+        }
+    }
+}
+
+/// An element as the kernel holds it: with the set's own state.
 pub fn element(set: &Set, e: &mut Element) {
+    prefixes(&set.key.dtypes(), e);
     for s in &set.state {
         let there = e
             .state
@@ -296,6 +306,7 @@ fn mask_to_prefix(left: &mut Expr, op: &mut RelOp, right: &mut Expr) {
 }
 
 fn sort_anonymous(types: &[Type], list: &mut [Element]) {
+    list.iter_mut().for_each(|e| prefixes(types, e));
     list.sort_by_cached_key(|e| super::elements::sort_key(types, e));
 }
 
@@ -526,7 +537,10 @@ fn nat_family(table: &Table, rule: &mut Rule) {
         let Stmt::Nat(n) = s else { continue };
         let Some(addr) = &n.addr else { continue };
         let (pair, mapped) = match addr {
-            Expr::Map(_, of) => (gives_port(table, of), true),
+            Expr::Map(_, of) => match gives_port(table, of) {
+                Some(pair) => (pair, true),
+                None => continue,
+            },
             _ => (false, false),
         };
         if let (None, Expr::Value(_) | Expr::Range(..), Family::Inet) =
@@ -545,17 +559,18 @@ fn nat_family(table: &Table, rule: &mut Rule) {
     }
 }
 
-fn gives_port(table: &Table, of: &Expr) -> bool {
-    match of {
+/// Whether a map gives address and port; None of a map that is not known.
+fn gives_port(table: &Table, of: &Expr) -> Option<bool> {
+    Some(match of {
         Expr::Set(list) => list
             .iter()
             .any(|e| matches!(&e.data, Some(super::Data::Values(v)) if v.len() > 1)),
         Expr::SetRef(n) => {
-            let data = table.sets.get(&**n).and_then(|s| s.data.as_ref());
+            let data = table.sets.get(&**n)?.data.as_ref();
             data.is_some_and(|d| d.dtypes().len() > 1)
         }
         _ => false,
-    }
+    })
 }
 
 /// Values and ranges that touch, as one (nftables segtree/`interval.c`, auto-merge).

@@ -23,6 +23,15 @@ const OPS: [(&str, &str, Op, u8); 5] = [
 impl<'a> Cursor<'a> {
     /// Whether the next word begins an expression that is no literal.
     pub fn at_expression(&self) -> bool {
+        let mut c = Cursor {
+            at: self.at,
+            ..*self
+        };
+        while c.take("(") {}
+        c.at_field()
+    }
+
+    fn at_field(&self) -> bool {
         let word = self.peek();
         let known = matches!(
             word,

@@ -172,6 +172,10 @@ const NAMED: &[(&str, Type)] = &[
     ("dccp_pkttype", Type::DccpType),
     ("cgroupsv2", Type::CgroupV2),
     ("verdict", Type::Verdict),
+    // nft has no sets of these but by `typeof`; its JSON names them so, and has lost the width.
+    ("integer", Type::Integer(32)),
+    ("string", Type::Text(16)),
+    ("bitmask", Type::Bitmask(32)),
     ("counter", Type::Object(ObjectKind::Counter)),
     ("quota", Type::Object(ObjectKind::Quota)),
     ("limit", Type::Object(ObjectKind::Limit)),
