@@ -16,6 +16,8 @@ mod ipcmd;
 mod ipset;
 #[path = "fuzz_regressions/iptables.rs"]
 mod iptables;
+#[path = "fuzz_regressions/nft.rs"]
+mod nft;
 #[path = "fuzz_regressions/pcap.rs"]
 mod pcap;
 #[path = "fuzz_regressions/yaml.rs"]
@@ -44,6 +46,11 @@ const TARGETS: &[Target] = &[
         "iptables",
         iptables::run,
         include_bytes!("../fuzz/seeds/iptables/every-extension"),
+    ),
+    (
+        "nft",
+        nft::run,
+        include_bytes!("../fuzz/seeds/nft/every-set"),
     ),
     (
         "pcap",

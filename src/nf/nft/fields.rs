@@ -1,6 +1,7 @@
 //! Header fields: which bits of which header, and their types.
 //!
-//! As nftables proto.c, exthdr.c, tcpopt.c and ipopt.c describe them. Tables only; reading packets is the evaluator's.
+//! As nftables proto.c, exthdr.c, tcpopt.c and ipopt.c describe them. Tables only; reading packets
+//! is the evaluator's.
 
 use super::types::Type::{self, *};
 

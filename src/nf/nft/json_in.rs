@@ -1,6 +1,7 @@
 //! `nft -j` JSON in: every object becomes the command that says the same, and is read as text is.
 //!
-//! So JSON and text cannot mean different things (libnftables-json(5)). Invariant: an object that is not understood is
+//! So JSON and text cannot mean different things (libnftables-json(5)). Invariant: an object that
+//! is not understood is
 //! a finding that names it, and the others load.
 
 use core::fmt::Write as _;
@@ -226,7 +227,7 @@ fn chain(b: &Map<String, Json>, family: &str, handle: &str) -> Text {
 fn types(j: &Json) -> String {
     match j {
         Json::Array(a) => a.iter().map(types).collect::<Vec<_>>().join(" . "),
-        Json::Object(_) => expr(j, 0).map_or_else(|_| words(j), |e| e),
+        Json::Object(_) => expr(j, 0).unwrap_or_else(|_| words(j)),
         other => words(other),
     }
 }

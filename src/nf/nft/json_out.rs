@@ -1,7 +1,9 @@
 //! `nft -j` JSON out (libnftables-json(5), schema version 1).
 //!
-//! Order as nft's: per table the table, objects, sets and maps, flow tables, chains, then the rules. Comments of tables
-//! and chains, which nft has left out before 1.0.8, are there. Invariant: what is printed is read back equal.
+//! Order as nft's: per table the table, objects, sets and maps, flow tables, chains, then the
+//! rules. Comments of tables
+//! and chains, which nft has left out before 1.0.8, are there. Invariant: what is printed is read
+//! back equal.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -195,8 +197,8 @@ fn synproxy(s: &Synproxy, o: &mut Json) {
 /// The largest unit that divides a number of bytes.
 fn scaled(n: u64) -> (u64, &'static str) {
     match n {
-        _ if n == 0 || n % 1024 != 0 => (n, "bytes"),
-        _ if n % (1024 * 1024) != 0 => (n / 1024, "kbytes"),
+        _ if n == 0 || !n.is_multiple_of(1024) => (n, "bytes"),
+        _ if !n.is_multiple_of(1024 * 1024) => (n / 1024, "kbytes"),
         _ => (n / (1024 * 1024), "mbytes"),
     }
 }

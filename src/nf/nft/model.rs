@@ -1,7 +1,9 @@
 //! A rule set: tables, chains, sets, objects, flow tables.
 //!
-//! Data only: reading is in `parse`, changing by commands in `apply`, evaluation is elsewhere. Invariant: names are
-//! unique per table and kind, and order is that in which they were made (which is the order nft lists them in).
+//! Data only: reading is in `parse`, changing by commands in `apply`, evaluation is elsewhere.
+//! Invariant: names are
+//! unique per table and kind, and order is that in which they were made (which is the order nft
+//! lists them in).
 
 use indexmap::IndexMap;
 use smallvec::SmallVec;

@@ -1,7 +1,9 @@
 //! The kernel's form of what scripts may write in several ways.
 //!
-//! What nft turns into bytecode and back: dependencies that a later match implies go, single-element sets become
-//! values, words become flags (nftables evaluate.c, netlink_delinearize.c, payload.c `payload_dependency_kill`).
+//! What nft turns into bytecode and back: dependencies that a later match implies go, single-
+//! element sets become
+//! values, words become flags (nftables evaluate.c, netlink_delinearize.c, payload.c
+//! `payload_dependency_kill`).
 //! Invariant: applying it twice changes nothing.
 
 use super::elements::{Element, Part};
@@ -129,7 +131,8 @@ fn statement(family: Family, s: &mut Stmt) {
     }
 }
 
-/// A raw payload that is a known field of the table's own header is that field (payload.c `payload_expr_complete`);
+/// A raw payload that is a known field of the table's own header is that field (payload.c
+/// `payload_expr_complete`);
 /// nft has one type of routing header with addresses.
 fn raw(family: Family, e: &mut Expr) {
     if let Expr::Exthdr(f) = *e
@@ -157,7 +160,8 @@ fn raw(family: Family, e: &mut Expr) {
     }
 }
 
-/// The kernel loads whole bytes: bits of a raw payload become a mask of them (evaluate.c `expr_evaluate_bits`).
+/// The kernel loads whole bytes: bits of a raw payload become a mask of them (evaluate.c
+/// `expr_evaluate_bits`).
 fn whole_bytes(left: &mut Expr, op: &mut RelOp, right: &mut Expr) {
     let (Expr::Raw(base, offset, bits), Expr::Value(Value::Num(n))) = (&*left, &*right) else {
         return;
@@ -310,7 +314,8 @@ fn sort_anonymous(types: &[Type], list: &mut [Element]) {
     list.sort_by_cached_key(|e| super::elements::sort_key(types, e));
 }
 
-/// `(mark & a) | b` where b's bits are not cleared by a: the kernel holds one operation, `& (a | b) ^ ...`, and nft
+/// `(mark & a) | b` where b's bits are not cleared by a: the kernel holds one operation, `& (a | b)
+/// ^ ...`, and nft
 /// prints the mask with those bits (netlink_delinearize.c: `binop_adjust`).
 fn fold(e: &mut Expr) {
     if let Expr::Binop(Op::Or, inner, set) = e
@@ -318,7 +323,8 @@ fn fold(e: &mut Expr) {
             (&mut **inner, &**set)
         && let Expr::Value(Value::Num(mask)) = &mut **mask
     {
-        // The kernel's expression is (x & (mask & !set)) ^ set; nft shows mask | set when they share bits or not.
+        // The kernel's expression is (x & (mask & !set)) ^ set; nft shows mask | set when
+        // they share bits or not.
         *mask = (*mask & !*set) | *set;
     }
 }
@@ -436,12 +442,15 @@ fn reject_implied(family: Family, rule: &mut Rule) {
     let Some(i) = rule.stmts.iter().position(|s| matches!(s, Stmt::Reject(_))) else {
         return;
     };
-    let default = match (family, &rule.stmts[i]) {
-        (Family::Ip, Stmt::Reject(Reject::Icmp(3))) => true,
-        (Family::Ip6, Stmt::Reject(Reject::Icmpv6(4))) => true,
-        (Family::Inet | Family::Bridge | Family::Netdev, Stmt::Reject(Reject::Icmpx(1))) => true,
-        _ => false,
-    };
+    let default = matches!(
+        (family, &rule.stmts[i]),
+        (Family::Ip, Stmt::Reject(Reject::Icmp(3)))
+            | (Family::Ip6, Stmt::Reject(Reject::Icmpv6(4)))
+            | (
+                Family::Inet | Family::Bridge | Family::Netdev,
+                Stmt::Reject(Reject::Icmpx(1))
+            )
+    );
     if default {
         rule.stmts[i] = Stmt::Reject(Reject::Default);
     }

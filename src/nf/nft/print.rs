@@ -1,7 +1,8 @@
 //! Printing a rule set as `nft list ruleset` does.
 //!
 //! Order in a table: flags, comment, objects, sets and maps, flow tables, chains (nftables rule.c
-//! `table_print`). Invariant: a listing that is read and printed is the same text, but for objects that a script put
+//! `table_print`). Invariant: a listing that is read and printed is the same text, but for objects
+//! that a script put
 //! in another order.
 
 use core::fmt::Write as _;
@@ -109,7 +110,8 @@ impl Printer {
         }
         if let Some(c) = &t.comment {
             self.line(1, &format!("comment \"{c}\""));
-            // nft 1.0.6 puts an empty line only behind flags, so that a comment alone is followed by the first object.
+            // nft 1.0.6 puts an empty line only behind flags, so that a comment alone
+            // is followed by the first object.
         }
         let mut sep = |p: &mut Printer| {
             if !first {

@@ -462,8 +462,8 @@ pub fn stateful(s: &Stateful, out: &mut String) {
 /// The largest unit that divides a number of bytes (nftables statement.c get_rate).
 fn scaled(n: u64) -> (u64, &'static str) {
     match n {
-        _ if n == 0 || n % 1024 != 0 => (n, "bytes"),
-        _ if n % (1024 * 1024) != 0 => (n / 1024, "kbytes"),
+        _ if n == 0 || !n.is_multiple_of(1024) => (n, "bytes"),
+        _ if !n.is_multiple_of(1024 * 1024) => (n / 1024, "kbytes"),
         _ => (n / (1024 * 1024), "mbytes"),
     }
 }
