@@ -6,7 +6,7 @@ use podpath::net::{DeviceKind, IfAddr, LinkSpec, NetNs};
 use podpath::nf::ct::{Confirmed, Helped, Template, Tracked};
 use podpath::nf::eval::{self, At, Cx, Verdict};
 use podpath::nf::nat::{self, NoNat};
-use podpath::nf::{Backend, Family, Hook, Netfilter, RuleSet, TableName};
+use podpath::nf::{Backend, Family, Hook, Netfilter, RuleSet};
 use podpath::wire::{CtRef, Frame, IpHeader, MacAddr, Tuple, proto};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -131,7 +131,7 @@ impl Router {
                 helper: Some(helper),
                 ..Template::default()
             };
-            f.ct = CtRef::Template(self.nf.ct.new_template(template).unwrap());
+            f.ct = CtRef::Template(self.nf.ct.new_template(first.family, template).unwrap());
         }
         if self.nf.ct.track(&self.ns, f, first, &mut cx) != Tracked::Accept {
             return Err(None);

@@ -1,6 +1,7 @@
 //! Carrying a script out on a rule set, all of it or nothing (kernel: nf_tables_commit, nf_tables_abort).
 //!
-//! Handles are given as the kernel gives them: one counter per table. Invariant: after an error the rule set is as it
+//! Handles are given as the kernel gives them: one counter per table. Invariant: after an error the
+//! rule set is as it
 //! was.
 
 use std::sync::Arc;
@@ -29,6 +30,17 @@ impl Ruleset {
 
     /// Carries a script out. `Err`: the first command that the kernel refuses, nothing has changed.
     pub fn apply(&mut self, script: &Script) -> Result<(), Finding> {
+        if script.refused {
+            let span = script
+                .commands
+                .first()
+                .map_or_else(Default::default, |c| c.span.clone());
+            return Err(Finding::error(
+                span,
+                "the script has errors",
+                "nothing of the script was carried out",
+            ));
+        }
         let mut next = self.clone();
         for c in &script.commands {
             let span = c.span.clone();
@@ -36,11 +48,11 @@ impl Ruleset {
             next.command(c.clone(), true).map_err(refused)?;
         }
         next.check().map_err(|e| {
-            Finding::error(
-                Default::default(),
-                e,
-                "nothing of the script was carried out",
-            )
+            let span = script
+                .commands
+                .last()
+                .map_or_else(Default::default, |c| c.span.clone());
+            Finding::error(span, e, "nothing of the script was carried out")
         })?;
         *self = next;
         Ok(())
@@ -54,7 +66,7 @@ impl Ruleset {
     }
 
     /// One command; `strict` gives rules the kernel's form.
-    fn command(&mut self, c: Command, strict: bool) -> Done {
+    pub(super) fn command(&mut self, c: Command, strict: bool) -> Done {
         let verb = c.verb;
         match c.what {
             What::Ruleset(family) => {
@@ -85,7 +97,8 @@ impl Ruleset {
                     t.name
                 ));
             }
-            // An added table that is there already keeps its comment; only `dormant` may change (nf_tables_updtable).
+            // An added table that is there already keeps its comment; only `dormant`
+            // may change (nf_tables_updtable).
             old.dormant = t.dormant;
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! Reading blocks: tables, chains, sets, maps, objects, flow tables.
 //!
-//! Invariant: a statement of a block that cannot be read is an error, and the next one is read; a block always ends
+//! Invariant: a statement of a block that cannot be read is an error, and the next one is read; a
+//! block always ends
 //! at its own brace.
 
 use smallvec::SmallVec;
@@ -52,6 +53,8 @@ impl Reader<'_> {
             }
             if let Err(w) = result {
                 self.error(&w);
+                // From its start, so that braces inside it are balanced.
+                self.at = at;
                 self.with(family, table, |c| c.skip());
             }
             if self.at == at {
@@ -327,7 +330,10 @@ fn set_option(c: &mut Cursor<'_>, set: &mut Set, map: bool) -> Read<()> {
                 break;
             }
         },
-        "timeout" => set.timeout = Some(c.time()?),
+        "timeout" => {
+            set.timeout = Some(c.time()?);
+            set.flags.timeout = true;
+        }
         "gc-interval" => set.gc_interval = Some(c.time()?),
         "size" => set.size = Some(c.number("a number of elements")?),
         "policy" => match c.any_word("`memory` or `performance`")? {

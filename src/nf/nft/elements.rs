@@ -1,7 +1,9 @@
 //! Elements of sets and maps, and finding them.
 //!
-//! Exact keys are found by hash of their bytes, intervals of one field by binary search, concatenations with
-//! intervals by trying those in turn. Knows no clock: whether an element has timed out is the caller's to say.
+//! Exact keys are found by hash of their bytes, intervals of one field by binary search,
+//! concatenations with
+//! intervals by trying those in turn. Knows no clock: whether an element has timed out is the
+//! caller's to say.
 //! Invariant: no two elements of a set have the same key; listing order is nft's (netlink.c, segtree.c).
 
 use std::collections::BTreeMap;
@@ -115,13 +117,16 @@ impl Element {
     }
 }
 
+/// The lowest and highest bytes of every field of an element.
+type Bounds = SmallVec<[(Key, Key); 4]>;
+
 /// The elements of one set.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Elements {
     types: SmallVec<[Type; 4]>,
     exact: IndexMap<Key, Element, foldhash::fast::FixedState>,
     intervals: BTreeMap<Key, (Key, Element)>,
-    boxes: Vec<(SmallVec<[(Key, Key); 4]>, Element)>,
+    boxes: Vec<(Bounds, Element)>,
     any: Option<Element>,
 }
 
@@ -163,13 +168,13 @@ impl Elements {
         if let Some(e) = self.exact.get(key) {
             return Some(e);
         }
-        let below = self
+        let mut below = self
             .intervals
             .range::<[u8], _>((core::ops::Bound::Unbounded, core::ops::Bound::Included(key)));
-        if let Some((_, (high, e))) = below.last() {
-            if key <= high.as_slice() {
-                return Some(e);
-            }
+        if let Some((_, (high, e))) = below.next_back()
+            && key <= high.as_slice()
+        {
+            return Some(e);
         }
         self.find_box(key).or(self.any.as_ref())
     }
@@ -391,12 +396,19 @@ impl Elements {
     /// In the order in which `nft list` prints them.
     pub fn listed(&self) -> Vec<&Element> {
         let mut all: Vec<_> = self.iter().collect();
-        sort(&self.types, &mut all);
+        match self.types.as_slice() {
+            // Names with wildcards are intervals, and those are sorted as texts.
+            [t] if t.is_text() && !self.intervals.is_empty() => {
+                all.sort_by_cached_key(|e| e.bounds(&self.types))
+            }
+            types => sort(types, &mut all),
+        }
         all
     }
 }
 
-/// Sorts as nft does before printing (mergesort.c): one field by value; concatenations as one number whose least
+/// Sorts as nft does before printing (mergesort.c): one field by value; concatenations as one
+/// number whose least
 /// significant byte is the first in memory; the catch-all last.
 pub fn sort(types: &[Type], elements: &mut [&Element]) {
     elements.sort_by_cached_key(|e| sort_key(types, e));
@@ -421,11 +433,18 @@ pub fn sort_key(types: &[Type], e: &Element) -> (bool, Vec<u8>, Vec<u8>) {
         key.extend(as_is(&low));
         width.extend(as_is(&high));
     }
+    if let [t] = types
+        && t.is_flags()
+        && let [Part::Value(Value::Num(n))] = e.key.as_slice()
+    {
+        // A combination is sorted by its first flag, in front of that flag alone
+        // (`expr_msort_value` of a binop).
+        let low = n & n.wrapping_neg();
+        return (false, low.to_be_bytes().to_vec(), vec![u8::from(low == *n)]);
+    }
     let text = matches!(types, [Type::IfName | Type::Text(_)]);
-    if types.len() > 1 {
-        key.reverse();
-        width.reverse();
-    } else if types.first().is_some_and(|t| t.host_order()) && !text {
+    let number = types.first().is_some_and(|t| t.host_order()) && !text;
+    if types.len() > 1 || number {
         key.reverse();
         width.reverse();
     }

@@ -1,7 +1,8 @@
 //! Expressions and statements of rules.
 //!
 //! Data only. Invariant: a literal's type is that of the expression it is compared with or assigned to
-//! ([`Expr::dtypes`]); what is not understood is [`Stmt::Unknown`] with its text, the rest of its rule included.
+//! ([`Expr::dtypes`]); what is not understood is [`Stmt::Unknown`] with its text, the rest of its
+//! rule included.
 
 use smallvec::SmallVec;
 
@@ -585,7 +586,8 @@ pub struct Synproxy {
 }
 
 impl Expr {
-    /// The types of its value, one per part of a concatenation. Empty: the expression has no type of its own
+    /// The types of its value, one per part of a concatenation. Empty: the expression has no
+    /// type of its own
     /// (a literal).
     pub fn dtypes(&self) -> SmallVec<[Type; 4]> {
         match self {

@@ -1,6 +1,7 @@
 //! Header fields: which bits of which header, and their types.
 //!
-//! As nftables proto.c, exthdr.c, tcpopt.c and ipopt.c describe them. Tables only; reading packets is the evaluator's.
+//! As nftables proto.c, exthdr.c, tcpopt.c and ipopt.c describe them. Tables only; reading packets
+//! is the evaluator's.
 
 use super::types::Type::{self, *};
 
@@ -451,11 +452,9 @@ impl MetaKey {
             self,
             MetaKey::Iif
                 | MetaKey::IifName
-                | MetaKey::IifType
                 | MetaKey::IifGroup
                 | MetaKey::Oif
                 | MetaKey::OifName
-                | MetaKey::OifType
                 | MetaKey::OifGroup
         )
     }
@@ -463,6 +462,8 @@ impl MetaKey {
     /// Whether it may be written without `meta` in front.
     pub fn may_be_bare(self) -> bool {
         let others = [
+            MetaKey::IifType,
+            MetaKey::OifType,
             MetaKey::Mark,
             MetaKey::SkUid,
             MetaKey::SkGid,

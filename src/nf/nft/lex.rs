@@ -1,6 +1,7 @@
 //! Words and signs of nft's language, as its scanner cuts them (nftables scanner.l).
 //!
-//! Every token is a place in the text. `define` and `$name` are carried out here: what the parser sees has no
+//! Every token is a place in the text. `define` and `$name` are carried out here: what the parser
+//! sees has no
 //! variables. Invariant: lexing never fails; a byte that starts nothing is a token of its own.
 
 use std::collections::BTreeMap;
@@ -233,7 +234,8 @@ impl Lexed {
     }
 }
 
-/// Replaces variables. Scopes (a `define` inside a block is seen in it only) are not kept apart: the last one wins.
+/// Replaces variables. Scopes (a `define` inside a block is seen in it only) are not kept apart:
+/// the last one wins.
 fn expand(lexed: &mut Lexed, raw: &[Token]) {
     let mut defined: BTreeMap<String, Vec<Token>> = BTreeMap::new();
     let mut at = 0;
@@ -265,7 +267,8 @@ fn expand(lexed: &mut Lexed, raw: &[Token]) {
     }
 }
 
-/// Puts what `$name` stands for into `into`, or into the tokens themselves; how many tokens of `raw` it took.
+/// Puts what `$name` stands for into `into`, or into the tokens themselves; how many tokens of
+/// `raw` it took.
 fn substitute(
     lexed: &mut Lexed,
     raw: &[Token],

@@ -1,13 +1,17 @@
 //! Native nftables rule sets: typed model, `nft list ruleset` text, `nft -f` scripts and `nft -j` JSON.
 //!
-//! [`Ruleset::parse`] reads a listing, [`Script::parse`] a script, [`Ruleset::apply`] carries a script out as one
+//! [`Ruleset::parse`] reads a listing, [`Script::parse`] a script, [`Ruleset::apply`] carries a
+//! script out as one
 //! transaction, [`Ruleset::to_text`] prints as `nft list ruleset` (1.0.6 to 1.1) does. [`eval`] runs it.
-//! Invariant: what is not understood is [`expr::Stmt::Unknown`] with its text and a finding, and is printed where it
+//! Invariant: what is not understood is [`expr::Stmt::Unknown`] with its text and a finding, and is
+//! printed where it
 //! stood.
 
 mod apply;
 mod blocks;
 mod cursor;
+mod json_in;
+mod json_out;
 mod lex;
 mod normal;
 mod parse_expr;

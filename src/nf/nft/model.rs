@@ -1,7 +1,9 @@
 //! A rule set: tables, chains, sets, objects, flow tables.
 //!
-//! Data only: reading is in `parse`, changing by commands in `apply`, evaluation is elsewhere. Invariant: names are
-//! unique per table and kind, and order is that in which they were made (which is the order nft lists them in).
+//! Data only: reading is in `parse`, changing by commands in `apply`, evaluation is elsewhere.
+//! Invariant: names are
+//! unique per table and kind, and order is that in which they were made (which is the order nft
+//! lists them in).
 
 use indexmap::IndexMap;
 use smallvec::SmallVec;
@@ -47,7 +49,7 @@ words! {
     }
     /// What happens at a base chain's end.
     Policy { Accept = "accept", Drop = "drop", }
-    /// A named object's kind, in the order in which `list ruleset` prints kinds.
+    /// A named object's kind.
     ObjectKind {
         Counter = "counter", Quota = "quota", CtHelper = "ct helper", Limit = "limit", CtTimeout = "ct timeout",
         Secmark = "secmark", CtExpect = "ct expectation", Synproxy = "synproxy",

@@ -1,7 +1,9 @@
 //! The kernel's form of what scripts may write in several ways.
 //!
-//! What nft turns into bytecode and back: dependencies that a later match implies go, single-element sets become
-//! values, words become flags (nftables evaluate.c, netlink_delinearize.c, payload.c `payload_dependency_kill`).
+//! What nft turns into bytecode and back: dependencies that a later match implies go, single-
+//! element sets become
+//! values, words become flags (nftables evaluate.c, netlink_delinearize.c, payload.c
+//! `payload_dependency_kill`).
 //! Invariant: applying it twice changes nothing.
 
 use super::elements::{Element, Part};
@@ -73,8 +75,18 @@ pub fn sets(rule: &Rule, f: &mut dyn FnMut(&str)) {
     }
 }
 
-/// An element as the kernel holds it: the set's own state, no timeout that is the set's.
+/// Ranges of addresses that are prefixes, as prefixes (nftables segtree.c `interval_expr`).
+fn prefixes(types: &[Type], e: &mut Element) {
+    for (part, t) in e.key.iter_mut().zip(types) {
+        if let (Part::Range(Value::Num(a), Value::Num(b)), Type::Ipv4 | Type::Ipv6) = (&*part, t) {
+            *part = interval(*t, *a, *b);
+        }
+    }
+}
+
+/// An element as the kernel holds it: with the set's own state.
 pub fn element(set: &Set, e: &mut Element) {
+    prefixes(&set.key.dtypes(), e);
     for s in &set.state {
         let there = e
             .state
@@ -89,46 +101,101 @@ pub fn element(set: &Set, e: &mut Element) {
 /// A rule as `nft list` shows it once the kernel has it.
 pub fn rule(table: &Table, rule: &mut Rule) {
     for s in &mut rule.stmts {
-        statement(s);
+        statement(table.family, s);
     }
+    vlan_implied(table.family, rule);
+    icmp_implied(rule);
     l3_implied(table.family, rule);
     l4_implied(table.family, rule);
     reject_implied(table.family, rule);
     nat_family(table, rule);
 }
 
-fn statement(s: &mut Stmt) {
+fn statement(family: Family, s: &mut Stmt) {
     match s {
-        Stmt::Match { left, op, right } => comparison(left, op, right),
-        Stmt::Vmap(key, _) => raw(key),
-        Stmt::Set(left, right) => {
-            raw(left);
-            fold(right);
+        Stmt::Match { left, op, right } => comparison(family, left, op, right),
+        Stmt::Vmap(key, of) => {
+            raw(family, key);
+            if let Expr::Set(list) = of {
+                sort_anonymous(&key.dtypes(), list);
+            }
         }
+        Stmt::Set(left, right) => {
+            raw(family, left);
+            fold(right);
+            sort_map(right);
+        }
+        Stmt::Nat(n) => n.addr.iter_mut().chain(&mut n.port).for_each(sort_map),
         Stmt::Log(l) if l.level.as_deref() == Some("warn") => l.level = None,
         _ => {}
     }
 }
 
-/// A raw payload that is a known field of any header is that field (payload.c `payload_expr_complete`).
-fn raw(e: &mut Expr) {
-    if let Expr::Raw(base, offset, bits) = *e {
-        let proto = match base {
-            Base::Link => "ether",
-            Base::Transport => "th",
-            _ => return,
-        };
-        let hit = fields::FIELDS
-            .iter()
-            .find(|f| f.proto == proto && f.offset == offset && f.bits == bits);
-        if let Some(f) = hit {
-            *e = Expr::Payload(f);
-        }
+/// A raw payload that is a known field of the table's own header is that field (payload.c
+/// `payload_expr_complete`);
+/// nft has one type of routing header with addresses.
+fn raw(family: Family, e: &mut Expr) {
+    if let Expr::Exthdr(f) = *e
+        && f.header == "rt0"
+        && let Some(sid) = fields::ext(fields::EXTHDRS, "srh", "sid[1]")
+    {
+        *e = Expr::Exthdr(sid);
+    }
+    let Expr::Raw(base, offset, bits) = *e else {
+        return;
+    };
+    let proto = match (base, family) {
+        (Base::Link, Family::Bridge | Family::Netdev) => "ether",
+        (Base::Network, Family::Ip) => "ip",
+        (Base::Network, Family::Ip6) => "ip6",
+        (Base::Network, Family::Arp) => "arp",
+        (Base::Transport, _) => "th",
+        _ => return,
+    };
+    let hit = fields::FIELDS
+        .iter()
+        .find(|f| f.proto == proto && f.offset == offset && f.bits == bits);
+    if let Some(f) = hit {
+        *e = Expr::Payload(f);
     }
 }
 
-fn comparison(left: &mut Expr, op: &mut RelOp, right: &mut Expr) {
-    raw(left);
+/// The kernel loads whole bytes: bits of a raw payload become a mask of them (evaluate.c
+/// `expr_evaluate_bits`).
+fn whole_bytes(left: &mut Expr, op: &mut RelOp, right: &mut Expr) {
+    let (Expr::Raw(base, offset, bits), Expr::Value(Value::Num(n))) = (&*left, &*right) else {
+        return;
+    };
+    let (start, end) = (offset / 8 * 8, (offset + bits).div_ceil(8) * 8);
+    if start == *offset && end == offset + bits || end - start > 128 {
+        return;
+    }
+    let shift = u32::from(end - offset - bits);
+    let mask = (1u128 << bits) - 1;
+    let (base, n) = (*base, *n);
+    let of = Box::new(Expr::Raw(base, start, end - start));
+    *left = Expr::Binop(
+        Op::And,
+        of,
+        Box::new(Expr::Value(Value::Num(mask << shift))),
+    );
+    *right = Expr::Value(Value::Num(n << shift));
+    if *op == RelOp::Implicit {
+        *op = RelOp::Eq;
+    }
+}
+
+fn sort_map(e: &mut Expr) {
+    if let Expr::Map(key, of) = e
+        && let Expr::Set(list) = &mut **of
+    {
+        sort_anonymous(&key.dtypes(), list);
+    }
+}
+
+fn comparison(family: Family, left: &mut Expr, op: &mut RelOp, right: &mut Expr) {
+    raw(family, left);
+    whole_bytes(left, op, right);
     let flags = left.dtype().is_some_and(Type::is_flags);
     if let (Expr::Set(list), RelOp::Implicit | RelOp::Eq | RelOp::Ne) = (&*right, *op)
         && let [one] = list.as_slice()
@@ -150,7 +217,34 @@ fn comparison(left: &mut Expr, op: &mut RelOp, right: &mut Expr) {
     }
     mask_to_prefix(left, op, right);
     if let Expr::Set(list) = right {
+        merge_anonymous(&left.dtypes(), list);
         sort_anonymous(&left.dtypes(), list);
+    }
+}
+
+/// Intervals of an anonymous set that touch are one (an anonymous interval set merges of itself).
+fn merge_anonymous(types: &[Type], list: &mut Vec<Element>) {
+    let [t] = types else { return };
+    let plain =
+        |e: &Element| e.comment.is_none() && e.data.is_none() && e.state.is_empty() && !e.is_any();
+    let intervals = list
+        .iter()
+        .any(|e| matches!(e.key.as_slice(), [Part::Range(..) | Part::Prefix(..)]));
+    if t.is_text() || !intervals || !list.iter().all(plain) {
+        return;
+    }
+    let number = |k: &[u8]| k.iter().fold(0u128, |n, b| n << 8 | u128::from(*b));
+    let ends = list.iter().filter_map(|e| e.key.first()?.bounds(*t));
+    let mut parts: Vec<_> = ends.map(|(a, b)| (number(&a), number(&b))).collect();
+    if parts.len() < list.len() {
+        return;
+    }
+    join(&mut parts);
+    if parts.len() < list.len() {
+        *list = parts
+            .into_iter()
+            .map(|(a, b)| Element::new([interval(*t, a, b)]))
+            .collect();
     }
 }
 
@@ -216,10 +310,12 @@ fn mask_to_prefix(left: &mut Expr, op: &mut RelOp, right: &mut Expr) {
 }
 
 fn sort_anonymous(types: &[Type], list: &mut [Element]) {
+    list.iter_mut().for_each(|e| prefixes(types, e));
     list.sort_by_cached_key(|e| super::elements::sort_key(types, e));
 }
 
-/// `(mark & a) | b` where b's bits are not cleared by a: the kernel holds one operation, `& (a | b) ^ ...`, and nft
+/// `(mark & a) | b` where b's bits are not cleared by a: the kernel holds one operation, `& (a | b)
+/// ^ ...`, and nft
 /// prints the mask with those bits (netlink_delinearize.c: `binop_adjust`).
 fn fold(e: &mut Expr) {
     if let Expr::Binop(Op::Or, inner, set) = e
@@ -227,7 +323,8 @@ fn fold(e: &mut Expr) {
             (&mut **inner, &**set)
         && let Expr::Value(Value::Num(mask)) = &mut **mask
     {
-        // The kernel's expression is (x & (mask & !set)) ^ set; nft shows mask | set when they share bits or not.
+        // The kernel's expression is (x & (mask & !set)) ^ set; nft shows mask | set when
+        // they share bits or not.
         *mask = (*mask & !*set) | *set;
     }
 }
@@ -345,12 +442,15 @@ fn reject_implied(family: Family, rule: &mut Rule) {
     let Some(i) = rule.stmts.iter().position(|s| matches!(s, Stmt::Reject(_))) else {
         return;
     };
-    let default = match (family, &rule.stmts[i]) {
-        (Family::Ip, Stmt::Reject(Reject::Icmp(3))) => true,
-        (Family::Ip6, Stmt::Reject(Reject::Icmpv6(4))) => true,
-        (Family::Inet | Family::Bridge | Family::Netdev, Stmt::Reject(Reject::Icmpx(1))) => true,
-        _ => false,
-    };
+    let default = matches!(
+        (family, &rule.stmts[i]),
+        (Family::Ip, Stmt::Reject(Reject::Icmp(3)))
+            | (Family::Ip6, Stmt::Reject(Reject::Icmpv6(4)))
+            | (
+                Family::Inet | Family::Bridge | Family::Netdev,
+                Stmt::Reject(Reject::Icmpx(1))
+            )
+    );
     if default {
         rule.stmts[i] = Stmt::Reject(Reject::Default);
     }
@@ -387,6 +487,50 @@ fn reject_implied(family: Family, rule: &mut Rule) {
     }
 }
 
+/// `vlan type` alone asks for a tag first.
+fn vlan_implied(family: Family, rule: &mut Rule) {
+    let is = |s: &Stmt, name: &str| matches!(s, Stmt::Match { left: Expr::Payload(f), .. } if f.proto == "vlan" && f.name == name);
+    let Some(at) = rule.stmts.iter().position(|s| header_of(s) == Some("vlan")) else {
+        return;
+    };
+    let stated = |s: &Stmt| matches!(s, Stmt::Match { left: Expr::Payload(f), .. } if f.proto == "ether" && f.name == "type");
+    let tagged = rule.stmts[..at].iter().any(stated);
+    if family == Family::Bridge
+        && !tagged
+        && is(&rule.stmts[at], "type")
+        && let Some(f) = fields::payload("ether", "type")
+    {
+        let right = Expr::Value(Value::Num(0x8100));
+        rule.stmts.insert(
+            at,
+            Stmt::Match {
+                left: Expr::Payload(f),
+                op: RelOp::Implicit,
+                right,
+            },
+        );
+    }
+}
+
+/// `icmpv6 mtu` says the type (payload.c `payload_may_dependency_kill_icmp`).
+fn icmp_implied(rule: &mut Rule) {
+    let named = |s: &Stmt, name: &str| match s {
+        Stmt::Match {
+            left: Expr::Payload(f),
+            right: Expr::Value(Value::Num(n)),
+            ..
+        } if f.proto == "icmpv6" && f.name == name => Some(*n),
+        _ => None,
+    };
+    let hit = rule
+        .stmts
+        .windows(2)
+        .position(|w| named(&w[0], "type") == Some(2) && named(&w[1], "mtu").is_some());
+    if let Some(at) = hit {
+        rule.stmts.remove(at);
+    }
+}
+
 /// Which family a NAT statement names: none where the table's says it, but always with concatenated maps.
 fn nat_family(table: &Table, rule: &mut Rule) {
     let v6 = rule
@@ -402,7 +546,10 @@ fn nat_family(table: &Table, rule: &mut Rule) {
         let Stmt::Nat(n) = s else { continue };
         let Some(addr) = &n.addr else { continue };
         let (pair, mapped) = match addr {
-            Expr::Map(_, of) => (gives_port(table, of), true),
+            Expr::Map(_, of) => match gives_port(table, of) {
+                Some(pair) => (pair, true),
+                None => continue,
+            },
             _ => (false, false),
         };
         if let (None, Expr::Value(_) | Expr::Range(..), Family::Inet) =
@@ -421,17 +568,18 @@ fn nat_family(table: &Table, rule: &mut Rule) {
     }
 }
 
-fn gives_port(table: &Table, of: &Expr) -> bool {
-    match of {
+/// Whether a map gives address and port; None of a map that is not known.
+fn gives_port(table: &Table, of: &Expr) -> Option<bool> {
+    Some(match of {
         Expr::Set(list) => list
             .iter()
             .any(|e| matches!(&e.data, Some(super::Data::Values(v)) if v.len() > 1)),
         Expr::SetRef(n) => {
-            let data = table.sets.get(&**n).and_then(|s| s.data.as_ref());
+            let data = table.sets.get(&**n)?.data.as_ref();
             data.is_some_and(|d| d.dtypes().len() > 1)
         }
         _ => false,
-    }
+    })
 }
 
 /// Values and ranges that touch, as one (nftables segtree/`interval.c`, auto-merge).

@@ -23,6 +23,15 @@ const OPS: [(&str, &str, Op, u8); 5] = [
 impl<'a> Cursor<'a> {
     /// Whether the next word begins an expression that is no literal.
     pub fn at_expression(&self) -> bool {
+        let mut c = Cursor {
+            at: self.at,
+            ..*self
+        };
+        while c.take("(") {}
+        c.at_field()
+    }
+
+    fn at_field(&self) -> bool {
         let word = self.peek();
         let known = matches!(
             word,
@@ -598,11 +607,11 @@ impl<'a> Cursor<'a> {
         let number: Option<u8> = super::types::number(word).and_then(|n| u8::try_from(n).ok());
         let known = fields::ext_kind(table, word);
         let exists = |c: &Cursor<'_>| matches!(c.ahead(1), "exists" | "missing");
-        if let (true, Some(kind)) = (tcp, number.or(known.map(|k| k.1))) {
-            if exists(self) || number.is_some() {
-                self.at += 1;
-                return Ok(Expr::TcpOptionExists(kind));
-            }
+        if let (true, Some(kind)) = (tcp, number.or(known.map(|k| k.1)))
+            && (exists(self) || number.is_some())
+        {
+            self.at += 1;
+            return Ok(Expr::TcpOptionExists(kind));
         }
         let Some((header, kind)) = known else {
             return self.wrong("an option's name");

@@ -1,6 +1,7 @@
 //! Reading statements and set elements.
 //!
-//! Invariant: a statement that is not understood becomes [`Stmt::Unknown`] with the rest of its rule, and one error.
+//! Invariant: a statement that is not understood becomes [`Stmt::Unknown`] with the rest of its
+//! rule, and one error.
 
 use smallvec::SmallVec;
 

@@ -1,7 +1,8 @@
 //! Printing a rule set as `nft list ruleset` does.
 //!
-//! Order in a table: flags, comment, objects by kind, sets and maps, flow tables, chains (nftables rule.c
-//! `table_print`). Invariant: a listing that is read and printed is the same text, but for objects that a script put
+//! Order in a table: flags, comment, objects, sets and maps, flow tables, chains (nftables rule.c
+//! `table_print`). Invariant: a listing that is read and printed is the same text, but for objects
+//! that a script put
 //! in another order.
 
 use core::fmt::Write as _;
@@ -51,7 +52,7 @@ struct Printer {
 /// How many elements stand on one line (nftables expression.c `calculate_delim`).
 fn per_line(types: &[Type]) -> usize {
     match types {
-        [Type::Ipv4] => 2,
+        [Type::Ipv4 | Type::CtState | Type::CtStatus | Type::PktType] => 2,
         [
             Type::Integer(_)
             | Type::Hex(_)
@@ -59,14 +60,13 @@ fn per_line(types: &[Type]) -> usize {
             | Type::InetProto
             | Type::Mark
             | Type::NfProto
-            | Type::CtState
-            | Type::CtStatus
             | Type::CtDir
             | Type::IfIndex
             | Type::ClassId
             | Type::Uid
             | Type::Gid
-            | Type::PktType,
+            | Type::ArpOp
+            | Type::TcpFlag,
         ] => 5,
         _ => 1,
     }
@@ -110,7 +110,8 @@ impl Printer {
         }
         if let Some(c) = &t.comment {
             self.line(1, &format!("comment \"{c}\""));
-            // nft 1.0.6 puts an empty line only behind flags, so that a comment alone is followed by the first object.
+            // nft 1.0.6 puts an empty line only behind flags, so that a comment alone
+            // is followed by the first object.
         }
         let mut sep = |p: &mut Printer| {
             if !first {
@@ -118,11 +119,9 @@ impl Printer {
             }
             first = false;
         };
-        for kind in ObjectKind::ALL {
-            for (_, o) in t.objects.iter().filter(|o| o.0.0 == *kind) {
-                sep(self);
-                self.object(o);
-            }
+        for o in t.objects.values() {
+            sep(self);
+            self.object(o);
         }
         for s in t.sets.values() {
             sep(self);
@@ -285,7 +284,8 @@ impl Printer {
             (f.timeout, "timeout"),
         ];
         let words: Vec<_> = words.into_iter().filter(|w| w.0).map(|w| w.1).collect();
-        if !words.is_empty() {
+        // `timeout` alone says nothing where a timeout is set.
+        if !words.is_empty() && (words != ["timeout"] || s.timeout.is_none()) {
             self.line(2, &format!("flags {}", words.join(",")));
         }
         for state in &s.state {

@@ -54,7 +54,7 @@ pub fn stmt(family: Family, s: &Stmt, out: &mut String) {
         Stmt::Log(l) => log(l, out),
         Stmt::Reject(r) => reject(*r, out),
         Stmt::Nat(n) => {
-            nat(n, out);
+            nat(family, n, out);
             Ok(())
         }
         Stmt::Set(to, value) => {
@@ -67,7 +67,7 @@ pub fn stmt(family: Family, s: &Stmt, out: &mut String) {
         Stmt::Tproxy(t) => {
             out.push_str("tproxy");
             family_to(t.family, false, out);
-            addr_port(t.addr.as_ref(), t.port.as_ref(), out);
+            addr_port(own(family, t.family), t.addr.as_ref(), t.port.as_ref(), out);
             Ok(())
         }
         Stmt::Queue(q) => {
@@ -79,7 +79,7 @@ pub fn stmt(family: Family, s: &Stmt, out: &mut String) {
             let t = if family == Family::Netdev {
                 Type::IfIndex
             } else {
-                addr_type(to)
+                own(family, None).unwrap_or_else(|| addr_type(to))
             };
             expr(to, &[t], out);
             if let Some(d) = device {
@@ -462,8 +462,8 @@ pub fn stateful(s: &Stateful, out: &mut String) {
 /// The largest unit that divides a number of bytes (nftables statement.c get_rate).
 fn scaled(n: u64) -> (u64, &'static str) {
     match n {
-        _ if n == 0 || n % 1024 != 0 => (n, "bytes"),
-        _ if n % (1024 * 1024) != 0 => (n / 1024, "kbytes"),
+        _ if n == 0 || !n.is_multiple_of(1024) => (n, "bytes"),
+        _ if !n.is_multiple_of(1024 * 1024) => (n / 1024, "kbytes"),
         _ => (n / (1024 * 1024), "mbytes"),
     }
 }
@@ -582,11 +582,21 @@ fn addr_type(e: &Expr) -> Type {
     }
 }
 
-fn addr_port(addr: Option<&Expr>, port: Option<&Expr>, out: &mut String) {
+/// The type of addresses where the statement or the table says it.
+fn own(family: Family, written: Option<IpFamily>) -> Option<Type> {
+    match (written, family) {
+        (Some(f), _) => Some(f.dtype()),
+        (None, Family::Ip) => Some(Type::Ipv4),
+        (None, Family::Ip6) => Some(Type::Ipv6),
+        _ => None,
+    }
+}
+
+fn addr_port(own: Option<Type>, addr: Option<&Expr>, port: Option<&Expr>, out: &mut String) {
     match addr {
         None => {}
         Some(e @ (Expr::Value(_) | Expr::Range(..) | Expr::Prefix(..))) => {
-            let t = addr_type(e);
+            let t = own.unwrap_or_else(|| addr_type(e));
             let mut text = String::new();
             literal(e, t, &mut text);
             if t == Type::Ipv6 && port.is_some() {
@@ -595,10 +605,10 @@ fn addr_port(addr: Option<&Expr>, port: Option<&Expr>, out: &mut String) {
             out.push_str(&text);
         }
         Some(map) => {
-            let t = match map {
+            let t = own.unwrap_or_else(|| match map {
                 Expr::Map(_, of) => map_addr_type(of),
                 _ => Type::Ipv4,
-            };
+            });
             expr(map, &[t, Type::InetService], out);
         }
     }
@@ -623,11 +633,11 @@ fn map_addr_type(of: &Expr) -> Type {
     if v6 { Type::Ipv6 } else { Type::Ipv4 }
 }
 
-fn nat(n: &Nat, out: &mut String) {
+fn nat(family: Family, n: &Nat, out: &mut String) {
     out.push_str(n.kind.as_str());
     if n.addr.is_some() || n.port.is_some() {
         family_to(n.family, n.prefix, out);
-        addr_port(n.addr.as_ref(), n.port.as_ref(), out);
+        addr_port(own(family, n.family), n.addr.as_ref(), n.port.as_ref(), out);
     }
     let words = [
         (n.random, "random"),
@@ -685,7 +695,11 @@ fn set_op(op: &SetOp, out: &mut String) {
     }
     for s in &op.state {
         out.push(' ');
-        stateful(s, out);
+        // nft prints the state of a set statement without what has been counted.
+        match s {
+            Stateful::Counter(_) => out.push_str("counter"),
+            other => stateful(other, out),
+        }
     }
     if let Some(d) = &op.data {
         out.push_str(" : ");

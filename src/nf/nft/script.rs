@@ -1,6 +1,7 @@
 //! Scripts: commands in order, as `nft -f` takes them; a listing is a script of blocks.
 //!
-//! Reads only: [`super::Ruleset::apply`] carries out. Invariant: every command has its place in the text; what could
+//! Reads only: [`super::Ruleset::apply`] carries out. Invariant: every command has its place in the
+//! text; what could
 //! not be read is an error there and the next statement is read.
 
 use std::collections::BTreeMap;
@@ -278,6 +279,7 @@ impl Reader<'_> {
             let before = self.at;
             if let Err(w) = self.command() {
                 self.error(&w);
+                self.at = before;
                 self.free(|c| c.skip());
             } else {
                 let end = self.free(|c| {
@@ -396,7 +398,8 @@ impl Reader<'_> {
             "chain" | "rule" | "set" | "map" | "element" | "flowtable" | "meter"
         );
         if !known && object.is_none() {
-            // A rule without `rule`: `add ip filter input accept` and the bare `insert ...` are old spellings.
+            // A rule without `rule`: `add ip filter input accept` and the bare `insert
+            // ...` are old spellings.
             return self.free(|c| {
                 c.wrong("table, chain, rule, set, map, element, flowtable or an object's kind")
             });
@@ -437,7 +440,8 @@ impl Reader<'_> {
                     "flowtable" => What::FlowtableRef(r),
                     _ => What::ObjectRef(object.unwrap_or(ObjectKind::Counter), r),
                 };
-                // `delete chain x { type ... }` takes a device away from a chain: the body says nothing else.
+                // `delete chain x { type ... }` takes a device away from a chain:
+                // the body says nothing else.
                 if self.free(|c| c.peek() == "{") {
                     return self.free(|c| {
                         c.wrong("the end of the command: bodies of deletions are not read")

@@ -172,6 +172,10 @@ const NAMED: &[(&str, Type)] = &[
     ("dccp_pkttype", Type::DccpType),
     ("cgroupsv2", Type::CgroupV2),
     ("verdict", Type::Verdict),
+    // nft has no sets of these but by `typeof`; its JSON names them so, and has lost the width.
+    ("integer", Type::Integer(32)),
+    ("string", Type::Text(16)),
+    ("bitmask", Type::Bitmask(32)),
     ("counter", Type::Object(ObjectKind::Counter)),
     ("quota", Type::Object(ObjectKind::Quota)),
     ("limit", Type::Object(ObjectKind::Limit)),
@@ -412,6 +416,10 @@ impl Type {
         }
         let _ = match self {
             Type::Ipv4 => write!(out, "{}", Ipv4Addr::from(n as u32)),
+            // glibc inet_ntop writes `::a.b.c.d` where exactly the first 96 bits are zero.
+            Type::Ipv6 if n >> 32 == 0 && n >> 16 != 0 => {
+                write!(out, "::{}", Ipv4Addr::from(n as u32))
+            }
             Type::Ipv6 => write!(out, "{}", Ipv6Addr::from(n)),
             Type::Ether => {
                 let b = n.to_be_bytes();

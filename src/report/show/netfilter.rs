@@ -31,7 +31,7 @@ pub fn rules(ns: &NetNs, family: Family, table: Option<TableName>, counters: boo
 pub fn native(ns: &NetNs, now: Instant, json: bool) -> String {
     let set = ns.nf().map(|nf| nf.nft_ruleset(now)).unwrap_or_default();
     match json {
-        true => set.to_json() + "\n",
+        true => format!("{}\n", set.to_json()),
         false => set.to_text(),
     }
 }

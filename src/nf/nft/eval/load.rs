@@ -222,7 +222,7 @@ impl Walk<'_, '_, '_> {
         let n = |n: u128| Ok(Value::Num(n));
         if key == CtKey::State {
             return n(match f.ct {
-                CtRef::None => 1,
+                CtRef::None | CtRef::Orphan => 1,
                 CtRef::Untracked => 64,
                 CtRef::Template(_) => 8,
                 CtRef::Conn { info, .. } => match info {

@@ -273,7 +273,10 @@ impl Walk<'_, '_, '_> {
             helper: None,
             events: None,
         };
-        let id = self.env.nf.ct.new_template(template);
+        let id = {
+            let family = self.env.pkt.family;
+            self.env.nf.ct.new_template(family, template)
+        };
         f.ct = id.map_or(CtRef::None, CtRef::Template);
     }
 
