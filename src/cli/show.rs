@@ -107,7 +107,12 @@ fn services(s: &Scenario, a: &ShowArgs) -> anyhow::Result<Exit> {
 /// What of a namespace; none for what is no namespace's.
 fn what(a: &ShowArgs) -> anyhow::Result<Option<ShowWhat>> {
     Ok(Some(match a.what {
-        What::Services | What::Iptables | What::Ip6tables | What::Nft | What::Ipset | What::Conntrack => {
+        What::Services
+        | What::Iptables
+        | What::Ip6tables
+        | What::Nft
+        | What::Ipset
+        | What::Conntrack => {
             return Ok(None);
         }
         What::Addr => ShowWhat::Addr,

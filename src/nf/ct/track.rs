@@ -90,9 +90,8 @@ impl Conntrack {
             Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
-        let same = |(known, conn): &(Template, Conn)| {
-            *known == t && conn.tuple(Dir::Original).src == any
-        };
+        let same =
+            |(known, conn): &(Template, Conn)| *known == t && conn.tuple(Dir::Original).src == any;
         let at = self.templates.iter().position(same);
         if at.is_none() && self.templates.len() >= limits::CT_TEMPLATES_MAX {
             return None;

@@ -453,7 +453,10 @@ impl Netfilter {
                 Registered::Table(backend, name) => {
                     let table = rules.backend(*backend).and_then(|s| s.table(*name));
                     if table.is_some_and(|t| has_hook(t, hook, *backend)) {
-                        add(hook::table_priority(*backend, *name), OpKind::Table(*backend, *name));
+                        add(
+                            hook::table_priority(*backend, *name),
+                            OpKind::Table(*backend, *name),
+                        );
                     }
                 }
                 Registered::Chain(f, t, c) => {

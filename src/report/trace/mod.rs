@@ -176,7 +176,10 @@ impl Writer {
                 false
             }
             Step::Policy { at, skipped: 0 } if at.text.to_ascii_uppercase().ends_with("ACCEPT") => {
-                !self.verbose && !self.told.contains(&(at.table.to_string(), at.chain.clone()))
+                !self.verbose
+                    && !self
+                        .told
+                        .contains(&(at.table.to_string(), at.chain.clone()))
             }
             _ => false,
         }
