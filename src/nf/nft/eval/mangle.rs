@@ -106,7 +106,7 @@ impl Walk<'_, '_, '_> {
             return Err(Stop::Break);
         };
         let (from, bytes) = (usize::from(x.offset) / 8, usize::from(x.bits) / 8);
-        if x.offset % 8 != 0 || !matches!(bytes, 2 | 4) || from + bytes > len {
+        if !x.offset.is_multiple_of(8) || !matches!(bytes, 2 | 4) || from + bytes > len {
             return Err(Stop::Unknown);
         }
         let place = self.env.pkt.l4 + at + from;

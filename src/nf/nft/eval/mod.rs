@@ -45,6 +45,9 @@ pub struct ChainRef {
     pub chain: u32,
 }
 
+/// A chain by the names of its table and its own.
+pub(in crate::nf) type ChainName = (NftFamily, Arc<str>, Arc<str>);
+
 /// Native rules of a namespace, as they run.
 #[derive(Clone, Debug, Default)]
 pub struct Nft {
@@ -176,7 +179,7 @@ impl Nft {
         &self,
         family: Family,
         hook: Hook,
-    ) -> impl Iterator<Item = (ChainRef, (NftFamily, Arc<str>, Arc<str>), i32, ChainType)> {
+    ) -> impl Iterator<Item = (ChainRef, ChainName, i32, ChainType)> {
         self.base_chains()
             .filter(move |(_, t, _, b)| sees(t.family, family) && hook_of(b.hook) == Some(hook))
             .map(|(at, t, c, b)| {
