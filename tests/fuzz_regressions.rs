@@ -20,6 +20,8 @@ mod ipset;
 mod iptables;
 #[path = "fuzz_regressions/ipvsadm.rs"]
 mod ipvsadm;
+#[path = "fuzz_regressions/nft.rs"]
+mod nft;
 #[path = "fuzz_regressions/pcap.rs"]
 mod pcap;
 #[path = "fuzz_regressions/yaml.rs"]
@@ -58,6 +60,11 @@ const TARGETS: &[Target] = &[
         "ipvsadm",
         ipvsadm::run,
         include_bytes!("../fuzz/seeds/ipvsadm/every-option"),
+    ),
+    (
+        "nft",
+        nft::run,
+        include_bytes!("../fuzz/seeds/nft/every-set"),
     ),
     (
         "pcap",

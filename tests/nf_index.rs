@@ -196,6 +196,7 @@ proptest! {
                     table: TableName::Filter,
                     chain: chain + 2,
                     rule: n,
+                    native: None,
                 };
                 // Nothing is assumed, or all, or some.
                 if guess > 0 {

@@ -94,8 +94,6 @@ pub const CT_SLOTS_MAX: usize = 1 << 22;
 pub const CT_TEMPLATES_MAX: usize = 1 << 16;
 /// Events kept for one listener; further ones are counted (kernel: a full netlink socket, ENOBUFS).
 pub const CT_EVENTS_MAX: usize = 1 << 16;
-/// Announced connections one namespace waits for, whatever `nf_conntrack_expect_max` says.
-pub const CT_EXPECT_MAX: usize = 1 << 14;
 /// Chains that may call each other at a time (kernel: as many as the table has chains); a rule set that nests
 /// deeper is a finding.
 pub const NF_CALL_DEPTH_MAX: u32 = 1_024;
@@ -118,6 +116,18 @@ pub const PROXY_PENDING_MAX: usize = 1_024;
 pub const PROXY_SYNCS_MAX: usize = 256;
 /// Bytes of restore inputs that one kube-proxy keeps after they were carried out; the oldest are forgotten.
 pub const PROXY_TEXT_BYTES: usize = 4 * 1024 * 1024;
+/// Announced connections one namespace waits for, whatever `nf_conntrack_expect_max` says.
+pub const CT_EXPECT_MAX: usize = 1 << 14;
+/// Expressions, sets and parentheses of one nftables rule inside one another.
+pub const NFT_DEPTH_MAX: usize = 64;
+/// Words and signs of one nftables script after its variables were replaced.
+pub const NFT_TOKENS_MAX: usize = 1 << 26;
+/// Rules and chain ends that one packet passes in one native nftables base chain.
+pub const NFT_STEPS_MAX: usize = 1 << 20;
+/// Numbers of a draw that are tried for a choice that is made beforehand.
+pub const NFT_DRAW_MAX: u32 = 1 << 16;
+/// Variables of an nftables script that stand for one another.
+pub const NFT_DEFINE_DEPTH_MAX: usize = 16;
 /// IPVS connections and templates of one namespace (kernel: no bound but memory).
 pub const IPVS_CONNS_MAX: usize = 1 << 20;
 /// IPVS services of one namespace (kernel: no bound).

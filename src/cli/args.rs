@@ -205,6 +205,7 @@ pub enum What {
     Services,
     Iptables,
     Ip6tables,
+    Nft,
     Ipset,
     Conntrack,
 }
@@ -216,7 +217,7 @@ pub struct ShowArgs {
     /// What of it
     #[arg(value_enum)]
     pub what: What,
-    /// JSON as ip -j and bridge -j print it
+    /// JSON as ip -j, bridge -j and nft -j print it
     #[arg(short = 'j', long)]
     pub json: bool,
     /// IPv6

@@ -20,7 +20,7 @@ pub fn run(g: &Global, a: &ShowArgs) -> anyhow::Result<Exit> {
     }
     if matches!(
         a.what,
-        What::Iptables | What::Ip6tables | What::Ipset | What::Conntrack
+        What::Iptables | What::Ip6tables | What::Nft | What::Ipset | What::Conntrack
     ) {
         return netfilter(g, &s, a);
     }
@@ -51,7 +51,7 @@ pub fn run(g: &Global, a: &ShowArgs) -> anyhow::Result<Exit> {
 
 /// Rules, sets and connections, as their own tools print them.
 fn netfilter(g: &Global, s: &Scenario, a: &ShowArgs) -> anyhow::Result<Exit> {
-    if a.json {
+    if a.json && a.what != What::Nft {
         let why =
             "iptables, ipset and conntrack are shown as their tools print them, which is not JSON";
         return Err(out::stop("--json", why, "leave it out"));
@@ -67,6 +67,7 @@ fn netfilter(g: &Global, s: &Scenario, a: &ShowArgs) -> anyhow::Result<Exit> {
     };
     let text = match a.what {
         What::Ip6tables => show::netfilter::rules(ns, nf::Family::V6, table, a.counters),
+        What::Nft => show::netfilter::native(ns, now, a.json),
         What::Ipset => show::netfilter::sets(ns, now),
         What::Conntrack if a.counters => show::netfilter::statistics(ns),
         What::Conntrack => {
@@ -106,7 +107,12 @@ fn services(s: &Scenario, a: &ShowArgs) -> anyhow::Result<Exit> {
 /// What of a namespace; none for what is no namespace's.
 fn what(a: &ShowArgs) -> anyhow::Result<Option<ShowWhat>> {
     Ok(Some(match a.what {
-        What::Services | What::Iptables | What::Ip6tables | What::Ipset | What::Conntrack => {
+        What::Services
+        | What::Iptables
+        | What::Ip6tables
+        | What::Nft
+        | What::Ipset
+        | What::Conntrack => {
             return Ok(None);
         }
         What::Addr => ShowWhat::Addr,

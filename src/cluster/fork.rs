@@ -61,6 +61,15 @@ impl Fork {
 }
 
 fn rule_text(ns: &NetNs, at: &RuleRef) -> String {
+    if let Some((table, chain, Some(rule))) = ns.nf().and_then(|nf| nf.nft_place(at)) {
+        let text = rule.text(table.family);
+        return format!(
+            "{} {} {}: {text}",
+            table.family.as_str(),
+            table.name,
+            chain.name
+        );
+    }
     let set = ns
         .nf()
         .and_then(|nf| nf.rules(at.family).backend(at.backend));

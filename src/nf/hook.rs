@@ -64,6 +64,13 @@ pub enum OpKind {
     Conntrack,
     /// A table, in one of the two rule sets.
     Table(super::netfilter::Backend, TableName),
+    /// A native nftables base chain of type filter or route.
+    Nft {
+        /// Which.
+        chain: super::nft::eval::ChainRef,
+        /// Of type route: the packet is routed again after it in OUTPUT.
+        route: bool,
+    },
     /// Address translation (`nf_nat_inet_fn`), which asks the nat tables of both rule sets.
     Nat,
     /// A connection's helper looks into the packet (`nf_confirm`'s first part).
@@ -95,6 +102,15 @@ impl IpvsOp {
             _ => &[],
         }
     }
+}
+
+/// A chain that decides how new connections are translated; all of them are asked by [`OpKind::Nat`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NatChain {
+    /// The nat table of one of the two iptables rule sets.
+    Table(super::netfilter::Backend),
+    /// A native nftables base chain of type nat.
+    Nft(super::nft::eval::ChainRef),
 }
 
 /// One operation of a hook.

@@ -26,6 +26,7 @@ pub mod ipset;
 pub mod matches;
 pub mod nat;
 pub mod netfilter;
+pub mod nft;
 pub mod table;
 pub mod target;
 pub mod value;

@@ -8,7 +8,8 @@ use super::eval::{Loaded, State};
 use super::forced::Forced;
 use super::hook::HookOp;
 use super::ipset::Sets;
-use super::{Family, Hook, RuleSet, TableName};
+use super::{Family, Hook, RuleSet, TableName, nft};
+use std::sync::Arc;
 
 /// Which tool's tables hold a rule; a node may have both.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -24,12 +25,19 @@ impl Backend {
     pub const ALL: [Backend; 2] = [Backend::Legacy, Backend::Nft];
 }
 
+/// What hangs on hooks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Registered {
+    Table(Backend, TableName),
+    Chain(nft::Family, Arc<str>, Arc<str>),
+}
+
 /// The rule sets of one family.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     pub(super) loaded: [Option<Box<Loaded>>; 2],
-    /// Tables in the order in which they were first loaded.
-    pub(super) registered: Vec<(Backend, TableName)>,
+    /// Tables and native base chains in the order in which they were first loaded.
+    pub(super) registered: Vec<Registered>,
 }
 
 impl Rules {
@@ -49,6 +57,8 @@ pub struct Netfilter {
     pub ct: Conntrack,
     /// Sets.
     pub sets: Sets,
+    /// Native nftables rules.
+    pub(super) nft: nft::eval::Nft,
     /// What stateful matches remember by name, and the wall clock.
     pub state: State,
     /// Rules are asked one by one, without their index: for tests that compare.

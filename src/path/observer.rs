@@ -209,7 +209,7 @@ pub struct RuleAt {
     /// The command that lists it: `iptables`, `ip6tables-legacy`...
     pub tool: &'static str,
     /// Table.
-    pub table: &'static str,
+    pub table: std::borrow::Cow<'static, str>,
     /// Chain.
     pub chain: String,
     /// Number in the chain, from 1; `None` for the policy.

@@ -160,9 +160,10 @@ impl World {
             assume: &self.assume,
         };
         let (ns, fx) = (&self.ns, &mut self.effects);
-        let mut ask = |nf: &mut Netfilter, f: &mut Frame, cx: &mut Cx<'_>, b: Backend| {
-            eval::table(nf, ns, f, &at, b, TableName::Nat, cx, fx)
-        };
+        let mut ask =
+            |nf: &mut Netfilter, f: &mut Frame, cx: &mut Cx<'_>, b: podpath::nf::hook::NatChain| {
+                eval::nat_chain(nf, ns, f, &at, b, cx, fx)
+            };
         podpath::nf::nat::hook(&mut self.nf, f, &at, &mut cx, &mut ask)
             .expect("no drop by NAT itself")
     }

@@ -11,6 +11,7 @@ fn at(chain: u32, rule: u32) -> RuleRef {
         table: TableName::Filter,
         chain,
         rule,
+        native: None,
     }
 }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 /// What a match says of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Answer {
+pub(in crate::nf) enum Answer {
     Yes,
     No,
     /// The packet is dropped at once (kernel: `par->hotdrop`).
@@ -35,7 +35,7 @@ impl From<bool> for Answer {
 }
 
 /// What matches and targets may look at and change, besides the frame.
-pub(super) struct Env<'a, 'c> {
+pub(in crate::nf) struct Env<'a, 'c> {
     pub nf: &'a mut Netfilter,
     pub ns: &'a NetNs,
     pub at: &'a At,
@@ -77,6 +77,7 @@ pub(super) fn run(
         table,
         chain,
         rule: 0,
+        native: None,
     };
     let mut walk = Walk {
         table: t,
@@ -407,10 +408,10 @@ impl Env<'_, '_> {
 }
 
 /// The input device that rules see: POSTROUTING has none, though the walker knows it.
-pub(super) fn input(at: &At) -> Option<DevId> {
+pub(in crate::nf) fn input(at: &At) -> Option<DevId> {
     at.input.filter(|_| at.hook != Hook::Postrouting)
 }
 
-fn name(ns: &NetNs, dev: Option<DevId>) -> &str {
+pub(in crate::nf) fn name(ns: &NetNs, dev: Option<DevId>) -> &str {
     dev.map_or("", |d| ns.dev_name(d))
 }

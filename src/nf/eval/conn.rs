@@ -51,7 +51,7 @@ impl Env<'_, '_> {
 }
 
 /// Helpers of nf_conntrack_*; another is as one whose module is not there.
-fn helper(name: &str) -> Option<&'static str> {
+pub(in crate::nf) fn helper(name: &str) -> Option<&'static str> {
     const HELPERS: [&str; 12] = [
         "ftp",
         "tftp",

@@ -8,8 +8,10 @@ use super::recent::{list_name, ring_size};
 use super::state::Slot;
 use super::{RuleRef, State};
 use crate::base::Finding;
+use crate::nf::hook::NatChain;
 use crate::nf::hook::{self, HookOp, OpKind};
-use crate::nf::netfilter::{Backend, Netfilter, Rules};
+use crate::nf::netfilter::{Backend, Netfilter, Registered, Rules};
+use crate::nf::nft::model::ChainType;
 use crate::nf::{Chain, Counters, Family, Hook, Match, Rule, RuleSet, Table, TableName, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -332,7 +334,7 @@ impl Netfilter {
 
     /// Whether any rule of a family makes the kernel track its connections.
     pub fn needs_conntrack(&self, family: Family) -> bool {
-        self.family_has(family, tracks)
+        self.family_has(family, tracks) || self.nft.tracks(family)
     }
 
     fn family_has(&self, family: Family, what: fn(&Rule) -> bool) -> bool {
@@ -341,7 +343,7 @@ impl Netfilter {
     }
 
     /// Brings what depends on all rules up to date.
-    fn settle(&mut self) {
+    pub(in crate::nf) fn settle(&mut self) {
         let mut names = Names::default();
         for family in [Family::V4, Family::V6] {
             for backend in Backend::ALL {
@@ -356,7 +358,7 @@ impl Netfilter {
         }
         State::keep(&mut self.state, &names);
         let families = [Family::V4, Family::V6];
-        if families.iter().any(|f| self.family_has(*f, accounts)) {
+        if families.iter().any(|f| self.family_has(*f, accounts)) || self.nft.accounts() {
             self.ct.account_all();
         }
     }
@@ -366,9 +368,15 @@ impl Netfilter {
         let rules = self.rules(family);
         let loaded = |b: &Backend| {
             let tables = rules.backend(*b).map(|s| &s.tables).into_iter().flatten();
-            tables.map(|t| (*b, t.name)).collect::<Vec<_>>()
+            tables
+                .map(|t| Registered::Table(*b, t.name))
+                .collect::<Vec<_>>()
         };
-        let now: Vec<_> = Backend::ALL.iter().flat_map(loaded).collect();
+        let mut now: Vec<_> = Backend::ALL.iter().flat_map(loaded).collect();
+        for hook in Hook::ALL {
+            let chains = self.nft.at(family, hook);
+            now.extend(chains.map(|(_, (f, t, c), ..)| Registered::Chain(f, t, c)));
+        }
         let registered = &mut self.rules_mut(family).registered;
         registered.retain(|r| now.contains(r));
         for table in now {
@@ -386,11 +394,29 @@ impl Netfilter {
         }
     }
 
-    /// The nat tables in the order in which a new connection asks them: as with all hooks of one priority,
-    /// the one that was registered later comes first (`nf_hook_entries_grow`).
-    pub fn nat_tables(&self, family: Family) -> impl Iterator<Item = Backend> + '_ {
-        let all = self.rules(family).registered.iter().rev();
-        all.filter(|t| t.1 == TableName::Nat).map(|t| t.0)
+    /// The chains that a new connection asks at a hook, in order: by priority, and as with all hooks of one
+    /// priority the one that was registered later comes first (`nf_nat_register_fn`, `nf_hook_entries_grow`).
+    pub fn nat_chains(&self, family: Family, hook: Hook) -> Vec<NatChain> {
+        let usual = match hook {
+            Hook::Prerouting | Hook::Output | Hook::Forward => hook::NAT_DST,
+            Hook::Input | Hook::Postrouting => hook::NAT_SRC,
+        };
+        let mut all = Vec::new();
+        for r in self.rules(family).registered.iter().rev() {
+            match r {
+                Registered::Table(b, TableName::Nat) => all.push((usual, NatChain::Table(*b))),
+                Registered::Table(..) => {}
+                Registered::Chain(f, t, c) => {
+                    let mut chains = self.nft.at(family, hook);
+                    let own = chains.find(|(_, (xf, xt, xc), _, kind)| {
+                        *kind == ChainType::Nat && (xf, xt, xc) == (f, t, c)
+                    });
+                    all.extend(own.map(|(at, _, priority, _)| (priority, NatChain::Nft(at))));
+                }
+            }
+        }
+        all.sort_by_key(|c| c.0);
+        all.into_iter().map(|c| c.1).collect()
     }
 
     /// The operations of a hook by priority; of equal ones the table that was loaded later comes first
@@ -403,7 +429,8 @@ impl Netfilter {
         if matches!(hook, Hook::Prerouting | Hook::Output) {
             // An IPv6 service enables reassembly (`nf_defrag_ipv6_enable` in ip_vs_add_service).
             let services = family == Family::V6 && self.ipvs[family as usize];
-            if tracked || services || self.family_has(family, defragments) {
+            let proxied = self.family_has(family, defragments) || self.nft.defragments(family);
+            if tracked || services || proxied {
                 add(hook::DEFRAG, OpKind::Defrag);
             }
             if tracked {
@@ -420,17 +447,33 @@ impl Netfilter {
         }
         let mut nat = false;
         let rules = self.rules(family);
-        for (backend, name) in rules.registered.iter().rev() {
-            let table = rules.backend(*backend).and_then(|s| s.table(*name));
-            if *name == TableName::Nat {
-                nat = true;
-            } else if table.is_some_and(|t| has_hook(t, hook, *backend)) {
-                add(
-                    hook::table_priority(*backend, *name),
-                    OpKind::Table(*backend, *name),
-                );
+        for r in rules.registered.iter().rev() {
+            match r {
+                Registered::Table(_, TableName::Nat) => nat = true,
+                Registered::Table(backend, name) => {
+                    let table = rules.backend(*backend).and_then(|s| s.table(*name));
+                    if table.is_some_and(|t| has_hook(t, hook, *backend)) {
+                        add(
+                            hook::table_priority(*backend, *name),
+                            OpKind::Table(*backend, *name),
+                        );
+                    }
+                }
+                Registered::Chain(f, t, c) => {
+                    let mut chains = self.nft.at(family, hook);
+                    let own = chains.find(|(_, (xf, xt, xc), ..)| (xf, xt, xc) == (f, t, c));
+                    if let Some((chain, _, priority, kind)) = own
+                        && kind != ChainType::Nat
+                    {
+                        let route = kind == ChainType::Route;
+                        add(priority, OpKind::Nft { chain, route });
+                    }
+                }
             }
         }
+        nat |= Hook::ALL
+            .iter()
+            .any(|h| self.nft.at(family, *h).any(|c| c.3 == ChainType::Nat));
         // The first nat chain registers all four (`nf_nat_register_fn`).
         match hook {
             Hook::Prerouting | Hook::Output if nat => add(hook::NAT_DST, OpKind::Nat),

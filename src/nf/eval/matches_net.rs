@@ -58,7 +58,7 @@ impl Env<'_, '_> {
     }
 
     /// `inet_dev_addr_type`: with a device, an address of another one counts as foreign.
-    fn type4(&self, a: Ipv4Addr, dev: Option<DevId>) -> RouteKind {
+    pub fn type4(&self, a: Ipv4Addr, dev: Option<DevId>) -> RouteKind {
         match a.is_unspecified() {
             true => RouteKind::Broadcast,
             false => self.ns.fib().address_kind_on(IpAddr::V4(a), dev),
@@ -232,7 +232,7 @@ impl Env<'_, '_> {
     }
 
     /// The socket a packet of this host was sent by.
-    fn sender(&self, f: &Frame) -> Option<SocketId> {
+    pub fn sender(&self, f: &Frame) -> Option<SocketId> {
         let Some(own) = self.socket_tuple(f) else {
             return self.echo_sender(f);
         };

@@ -5,8 +5,8 @@
 //! matches remember; does not send anything: that is [`Effect`]. Invariant: a verdict other than `Accept`
 //! names the rule or policy that gave it.
 
-mod chain;
-mod conn;
+pub(in crate::nf) mod chain;
+pub(in crate::nf) mod conn;
 mod hashlimit;
 mod index;
 mod load;
@@ -17,13 +17,13 @@ mod matches_net;
 mod matches_set;
 mod matches_state;
 mod matches_text;
-mod packet;
+pub(in crate::nf) mod packet;
 mod program;
 mod recent;
-mod state;
+pub(in crate::nf) mod state;
 mod targets;
 mod targets_ip;
-mod targets_nat;
+pub(in crate::nf) mod targets_nat;
 mod tcpmss;
 
 use super::netfilter::{Backend, Netfilter};
@@ -64,6 +64,9 @@ pub struct RuleRef {
     pub chain: u32,
     /// Index of the rule in the chain; the number of rules means the chain's policy.
     pub rule: u32,
+    /// Index of its table among the native nftables ones ([`Netfilter::nft_place`]); `backend` and `table`
+    /// mean nothing then.
+    pub native: Option<u16>,
 }
 
 /// What became of a packet at one table or hook operation.
@@ -148,6 +151,8 @@ pub enum NfStep {
         /// Rules passed over since the last one told.
         skipped: u32,
     },
+    /// What decided inside the rule told last: the element of a map that a packet's key found.
+    Found(String),
     /// Conntrack looked at the packet.
     Conntrack {
         /// The connection as `conntrack -L` prints it, or why there is none.
@@ -189,6 +194,24 @@ pub struct Cx<'a> {
     /// goes on behind the rule (`true`) or is dropped by it (`false`). With both unknown, `true` means that
     /// the rule matches and drops.
     pub assume: &'a std::collections::BTreeMap<RuleRef, bool>,
+}
+
+/// Asks one chain of type nat.
+#[allow(clippy::too_many_arguments, reason = "as `table`")]
+pub fn nat_chain(
+    nf: &mut Netfilter,
+    ns: &NetNs,
+    f: &mut Frame,
+    at: &At,
+    which: super::hook::NatChain,
+    cx: &mut Cx<'_>,
+    fx: &mut Vec<Effect>,
+) -> Verdict {
+    use super::hook::NatChain;
+    match which {
+        NatChain::Table(b) => table(nf, ns, f, at, b, TableName::Nat, cx, fx),
+        NatChain::Nft(chain) => super::nft::eval::run(nf, ns, f, at, chain, cx, fx),
+    }
 }
 
 /// Runs the built-in chain of a table at a hook; `Accept` if nothing is loaded there.

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Where the headers of one packet are.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pkt {
+pub(in crate::nf) struct Pkt {
     pub family: Family,
     pub src: IpAddr,
     pub dst: IpAddr,
@@ -137,7 +137,7 @@ impl Pkt {
 }
 
 /// TOS or traffic class.
-pub(super) fn dsfield(f: &Frame) -> u8 {
+pub(in crate::nf) fn dsfield(f: &Frame) -> u8 {
     match f.l3() {
         [v, tos, ..] if v >> 4 == 4 => *tos,
         [a, b, ..] => a << 4 | b >> 4,

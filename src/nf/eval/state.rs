@@ -26,7 +26,7 @@ pub(super) fn jiffies(now: Instant) -> u64 {
 
 /// State of one match of one rule.
 #[derive(Clone, Debug)]
-pub(super) enum Slot {
+pub(in crate::nf) enum Slot {
     /// `-m limit` (kernel: `struct xt_limit_priv`; nft's `struct nft_limit_priv`).
     Limit {
         /// Credit left; `None` before the first packet, which finds it full.

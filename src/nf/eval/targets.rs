@@ -136,7 +136,7 @@ impl Env<'_, '_> {
     }
 
     /// `tproxy_tg4`, `tproxy_tg6_v1`
-    fn tproxy(&mut self, f: &mut Frame, m: &Tproxy) -> Verdict {
+    pub fn tproxy(&mut self, f: &mut Frame, m: &Tproxy) -> Verdict {
         let rule = self.rule;
         let drop = Verdict::Drop(rule);
         let Some(mut t) = self.socket_tuple(f) else {

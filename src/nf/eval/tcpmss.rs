@@ -53,7 +53,7 @@ impl Env<'_, '_> {
     }
 
     /// The smaller of the MTUs of the packet's way and of the way back (`tcpmss_reverse_mtu`).
-    fn path_mtu(&self, f: &Frame) -> usize {
+    pub fn path_mtu(&self, f: &Frame) -> usize {
         let mtu = |dst: IpAddr, found: Found| match found.route.kind {
             // Its device is `lo`, whichever has the address (`__mkroute_output`, `ip6_rt_get_dev_rcu`).
             RouteKind::Local | RouteKind::Anycast => self.lo_mtu(),

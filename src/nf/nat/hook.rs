@@ -9,11 +9,12 @@ use super::setup::{Nat, NoNat, follow_master, initialized};
 use super::{Manip, inverse, manip_packet};
 use crate::nf::ct::Dir;
 use crate::nf::eval::{At, Cx, NfStep, Verdict};
-use crate::nf::{Backend, Hook, Netfilter};
+use crate::nf::hook::NatChain;
+use crate::nf::{Hook, Netfilter};
 use crate::wire::{ConnId, CtInfo, CtRef, Frame, IpHeader, Tuple, proto};
 
-/// Shows a packet to one back end's nat table.
-pub type Ask<'a> = dyn FnMut(&mut Netfilter, &mut Frame, &mut Cx<'_>, Backend) -> Verdict + 'a;
+/// Shows a packet to one nat chain.
+pub type Ask<'a> = dyn FnMut(&mut Netfilter, &mut Frame, &mut Cx<'_>, NatChain) -> Verdict + 'a;
 
 /// NAT at PREROUTING, INPUT, OUTPUT or POSTROUTING; `ask` is how the rules are asked. `Err`: NAT itself drops
 /// the packet, no rule.
@@ -86,14 +87,8 @@ fn decide(
     let CtRef::Conn { id, .. } = f.ct else {
         return Ok(Verdict::Accept);
     };
-    let mut backends: Vec<Backend> = nf.nat_tables(at.family).collect();
-    for other in Backend::ALL {
-        if !backends.contains(&other) {
-            backends.push(other);
-        }
-    }
-    for backend in backends {
-        let verdict = ask(nf, f, cx, backend);
+    for chain in nf.nat_chains(at.family, at.hook) {
+        let verdict = ask(nf, f, cx, chain);
         if verdict != Verdict::Accept {
             return Ok(verdict);
         }

@@ -52,8 +52,8 @@ impl<O: Observer> Walker<'_, O> {
             && f.pkt_type == PacketType::Host
             && let Some(b) = &mut copy.bridged
         {
-            // Both share one nf_bridge_info; the original goes up through `ip_sabotage_in` before the copy, should
-            // that be for this host, comes by `lo`.
+            // Both share one nf_bridge_info; the original goes up through `ip_sabotage_in` before the
+            // copy, should that be for this host, comes by `lo`.
             b.skipped = true;
         }
         if h.is_v4() {

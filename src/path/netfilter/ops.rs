@@ -5,7 +5,7 @@ use crate::net::NetNs;
 use crate::nf::ct::{Confirmed, Conn, CtDrop, CtTuple, Helped, Tracked};
 use crate::nf::eval::{At, Cx, Effect, NfStep, RuleRef, Verdict};
 use crate::nf::hook::OpKind;
-use crate::nf::{Family, Hook, Netfilter, TableName, eval, nat};
+use crate::nf::{Family, Hook, Netfilter, eval, nat, nft};
 use crate::path::observer::Observer;
 use crate::path::walker::Walker;
 use crate::wire::tuple::proto_name;
@@ -98,8 +98,9 @@ fn run(
             Tracked::Drop(why) => Err(why_dropped(why).to_owned()),
         },
         OpKind::Table(backend, table) => Ok(eval::table(nf, ns, f, at, backend, table, cx, fx)),
-        OpKind::Nat => nat::hook(nf, f, at, cx, &mut |nf, f, cx, backend| {
-            eval::table(nf, ns, f, at, backend, TableName::Nat, cx, fx)
+        OpKind::Nft { chain, .. } => Ok(nft::eval::run(nf, ns, f, at, chain, cx, fx)),
+        OpKind::Nat => nat::hook(nf, f, at, cx, &mut |nf, f, cx, chain| {
+            eval::nat_chain(nf, ns, f, at, chain, cx, fx)
         })
         .map_err(|why| why.to_string()),
         OpKind::Helper => match nat::helper::run(&mut nf.ct, ns, f, at, cx) {

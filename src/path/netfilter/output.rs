@@ -25,7 +25,7 @@ impl Routed {
     /// What to watch while an operation runs; `None` for those that change no route.
     pub(super) fn of(kind: OpKind, f: &Frame) -> Option<Routed> {
         let mangle = match kind {
-            OpKind::Table(_, TableName::Mangle) => true,
+            OpKind::Table(_, TableName::Mangle) | OpKind::Nft { route: true, .. } => true,
             OpKind::Nat => false,
             _ => return None,
         };

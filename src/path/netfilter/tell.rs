@@ -40,6 +40,7 @@ impl<O: Observer> Walker<'_, O> {
                     at: rule_at(nf, &rule),
                     skipped,
                 },
+                (NfStep::Found(text), _) => Step::Note(format!("element {text}")),
                 (NfStep::Conntrack { text, state }, _) => Step::Conntrack { hook, state, text },
                 (
                     NfStep::NatSetup {
@@ -71,6 +72,9 @@ fn what(manip: Manip) -> &'static str {
 
 /// The command that shows the rule.
 fn tool(rule: &RuleRef) -> &'static str {
+    if rule.native.is_some() {
+        return "nft";
+    }
     match (rule.family, rule.backend) {
         (Family::V4, Backend::Legacy) => "iptables-legacy",
         (Family::V4, Backend::Nft) => "iptables",
@@ -79,7 +83,26 @@ fn tool(rule: &RuleRef) -> &'static str {
     }
 }
 
+fn native_at(nf: &Netfilter, rule: &RuleRef) -> Option<RuleAt> {
+    let (table, chain, found) = nf.nft_place(rule)?;
+    let policy = || {
+        let policy = chain.base.as_ref().map(|b| b.policy);
+        policy.map_or("return", |p| p.as_str())
+    };
+    Some(RuleAt {
+        tool: tool(rule),
+        table: format!("{} {}", table.family.as_str(), table.name).into(),
+        chain: chain.name.as_ref().to_owned(),
+        number: found.map(|_| rule.rule + 1),
+        text: found.map_or_else(|| format!("policy {}", policy()), |r| r.text(table.family)),
+        origin: Origin::default(),
+    })
+}
+
 fn rule_at(nf: &Netfilter, rule: &RuleRef) -> RuleAt {
+    if let Some(at) = native_at(nf, rule) {
+        return at;
+    }
     let set = nf.rules(rule.family).backend(rule.backend);
     let chain = set
         .and_then(|s| s.table(rule.table))
@@ -93,7 +116,7 @@ fn rule_at(nf: &Netfilter, rule: &RuleRef) -> RuleAt {
     };
     RuleAt {
         tool: tool(rule),
-        table: rule.table.as_str(),
+        table: rule.table.as_str().into(),
         chain: name.to_owned(),
         number: found.map(|_| rule.rule + 1),
         text: found.map_or_else(|| format!("policy {}", policy()), |r| r.text(name)),

@@ -1,4 +1,5 @@
-//! `show WHO iptables|ip6tables|ipset|conntrack`: what iptables-save, ipset save and conntrack print there.
+//! `show WHO iptables|ip6tables|nft|ipset|conntrack`: what iptables-save, nft list ruleset, ipset save and
+//! conntrack print there.
 //!
 //! A namespace without any prints nothing, as the tools do. Invariant: rules and sets read back as what
 //! they were printed from.
@@ -24,6 +25,15 @@ pub fn rules(ns: &NetNs, family: Family, table: Option<TableName>, counters: boo
         out.push_str(&set.to_save(counters));
     }
     out
+}
+
+/// `nft list ruleset`, or `nft -j list ruleset`: native tables, those of iptables-nft are not among them.
+pub fn native(ns: &NetNs, now: Instant, json: bool) -> String {
+    let set = ns.nf().map(|nf| nf.nft_ruleset(now)).unwrap_or_default();
+    match json {
+        true => format!("{}\n", set.to_json()),
+        false => set.to_text(),
+    }
 }
 
 /// `ipset save`

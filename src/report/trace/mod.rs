@@ -94,7 +94,7 @@ struct Writer {
     /// Show policies that let pass and had no rule before them.
     verbose: bool,
     /// Chains of which a rule was told since the last tap.
-    told: BTreeSet<(&'static str, String)>,
+    told: BTreeSet<(String, String)>,
 }
 
 impl Writer {
@@ -172,11 +172,14 @@ impl Writer {
     fn is_noise(&mut self, s: &Step) -> bool {
         match s {
             Step::Rule { at, .. } => {
-                self.told.insert((at.table, at.chain.clone()));
+                self.told.insert((at.table.to_string(), at.chain.clone()));
                 false
             }
-            Step::Policy { at, skipped: 0 } if at.text.ends_with("ACCEPT") => {
-                !self.verbose && !self.told.contains(&(at.table, at.chain.clone()))
+            Step::Policy { at, skipped: 0 } if at.text.to_ascii_uppercase().ends_with("ACCEPT") => {
+                !self.verbose
+                    && !self
+                        .told
+                        .contains(&(at.table.to_string(), at.chain.clone()))
             }
             _ => false,
         }

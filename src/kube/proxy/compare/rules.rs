@@ -4,7 +4,8 @@
 //! (affinity). What only marks or masquerades has no effect here. A chain that tests destinations exactly is
 //! looked up by them. Invariant: for a packet the [`Ends`] are those that a linear walk would collect.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use hashbrown::{HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnetwork::IpNetwork;

@@ -1,0 +1,7 @@
+//! Fuzz target `nft`: its body is shared with tests/fuzz_regressions.rs.
+#![no_main]
+
+#[path = "../../tests/fuzz_regressions/nft.rs"]
+mod body;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));

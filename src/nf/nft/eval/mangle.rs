@@ -1,0 +1,153 @@
+//! Writing into packets: header fields, TCP options, with their checksums.
+//!
+//! As `nft_payload_set_eval`, `nft_exthdr_tcp_set_eval`, `nft_exthdr_tcp_strip_eval`. Invariant: checksums are
+//! brought along incrementally (RFC 1624), so that a wrong one stays wrong.
+
+use super::super::fields::{Base, ExtField};
+use super::run::{After, Stop, Walk};
+use crate::nf::Family;
+use crate::nf::eval::packet::Pkt;
+use crate::wire::{Frame, checksum, proto};
+
+fn word(b: &[u8], at: usize) -> u16 {
+    match b.get(at..at + 2) {
+        Some(w) => u16::from_be_bytes([w[0], w[1]]),
+        None => b.get(at).map_or(0, |x| u16::from(*x) << 8),
+    }
+}
+
+/// Brings a checksum at `at` along after bytes `range` (even bounds, within the sum) changed from `old`.
+fn follow(b: &mut [u8], at: usize, from: usize, old: &[u8]) {
+    let mut check = word(b, at);
+    for i in (0..old.len()).step_by(2) {
+        check = checksum::update(check, word(old, i), word(b, from + i));
+    }
+    if let Some(w) = b.get_mut(at..at + 2) {
+        w.copy_from_slice(&check.to_be_bytes());
+    }
+}
+
+impl Walk<'_, '_, '_> {
+    /// Where the upper layer keeps its checksum, if it sums plainly and has one.
+    fn l4_check(&self, f: &Frame) -> Option<(usize, bool)> {
+        let p = &self.env.pkt;
+        if p.fragoff != 0 {
+            return None;
+        }
+        let (at, pseudo) = match p.proto.ok()? {
+            proto::TCP => (16, true),
+            proto::UDP | 136 => (6, true),
+            proto::ICMP => (2, false),
+            proto::ICMPV6 => (2, true),
+            _ => return None,
+        };
+        let there = f.l3().len() >= p.l4 + at + 2;
+        let unused = p.proto == Ok(proto::UDP) && word(f.l3(), p.l4 + at) == 0;
+        (there && !unused).then_some((p.l4 + at, pseudo))
+    }
+
+    pub(super) fn set_payload(
+        &mut self,
+        (base, offset, bits): (Base, u16, u16),
+        value: u128,
+        f: &mut Frame,
+    ) -> Result<(), Stop> {
+        let p = self.env.pkt;
+        let start = match base {
+            Base::Network => 0,
+            Base::Transport if p.proto.is_ok() && p.fragoff == 0 => p.l4,
+            Base::Transport => return Err(Stop::Break),
+            Base::Link | Base::Inner => return Err(Stop::Unknown),
+        };
+        let (first, bits) = (start * 8 + usize::from(offset), usize::from(bits));
+        let (from, to) = (
+            (first / 8) & !1,
+            (first + bits).div_ceil(8).next_multiple_of(2),
+        );
+        if f.l3().len() < (first + bits).div_ceil(8) {
+            return Err(Stop::Break);
+        }
+        let l4 = self.l4_check(f);
+        let b = f.l3_mut();
+        let to = to.min(b.len());
+        let old = b[from..to].to_vec();
+        for i in 0..bits.min(128) {
+            let bit = value >> (bits - 1 - i) & 1 == 1;
+            let (byte, mask) = ((first + i) / 8, 0x80u8 >> ((first + i) % 8));
+            b[byte] = if bit { b[byte] | mask } else { b[byte] & !mask };
+        }
+        let v4 = p.family == Family::V4;
+        let own = |at: usize| from <= at && at < to;
+        if base == Base::Network {
+            if v4 && !own(10) {
+                follow(b, 10, from, &old);
+            }
+            let addresses = if v4 { 12..20 } else { 8..40 };
+            if let Some((at, true)) = l4.filter(|_| addresses.contains(&from)) {
+                follow(b, at, from, &old);
+            }
+        } else if let Some((at, _)) = l4.filter(|(at, _)| !own(*at)) {
+            follow(b, at, from, &old);
+        }
+        if let Some(new) = Pkt::of(f, p.family) {
+            self.env.pkt = new;
+        }
+        Ok(())
+    }
+
+    /// `tcp option maxseg size set`: never more than it was.
+    pub(super) fn set_option(
+        &mut self,
+        x: &ExtField,
+        value: u32,
+        f: &mut Frame,
+    ) -> Result<(), Stop> {
+        let Some((at, len)) = self.tcp_option_at(x.kind, f) else {
+            return Err(Stop::Break);
+        };
+        let (from, bytes) = (usize::from(x.offset) / 8, usize::from(x.bits) / 8);
+        if !x.offset.is_multiple_of(8) || !matches!(bytes, 2 | 4) || from + bytes > len {
+            return Err(Stop::Unknown);
+        }
+        let place = self.env.pkt.l4 + at + from;
+        let l4 = self.env.pkt.l4;
+        let b = f.l3_mut();
+        let value = value.to_be_bytes();
+        let new = value.get(4 - bytes..).unwrap_or(&value);
+        let Some(field) = b.get_mut(place..place + bytes) else {
+            return Err(Stop::Break);
+        };
+        if bytes == 2 && x.kind == 2 && word(field, 0) <= word(new, 0) {
+            return Ok(());
+        }
+        let old = field.to_vec();
+        field.copy_from_slice(new);
+        // The kernel sums the option as if it stood at an even offset (`inet_proto_csum_replace2`).
+        let mut check = word(b, l4 + 16);
+        for i in (0..bytes).step_by(2) {
+            check = checksum::update(check, word(&old, i), word(new, i));
+        }
+        if let Some(w) = b.get_mut(l4 + 16..l4 + 18) {
+            w.copy_from_slice(&check.to_be_bytes());
+        }
+        Ok(())
+    }
+
+    /// `reset tcp option`: its bytes become no-operations.
+    pub(super) fn reset_option(&mut self, kind: u8, f: &mut Frame) -> After {
+        let Some((at, len)) = self.tcp_option_at(kind, f) else {
+            return After::Next;
+        };
+        let l4 = self.env.pkt.l4;
+        let (from, to) = (l4 + (at & !1), l4 + (at + len).next_multiple_of(2));
+        let b = f.l3_mut();
+        let Some(old) = b.get(from..to).map(<[u8]>::to_vec) else {
+            return After::Break;
+        };
+        if let Some(option) = b.get_mut(l4 + at..l4 + at + len) {
+            option.fill(1);
+        }
+        follow(b, l4 + 16, from, &old);
+        After::Next
+    }
+}
