@@ -323,7 +323,7 @@ impl Reader<'_> {
             }
             _ => Verb::Add,
         };
-        if word != "" && matches!(verb, Verb::Add) && word != "add" {
+        if !word.is_empty() && matches!(verb, Verb::Add) && word != "add" {
             return self.object_command(Verb::Add);
         }
         self.at += 1;
