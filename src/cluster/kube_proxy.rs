@@ -95,11 +95,6 @@ pub(super) fn start(b: &mut Builder) {
         ProxyMode::Nftables => Mode::Nftables,
         ProxyMode::Ipvs => Mode::Ipvs,
     };
-    if mode == Mode::Nftables {
-        let message = "kube-proxy's nftables mode is not carried out yet: Services lead nowhere";
-        b.findings
-            .push(Finding::note(b.cluster_span("spec.proxy.mode"), message));
-    }
     let now = b.c.lab.now();
     let views = Views::of(&b.c.desired);
     let names: Vec<String> = b.c.nodes.keys().cloned().collect();
@@ -239,9 +234,7 @@ impl Cluster {
             }
             let sysctls = proxy.agent.sysctls().to_vec();
             let base = core::mem::take(&mut proxy.kubelet);
-            if self.proxy_mode != ProxyMode::Nftables {
-                findings.extend(apply_to(self, ns, &name, &base, &sysctls, &syncs));
-            }
+            findings.extend(apply_to(self, ns, &name, &base, &sysctls, &syncs));
             if let Some(proxy) = self.nodes.get_mut(&name).and_then(|n| n.proxy.as_mut()) {
                 proxy.kubelet = base;
                 proxy.remember(now, syncs);

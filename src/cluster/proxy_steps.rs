@@ -1,5 +1,5 @@
-//! Carrying out what kube-proxy's IPVS mode does on a node: the dummy device and its addresses, ipsets, IPVS,
-//! iptables rules.
+//! Carrying out what kube-proxy's nftables and IPVS modes do on a node: nft transactions; the dummy device
+//! and its addresses, ipsets, IPVS, iptables rules.
 //!
 //! kubernetes `pkg/proxy/ipvs/netlink_linux.go` (EnsureDummyDevice, EnsureAddressBind, UnbindAddress). The
 //! device stays down: its addresses are the node's all the same. What a tool refuses is a finding, and the
@@ -18,6 +18,7 @@ use crate::kube::service::{Family, Protocol};
 use crate::net::{DeviceKind, IfAddr, LinkSpec, NetNs};
 use crate::nf;
 use crate::nf::apply::{Restore, Tool, on_netns, restore, usual_backend};
+use crate::nf::nft::Script;
 use crate::wire::{MacAddr, proto};
 
 /// How many connections a real server has.
@@ -56,13 +57,29 @@ pub(super) fn carry_out(
             Step::Device => device(c, ns, &who, &mut findings),
             Step::Bind(ip) => address(c, ns, *ip, true, &who, &mut findings),
             Step::Unbind(ip) => address(c, ns, *ip, false, &who, &mut findings),
-            Step::Nft(_) => {}
+            Step::Nft(text) => {
+                if let Some(space) = c.lab.world.ns_mut(ns) {
+                    findings.extend(nft(space, text, &who, now));
+                }
+            }
             Step::Ipset(_) | Step::Ipvs(_) | Step::Restore(_) => {
                 if let Some(space) = c.lab.world.ns_mut(ns) {
                     findings.extend(tables(space, step, family, &who, now));
                 }
             }
         }
+    }
+    findings
+}
+
+/// One transaction of `nft -f -`: all of it or nothing.
+fn nft(ns: &mut NetNs, text: &str, who: &str, now: Instant) -> Vec<Finding> {
+    let nf = ns.nf_mut();
+    let mut set = nf.nft_ruleset(now);
+    let (script, mut findings) = Script::parse(who, text, &set);
+    match set.apply(&script) {
+        Ok(()) => nf.set_nft(set, now),
+        Err(e) => findings.push(e),
     }
     findings
 }

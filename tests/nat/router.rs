@@ -6,7 +6,7 @@ use podpath::net::{DeviceKind, IfAddr, LinkSpec, NetNs};
 use podpath::nf::ct::{Confirmed, Helped, Template, Tracked};
 use podpath::nf::eval::{self, At, Cx, Verdict};
 use podpath::nf::nat::{self, NoNat};
-use podpath::nf::{Backend, Family, Hook, Netfilter, RuleSet, TableName};
+use podpath::nf::{Backend, Family, Hook, Netfilter, RuleSet};
 use podpath::wire::{CtRef, Frame, IpHeader, MacAddr, Tuple, proto};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -131,7 +131,7 @@ impl Router {
                 helper: Some(helper),
                 ..Template::default()
             };
-            f.ct = CtRef::Template(self.nf.ct.new_template(Family::of(t.src), template).unwrap());
+            f.ct = CtRef::Template(self.nf.ct.new_template(first.family, template).unwrap());
         }
         if self.nf.ct.track(&self.ns, f, first, &mut cx) != Tracked::Accept {
             return Err(None);
@@ -139,9 +139,12 @@ impl Router {
         for at in [first, last] {
             f.nexthop = self.gateway;
             let (ns, asked, fx) = (&self.ns, &mut self.asked, &mut Vec::new());
-            let mut ask = |nf: &mut Netfilter, f: &mut Frame, cx: &mut Cx<'_>, b: Backend| {
+            let mut ask = |nf: &mut Netfilter,
+                           f: &mut Frame,
+                           cx: &mut Cx<'_>,
+                           b: podpath::nf::hook::NatChain| {
                 *asked += 1;
-                eval::table(nf, ns, f, at, b, TableName::Nat, cx, fx)
+                eval::nat_chain(nf, ns, f, at, b, cx, fx)
             };
             if at.hook == Hook::Postrouting && self.forwards {
                 podpath::wire::ip::decrease_ttl(f.l3_mut());

@@ -1,6 +1,5 @@
 //! The classes of one family on one node, each with a packet that stands for it.
 
-use hashbrown::HashSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -45,7 +44,7 @@ pub(super) fn each(view: &View, settings: &[Settings; 3], place: &Place<'_>, out
         let to = SocketAddr::new(*ip, free.unwrap_or(1));
         walk.plain(Target::UndefinedPort, to, Cause::UndefinedPort, out);
     }
-    let used: HashSet<IpAddr> = ports.keys().copied().collect();
+    let used: BTreeSet<IpAddr> = ports.keys().copied().collect();
     for cidr in &nft.service_cidrs {
         // The network's own address is no host's.
         if let Some(ip) = hosts(*cidr).skip(1).find(|ip| !used.contains(ip)) {

@@ -4,8 +4,7 @@
 //! (affinity). What only marks or masquerades has no effect here. A chain that tests destinations exactly is
 //! looked up by them. Invariant: for a packet the [`Ends`] are those that a linear walk would collect.
 
-use hashbrown::{HashMap, HashSet};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use ipnetwork::IpNetwork;
@@ -20,7 +19,7 @@ pub(super) enum Test {
     /// The destination is in one of these, or in none.
     To(Vec<IpNetwork>, bool),
     /// The destination is one of these.
-    ToAny(HashSet<IpAddr>),
+    ToAny(BTreeSet<IpAddr>),
     /// The source is.
     From(Vec<IpNetwork>, bool),
     /// The protocol.
@@ -103,7 +102,7 @@ pub(super) type Key = (Option<IpAddr>, Protocol, u16);
 struct Chain {
     rules: Vec<Rule>,
     /// Rules that only hold for one key.
-    keyed: HashMap<Key, Vec<usize>>,
+    keyed: BTreeMap<Key, Vec<usize>>,
     /// The others.
     rest: Vec<usize>,
 }
@@ -111,10 +110,10 @@ struct Chain {
 /// Chains by name, and verdict maps.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Chains {
-    chains: HashMap<String, Chain>,
-    pub maps: HashMap<String, HashMap<Key, Act>>,
+    chains: BTreeMap<String, Chain>,
+    pub maps: BTreeMap<String, BTreeMap<Key, Act>>,
     /// Sets of addresses.
-    pub sets: HashMap<String, HashSet<IpAddr>>,
+    pub sets: BTreeMap<String, BTreeSet<IpAddr>>,
 }
 
 /// The ends that are possible; whether the end of the chain is among them.
