@@ -167,7 +167,7 @@ fn the_mode_is_the_documents_else_the_configurations() {
     );
     assert_eq!(
         mode(json!({"proxy": {"mode": "ipvs"}}), &[]),
-        (ProxyMode::Ipvs, false)
+        (ProxyMode::Ipvs, true)
     );
 }
 

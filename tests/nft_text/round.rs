@@ -5,7 +5,8 @@ use podpath::nf::nft::{Ruleset, Script};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// Without what nft 1.0.6 leaves out: comments of tables and chains, single devices, `dynamic`, `auto-merge`, sizes of meters' sets.
+/// Without what nft 1.0.6 leaves out: comments of tables and chains, single devices, `dynamic`, `auto-
+/// merge`, sizes of meters' sets.
 fn as_nft_106(j: &mut Value) {
     for o in j["nftables"].as_array_mut().into_iter().flatten() {
         for kind in ["table", "chain", "counter"] {

@@ -1,6 +1,7 @@
 //! Writing into packets: header fields, TCP options, with their checksums.
 //!
-//! As `nft_payload_set_eval`, `nft_exthdr_tcp_set_eval`, `nft_exthdr_tcp_strip_eval`. Invariant: checksums are
+//! As `nft_payload_set_eval`, `nft_exthdr_tcp_set_eval`, `nft_exthdr_tcp_strip_eval`. Invariant:
+//! checksums are
 //! brought along incrementally (RFC 1624), so that a wrong one stays wrong.
 
 use super::super::fields::{Base, ExtField};

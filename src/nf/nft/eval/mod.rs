@@ -51,7 +51,8 @@ pub(in crate::nf) type ChainName = (NftFamily, Arc<str>, Arc<str>);
 /// Native rules of a namespace, as they run.
 #[derive(Clone, Debug, Default)]
 pub struct Nft {
-    /// Rules as they were loaded; sets and objects as they are now. What expires does so at a point in virtual
+    /// Rules as they were loaded; sets and objects as they are now. What expires does so at a point in
+    /// virtual
     /// time, in milliseconds.
     set: Ruleset,
     program: Arc<Program>,
@@ -279,7 +280,8 @@ fn within(e: &Expr, what: &dyn Fn(&Expr) -> bool) -> bool {
 }
 
 impl Netfilter {
-    /// Loads native rules in the place of the former ones; `now` is when elements' times begin. Counters begin
+    /// Loads native rules in the place of the former ones; `now` is when elements' times begin. Counters
+    /// begin
     /// at what the rules say; tokens of limits stay with the rules that stay (by handle).
     pub fn set_nft(&mut self, set: Ruleset, now: Instant) {
         self.nft = Nft::new(set, &self.nft, now);
