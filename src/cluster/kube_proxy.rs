@@ -1,7 +1,7 @@
 //! kube-proxy on the nodes: started when the cluster is built, told of changes, and its writes carried out
 //! when they are due.
 //!
-//! What it writes is `kube::proxy::agent`'s; [`apply_to`] is the one place where it reaches a namespace.
+//! What it writes is `kube::proxy::agent`'s; `apply_to` is the one place where it reaches a namespace.
 //! Agents of all modes run and say what they write; that of nftables mode is not carried out yet.
 //! Invariant: a stopped kube-proxy leaves rules and sysctls as they are.
 

@@ -1,6 +1,6 @@
 //! The connection table (kernel: ip_vs_conn.c).
 //!
-//! Holds connections and templates and their timers; counting at destinations is [`super::bind`]'s.
+//! Holds connections and templates and their timers; counting at destinations is `super::bind`'s.
 //! Invariant: every connection is in `by_key` under its present key and in `timers` under its present
 //! expiry; of equal keys the one hashed last comes first, as in the kernel's chains.
 

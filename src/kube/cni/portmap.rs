@@ -1,5 +1,5 @@
 //! The portmap plugin: host ports to container ports (containernetworking/plugins 1.1.1
-//! plugins/meta/portmap/main.go); [`rules`] has its chains.
+//! plugins/meta/portmap/main.go); `rules` has its chains.
 //!
 //! CHECK of version 1.1.1 fails for results without IPv6 addresses because it looks for a chain that ADD
 //! never made; that defect is not copied: the chain is looked for in the family it was made in.

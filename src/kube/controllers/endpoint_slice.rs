@@ -4,7 +4,7 @@
 //! port sets share slices, a Service without endpoints has an empty slice), `utils.go` (podToEndpoint,
 //! getEndpointPorts, FindPort, setEndpointSliceLabels), `util/controller_utils.go` (ShouldPodBeInEndpoints,
 //! ShouldSetHostname). A pod whose manifest has no conditions is taken for ready while its phase is Running
-//! or absent. Services with slices in the input keep those ([`super::stale`] compares).
+//! or absent. Services with slices in the input keep those (`super::stale` compares).
 
 use std::collections::BTreeMap;
 

@@ -14,7 +14,7 @@ use crate::kube::service::Family;
 const HINT: &str = "KUBE-IPTABLES-HINT";
 /// What kubelet's monitor looks for, in [`MONITORED`].
 const KUBELET_CANARY: &str = "KUBE-KUBELET-CANARY";
-/// What kube-proxy's monitor looks for, in [`MONITORED`]: gone means that somebody flushed the tables.
+/// What kube-proxy's monitor looks for, in `MONITORED`: gone means that somebody flushed the tables.
 pub const CANARY: &str = "KUBE-PROXY-CANARY";
 /// The tables with a canary.
 const MONITORED: [&str; 3] = ["mangle", "nat", "filter"];

@@ -1,6 +1,6 @@
 //! TCP connections (nf_conntrack_proto_tcp.c): states, what is let through unjudged, resets.
 //!
-//! Window checks are in [`window`], the transitions in [`table`]. Invariant: a packet that is called
+//! Window checks are in `window`, the transitions in `table`. Invariant: a packet that is called
 //! invalid changes no state; it may shorten the life of a connection that is being closed.
 
 mod header;
