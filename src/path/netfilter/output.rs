@@ -116,7 +116,7 @@ impl<O: Observer> Walker<'_, O> {
         self.nf_hook(Hook::Postrouting, f, None, Some(dev))
     }
 
-    /// Whether a group or everybody is spoken to from a foreign address, which no device has: `ip_route_me_harder`
+    /// Whether a group or everybody is spoken to from an address that no device has: `ip_route_me_harder`
     /// keeps any unicast source, and `ip_route_output_key_hash_rcu` then finds no device (`ENETUNREACH`).
     fn no_group_device(&self, h: &IpHeader, oif: Option<DevId>) -> bool {
         let IpAddr::V4(dst) = h.dst else { return false };
