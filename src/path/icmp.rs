@@ -128,7 +128,8 @@ impl<O: Observer> Walker<'_, O> {
             }
             IpAddr::V6(a) => a.is_multicast(),
         };
-        if group(h.dst) && !group_ok {
+        // IPv4 asks the packet's route, and a TEE copy's leads to the gateway (`rt_flags` in `__icmp_send`).
+        if group(h.dst) && !group_ok && !(self.teeing && h.is_v4()) {
             return Err("it was sent to a group");
         }
         if h.src.is_unspecified() || group(h.src) {

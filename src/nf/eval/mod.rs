@@ -74,6 +74,10 @@ pub struct RuleRef {
 pub enum Verdict {
     /// It goes on to the next operation.
     Accept,
+    /// The same, but what the operation itself does after its rules is left out: NFQUEUE with bypass where
+    /// nobody listens. In a nat chain nothing is bound or changed then, not even to itself, since
+    /// `nf_nat_inet_fn` returns any verdict but ACCEPT before that and `nf_hook_slow` takes the next hook.
+    Bypass,
     /// It is dropped by a rule or policy.
     Drop(RuleRef),
     /// It is dropped and its sender told.

@@ -88,7 +88,7 @@ fn notrack(f: &mut Frame) {
 /// `nfqueue_tg`: nobody listens. With bypass the packet goes on to the next table (`nf_queue` gives 1).
 fn queue(env: &Env<'_, '_>, m: &Nfqueue) -> Verdict {
     match m.bypass {
-        true => Verdict::Accept,
+        true => Verdict::Bypass,
         false => Verdict::Queue(env.rule),
     }
 }

@@ -138,7 +138,7 @@ impl<O: Observer> Walker<'_, O> {
             let verdict = self.nf_op(kind, &at, &mut f, &mut fx);
             self.nf_effects(&at, &mut f, fx);
             f = match verdict {
-                Ok(Verdict::Accept) => f,
+                Ok(Verdict::Accept | Verdict::Bypass) => f,
                 Ok(other) => return self.nf_end(&at, f, other),
                 Err(why) => {
                     self.drop_with(
@@ -169,7 +169,7 @@ impl<O: Observer> Walker<'_, O> {
     fn nf_end(&mut self, at: &At, f: Frame, verdict: Verdict) -> Option<Frame> {
         let dev = at.input.or(at.output);
         match verdict {
-            Verdict::Accept => return Some(f),
+            Verdict::Accept | Verdict::Bypass => return Some(f),
             Verdict::Drop(rule) => {
                 let (text, origin) = self.nf_rule(&rule);
                 self.drop_with(dev, &f, DropReason::Netfilter, origin, |_| text);

@@ -3,7 +3,8 @@
 
 use super::OutRoute;
 use crate::base::DevId;
-use crate::net::fib::{FlowL4, Found};
+use crate::net::RouteKind;
+use crate::net::fib::{FibError, FlowL4, Found};
 use crate::nf::hook::OpKind;
 use crate::nf::{Hook, TableName};
 use crate::path::observer::Observer;
@@ -115,14 +116,27 @@ impl<O: Observer> Walker<'_, O> {
         self.nf_hook(Hook::Postrouting, f, None, Some(dev))
     }
 
+    /// Whether a group or everybody is spoken to from an address that no device has: `ip_route_me_harder`
+    /// keeps any unicast source, and `ip_route_output_key_hash_rcu` then finds no device (`ENETUNREACH`).
+    fn no_group_device(&self, h: &IpHeader, oif: Option<DevId>) -> bool {
+        let IpAddr::V4(dst) = h.dst else { return false };
+        oif.is_none()
+            && (dst.is_multicast() || dst.is_broadcast())
+            && !h.src.is_unspecified()
+            && self.ns.fib.address_kind(h.src) == RouteKind::Unicast
+    }
+
     /// Looks the route up again with what the packet is now.
     pub(super) fn nf_reroute(&mut self, r: &mut OutRoute<'_>, f: Frame) -> Option<Frame> {
         let h = IpHeader::parse_lax(f.l3()).ok()?;
         let l4 = FlowL4::of(&h, f.l3());
-        match self
-            .ns
-            .route_output_l4(Some(h.src), h.dst, r.oif, f.mark, h.tos, l4)
-        {
+        let found = match self.no_group_device(&h, r.oif) {
+            true => Err(FibError::NoRoute),
+            false => self
+                .ns
+                .route_output_l4(Some(h.src), h.dst, r.oif, f.mark, h.tos, l4),
+        };
+        match found {
             Ok(found) if self.loopback_escapes(&h, &found) => {
                 *r.errno = self.martian_source(&f, &h, &found);
                 None

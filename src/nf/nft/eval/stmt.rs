@@ -75,7 +75,7 @@ impl Walk<'_, '_, '_> {
             }
             PStmt::Tproxy(family, addr, port) => self.tproxy((*family, addr, port), f)?,
             // Nobody listens: the packet goes on to the next hook if it may (`nf_queue`).
-            PStmt::Queue(true) => After::Done(Verdict::Accept),
+            PStmt::Queue(true) => After::Done(Verdict::Bypass),
             PStmt::Queue(false) => After::Done(Verdict::Queue(self.env.rule)),
             PStmt::Dup(to, dev) => self.dup(to, dev.as_ref(), f)?,
             PStmt::SetOp(op) => self.set_op(op, f)?,
