@@ -249,6 +249,9 @@ impl NetNs {
             None => self.group_device(src, dst),
             Some(_) => None,
         };
+        if group.is_none() && oif.is_none() && self.strange_to_groups(src, dst) {
+            return Err(FibError::NoRoute);
+        }
         if let Some(dev) = group {
             // No table is asked (`make_route`).
             let route = Route::unicast(IpNetwork::from(dst), None, Some(dev), Origin::Kernel);
@@ -283,6 +286,13 @@ impl NetNs {
                 .map(|dev| dev.id),
             _ => None,
         }
+    }
+
+    /// Whether a source that is not ours is to speak to a group or everybody without naming a device: -ENETUNREACH
+    /// (kernel: `ip_route_output_key_hash_rcu`, `__ip_dev_find`). A TEE copy that rules route anew is one.
+    fn strange_to_groups(&self, src: Option<IpAddr>, dst: IpAddr) -> bool {
+        let group = matches!(dst, IpAddr::V4(d) if d.is_multicast() || d.is_broadcast());
+        group && src.is_some_and(|s| !s.is_unspecified() && !self.is_local(s))
     }
 
     /// Whether an address is one of ours (kernel: `inet_addr_type` is `RTN_LOCAL`, `ipv6_chk_addr`).

@@ -164,7 +164,8 @@ impl<O: Observer> Walker<'_, O> {
         };
         let refused = match h.is_v4() {
             true => h.df && (!f.ignore_df || f.frag_max > mtu),
-            false => f.frag_max > mtu,
+            // Sockets' may be cut (`ip6_sk_ignore_df`), forwarded ones were measured; a TEE copy was not.
+            false => f.frag_max > mtu || self.teeing && !f.ignore_df,
         };
         if refused {
             let (typ, code) = if h.is_v4() { (3, 4) } else { (2, 0) };

@@ -41,14 +41,19 @@ impl Env<'_, '_> {
     }
 
     /// Ports and TCP flags as iptables-nft 1.8.9 asks for them: each field is loaded by itself, and one
-    /// that is not there fails the rule (kernel: `nft_payload_eval`, NFT_BREAK).
+    /// that is not there fails the rule (kernel: `nft_payload_eval`, NFT_BREAK). A later fragment's payload is
+    /// read as if it were the header: `nft_payload_fast_eval` does not ask for `fragoff` (seen on 6.18); in
+    /// IPv6 `ipv6_find_hdr` leaves `thoff` at 0 there, so it is the IPv6 header that is read.
     fn native(
         &self,
         f: &Frame,
         ports: [Option<Is<PortRange>>; 2],
         flags: Option<Is<TcpFlags>>,
     ) -> bool {
-        let load = |at: usize, n: usize| self.pkt.l4(f, at, n).filter(|_| self.pkt.fragoff == 0);
+        let load = |at: usize, n: usize| match self.pkt.family {
+            Family::V6 if self.pkt.fragoff != 0 => f.l3().get(at..at + n),
+            _ => self.pkt.l4(f, at, n),
+        };
         let fits = |(i, is): (usize, Option<Is<PortRange>>)| {
             is.is_none() || load(2 * i, 2).is_some_and(|b| port(&is, be16(b, 0)))
         };

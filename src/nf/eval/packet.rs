@@ -119,8 +119,8 @@ impl Pkt {
         ))
     }
 
-    /// Whether no extension can drop this packet for a header that is cut short; only then may rules be
-    /// passed over without asking them.
+    /// Whether no extension can drop this packet for a header that is cut short, nor take a later fragment's
+    /// payload for one; only then may rules be passed over without asking them.
     pub fn is_whole(&self, f: &Frame) -> bool {
         let need = match self.proto {
             Ok(proto::TCP) => 20,
@@ -128,11 +128,7 @@ impl Pkt {
             Ok(_) => 8,
             Err(_) => return false,
         };
-        match self.fragoff {
-            0 => self.l4(f, 0, need).is_some(),
-            1 => false,
-            _ => true,
-        }
+        self.fragoff == 0 && self.l4(f, 0, need).is_some()
     }
 }
 

@@ -5,7 +5,7 @@ use crate::nf::Hook;
 use crate::nf::eval::{At, Effect, RuleRef};
 use crate::path::observer::{Observer, Step};
 use crate::path::walker::Walker;
-use crate::wire::{CtRef, Frame, IpHeader, PacketType, ip};
+use crate::wire::{CtRef, Frame, IpHeader, PacketType, ip, proto};
 use std::net::IpAddr;
 
 impl<O: Observer> Walker<'_, O> {
@@ -47,6 +47,8 @@ impl<O: Observer> Walker<'_, O> {
             return;
         };
         copy.ct = CtRef::Untracked;
+        // A socket's datagram may be cut, a segment may not (kernel: `__ip6_make_skb`); the copy is as its original.
+        copy.ignore_df |= f.local && !h.is_v4() && h.proto != proto::TCP;
         copy.local = true;
         if at.hook == Hook::Prerouting
             && f.pkt_type == PacketType::Host
