@@ -164,7 +164,11 @@ impl<O: Observer> Walker<'_, O> {
         };
         let refused = match h.is_v4() {
             true => h.df && (!f.ignore_df || f.frag_max > mtu),
-            false => f.frag_max > mtu,
+            // A copy of what came by (TEE) obeys, whoever sends it (`ip6_fragment`: `!skb->ignore_df`).
+            false => {
+                let obeys = !f.ignore_df && (self.teeing || !f.local);
+                f.frag_max > mtu || obeys && f.l3().len() > mtu
+            }
         };
         if refused {
             let (typ, code) = if h.is_v4() { (3, 4) } else { (2, 0) };
