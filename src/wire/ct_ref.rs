@@ -71,4 +71,7 @@ pub struct Bridged {
     /// Translated in the bridge and now on its way through the neighbour layer: the source address to
     /// be put back (`bridged_dnat`, `neigh_header`).
     pub dnat_from: Option<MacAddr>,
+    /// Destination and source of the link header a TEE copy had before it was routed: its bytes stay where
+    /// `eth_hdr` finds them (`pskb_copy_for_clone`), and a reset is addressed by them.
+    pub was: Option<(MacAddr, MacAddr)>,
 }

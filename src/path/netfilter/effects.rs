@@ -42,6 +42,10 @@ impl<O: Observer> Walker<'_, O> {
         if self.teeing {
             return;
         }
+        let was = copy.has_eth().then(|| (copy.dst_mac(), copy.src_mac()));
+        if let Some(b) = &mut copy.bridged {
+            b.was = was.or(b.was);
+        }
         copy.strip_link();
         let Ok(h) = IpHeader::parse_lax(copy.l3()) else {
             return;
@@ -60,6 +64,9 @@ impl<O: Observer> Walker<'_, O> {
         }
         if h.is_v4() {
             ip::set_df(copy.l3_mut());
+        } else {
+            // What a socket of ours sent may be cut (`__ip6_make_skb`, `ip6_sk_ignore_df`), what came by not.
+            copy.ignore_df |= f.local;
         }
         if matches!(at.hook, Hook::Prerouting | Hook::Input) {
             ip::decrease_ttl(copy.l3_mut());

@@ -123,7 +123,11 @@ impl<O: Observer> Walker<'_, O> {
             // and nothing translates it back (kernel: CONFIG_BRIDGE_NETFILTER in nf_send_reset).
             Some(port) => {
                 let proto = r.ethertype_of_l3();
-                r.set_ethernet(f.src_mac(), f.dst_mac(), proto);
+                let (dst, src) = match f.bridged.and_then(|b| b.was) {
+                    Some(was) if !f.has_eth() => was,
+                    _ => (f.dst_mac(), f.src_mac()),
+                };
+                r.set_ethernet(src, dst, proto);
                 self.transmit(port, r);
             }
             None => {
