@@ -288,7 +288,8 @@ impl NetNs {
         }
     }
 
-    /// Whether a source that is not ours is to speak to a group or everybody without naming a device: -ENETUNREACH
+    /// Whether a source that is not ours is to speak to a group or everybody without naming a device:
+    /// -ENETUNREACH
     /// (kernel: `ip_route_output_key_hash_rcu`, `__ip_dev_find`). A TEE copy that rules route anew is one.
     fn strange_to_groups(&self, src: Option<IpAddr>, dst: IpAddr) -> bool {
         let group = matches!(dst, IpAddr::V4(d) if d.is_multicast() || d.is_broadcast());

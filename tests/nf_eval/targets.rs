@@ -196,7 +196,7 @@ fn answers_of_reject() {
 fn queues_without_listeners() {
     let mut w =
         World::new("-p tcp -j NFQUEUE --queue-num 3 --queue-bypass\n-j NFQUEUE --queue-num 3");
-    assert_eq!(w.forward(&mut syn(80)), Verdict::Accept);
+    assert_eq!(w.forward(&mut syn(80)), Verdict::Bypass);
     assert_eq!(w.packets("FORWARD"), [1, 0, 0]);
     let mut f = udp("10.0.0.9", "10.1.0.9", 1, 2, b"");
     assert!(matches!(w.forward(&mut f), Verdict::Queue(r) if r.rule == 1));

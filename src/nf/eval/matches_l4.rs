@@ -41,7 +41,8 @@ impl Env<'_, '_> {
     }
 
     /// Ports and TCP flags as iptables-nft 1.8.9 asks for them: each field is loaded by itself, and one
-    /// that is not there fails the rule (kernel: `nft_payload_eval`, NFT_BREAK). A later fragment's payload is
+    /// that is not there fails the rule (kernel: `nft_payload_eval`, NFT_BREAK). A later fragment's
+    /// payload is
     /// read as if it were the header: `nft_payload_fast_eval` does not ask for `fragoff` (seen on 6.18); in
     /// IPv6 `ipv6_find_hdr` leaves `thoff` at 0 there, so it is the IPv6 header that is read.
     fn native(

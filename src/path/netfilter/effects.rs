@@ -51,7 +51,8 @@ impl<O: Observer> Walker<'_, O> {
             return;
         };
         copy.ct = CtRef::Untracked;
-        // A socket's datagram may be cut, a segment may not (kernel: `__ip6_make_skb`); the copy is as its original.
+        // A socket's datagram may be cut, a segment may not (kernel: `__ip6_make_skb`); the copy is as
+        // its original.
         copy.ignore_df |= f.local && !h.is_v4() && h.proto != proto::TCP;
         copy.local = true;
         if at.hook == Hook::Prerouting
