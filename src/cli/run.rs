@@ -119,7 +119,13 @@ fn text(s: &Scenario, all: &[Checked], verbose: bool) -> anyhow::Result<()> {
                 out::RESET
             )?;
         }
-        for line in c.fork.iter().flat_map(|f| lines_of(&fork::text(f))) {
+        for line in c
+            .fork
+            .as_ref()
+            .map(fork::text)
+            .iter()
+            .flat_map(|t| t.lines())
+        {
             writeln!(o, "    {line}")?;
         }
         if verbose || !c.mismatches.is_empty() {
@@ -138,10 +144,6 @@ fn text(s: &Scenario, all: &[Checked], verbose: bool) -> anyhow::Result<()> {
     let style = if good == held { out::GREEN } else { out::RED };
     writeln!(o, "{style}{good} of {held} expectations met{}", out::RESET)?;
     Ok(())
-}
-
-fn lines_of(text: &str) -> Vec<String> {
-    text.lines().map(str::to_owned).collect()
 }
 
 /// Outcome, delay and where it was decided.

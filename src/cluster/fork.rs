@@ -61,7 +61,10 @@ impl Fork {
 }
 
 fn rule_text(ns: &NetNs, at: &RuleRef) -> String {
-    if let Some((table, chain, Some(rule))) = ns.nf().and_then(|nf| nf.nft_place(at)) {
+    let Some(nf) = ns.nf() else {
+        return String::new();
+    };
+    if let Some((table, chain, Some(rule))) = nf.nft_place(at) {
         let text = rule.text(table.family);
         return format!(
             "{} {} {}: {text}",
@@ -70,15 +73,10 @@ fn rule_text(ns: &NetNs, at: &RuleRef) -> String {
             chain.name
         );
     }
-    let set = ns
-        .nf()
-        .and_then(|nf| nf.rules(at.family).backend(at.backend));
-    let table = set.and_then(|s| s.tables.iter().find(|t| t.name == at.table));
-    let chain = table.and_then(|t| t.chains.get(at.chain as usize));
-    let rule = chain.and_then(|c| Some((c.rules.get(at.rule as usize)?, c)));
-    rule.map_or_else(String::new, |(r, c)| {
-        format!("{} {}", at.table, r.text(&c.name))
-    })
+    match nf.rule(at).zip(nf.chain_name(at)) {
+        Some((rule, chain)) => format!("{} {}", at.table, rule.text(chain)),
+        None => String::new(),
+    }
 }
 
 /// How a run is to differ from the first.

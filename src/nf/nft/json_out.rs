@@ -59,11 +59,7 @@ fn table(t: &Table, out: &mut Vec<Json>) {
         (t.owner, "owner"),
         (t.persist, "persist"),
     ];
-    let flags: Vec<Json> = flags
-        .into_iter()
-        .filter(|f| f.0)
-        .map(|f| f.1.into())
-        .collect();
+    let flags = named(&flags);
     if !flags.is_empty() {
         put(&mut o, "flags", flags);
     }
@@ -184,11 +180,7 @@ fn synproxy(s: &Synproxy, o: &mut Json) {
         put(o, "wscale", w);
     }
     let flags = [(s.timestamp, "timestamp"), (s.sack_perm, "sack-perm")];
-    let flags: Vec<Json> = flags
-        .into_iter()
-        .filter(|f| f.0)
-        .map(|f| f.1.into())
-        .collect();
+    let flags = named(&flags);
     if !flags.is_empty() {
         put(o, "flags", list(flags));
     }
@@ -302,11 +294,7 @@ fn set(t: &Table, s: &Set) -> Json {
         (f.timeout, "timeout"),
         (f.dynamic, "dynamic"),
     ];
-    let flags: Vec<Json> = flags
-        .into_iter()
-        .filter(|f| f.0)
-        .map(|f| f.1.into())
-        .collect();
+    let flags = named(&flags);
     if !flags.is_empty() {
         put(&mut o, "flags", flags);
     }
@@ -880,11 +868,7 @@ fn nat(family: Family, n: &Nat) -> Json {
         (n.persistent, "persistent"),
         (n.prefix, "netmap"),
     ];
-    let flags: Vec<Json> = flags
-        .into_iter()
-        .filter(|f| f.0)
-        .map(|f| f.1.into())
-        .collect();
+    let flags = named(&flags);
     if !flags.is_empty() {
         put(&mut o, "flags", list(flags));
     }
@@ -895,4 +879,10 @@ fn nat(family: Family, n: &Nat) -> Json {
         return one(n.kind.as_str(), Json::Null);
     }
     one(n.kind.as_str(), o)
+}
+
+/// The names of the flags that are set.
+fn named(flags: &[(bool, &str)]) -> Vec<Json> {
+    let set = flags.iter().filter(|f| f.0);
+    set.map(|f| f.1.into()).collect()
 }
