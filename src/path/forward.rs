@@ -5,6 +5,7 @@ use crate::net::addr::is_link_local;
 use crate::net::fib::Found;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::DropReason;
+use crate::path::touch::{Touch, Varies};
 use crate::path::walker::Walker;
 use crate::wire::{Frame, IpHeader, PacketType, ip, options};
 use core::time::Duration;
@@ -41,6 +42,7 @@ impl<O: Observer> Walker<'_, O> {
             );
         }
         let mtu = self.forward_mtu(found, h.dst);
+        self.touch(Some(dev), Touch::Cap { max: mtu, len: f.l3().len() });
         // What conntrack put together is cut again, unless a piece with DF was too big itself
         // (kernel: ip_exceeds_mtu).
         if f.l3().len() > mtu && h.df && (f.frag_max > mtu || !f.ignore_df) {
@@ -49,6 +51,7 @@ impl<O: Observer> Walker<'_, O> {
         ip::decrease_ttl(f.l3_mut());
         self.step(Some(dev), &f, |_| Step::Ttl { to: h.ttl - 1 });
         if redirect {
+            self.touch(Some(dev), Touch::Varies(Varies::Redirect));
             self.send_redirect(dev, h, &f, found);
         }
         let Some((h, mut f, found)) = self.nf_forward(dev, *h, f, found.clone()) else {
@@ -61,6 +64,7 @@ impl<O: Observer> Walker<'_, O> {
             options::forward(f.l3_mut(), &o, out);
         }
         self.ns.snmp.forwarded += 1;
+        self.touch(Some(dev), Touch::Forwarded);
         self.ip_output(&found, h.dst, f, Some(dev));
     }
 
@@ -151,12 +155,14 @@ impl<O: Observer> Walker<'_, O> {
         // Unlike IPv4, forwarding obeys a learned path MTU (kernel: ip6_dst_mtu_maybe_forward on the
         // exception).
         let mtu = self.forward_mtu(found, h.dst).max(1280);
+        self.touch(Some(dev), Touch::Cap { max: mtu, len: f.l3().len() });
         if f.l3().len() > mtu && (f.frag_max > mtu || !f.ignore_df) {
             return self.too_big(dev, h, f, found, mtu);
         }
         ip::decrease_ttl(f.l3_mut());
         self.step(Some(dev), &f, |_| Step::Ttl { to: h.ttl - 1 });
         self.ns.snmp.forwarded += 1;
+        self.touch(Some(dev), Touch::Forwarded);
         if let Some((h, f, found)) = self.nf_forward(dev, *h, f, found.clone()) {
             self.ip_output(&found, h.dst, f, Some(dev));
         }

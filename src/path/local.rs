@@ -421,6 +421,7 @@ impl<O: Observer> Walker<'_, O> {
             let now = self.now;
             let found = self.ns.route_output(Some(q.src), q.dst, None, 0, 0);
             let current = found.map_or(65_535, |r| self.ns.path_mtu(q.dst, &r, now));
+            self.cx.learned += 1;
             self.ns.learn_pmtu(q.dst, mtu, current, now);
             self.step(Some(dev), &f, |_| Step::PmtuLearned { dst: q.dst, mtu });
         }

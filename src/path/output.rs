@@ -9,6 +9,7 @@ use crate::nf::Hook;
 use crate::path::netfilter::refragments;
 use crate::path::observer::Observer;
 use crate::path::reason::DropReason;
+use crate::path::touch::Touch;
 use crate::path::walker::{Errno, Walker};
 use crate::wire::{Frame, IpHeader};
 use std::net::IpAddr;
@@ -135,6 +136,7 @@ impl<O: Observer> Walker<'_, O> {
         } else {
             self.forward_mtu(found, dst)
         };
+        self.touch(Some(dev), Touch::Cap { max: mtu, len: f.l3().len() });
         let hop = f.nexthop.unwrap_or(dst);
         if !refragments(&f, mtu) {
             return self.neigh_output(dev, hop, f);

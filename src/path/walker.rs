@@ -8,6 +8,7 @@ use crate::net::{Device, DeviceKind, NetNs, PortAt, RouteKind, SocketId};
 use crate::nf::eval::RuleRef;
 use crate::path::observer::{Direction, Observer, Place, Step};
 use crate::path::reason::{Disposition, DropReason, IcmpSent};
+use crate::path::touch::Touch;
 use crate::wire::{ETH_HLEN, ETH_P_8021Q, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, Frame, IpHeader, Tuple};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -67,6 +68,8 @@ pub struct Shared {
     /// Seeded randomness.
     pub rng: Rng,
     next_frame: u64,
+    /// Counts what walks learned that other frames go by: bridge ports, neighbours' states, tunnels' ends.
+    pub learned: u64,
     /// What left, in order.
     pub out: Vec<Output>,
     /// What is assumed of netfilter rules that are not understood: matched or not.
@@ -81,6 +84,7 @@ impl Shared {
         Shared {
             rng: Rng::new(seed),
             next_frame: 0,
+            learned: 0,
             out: Vec::new(),
             assume: BTreeMap::new(),
             undecided: Vec::new(),
@@ -178,6 +182,18 @@ impl<'w, O: Observer> Walker<'w, O> {
                 dev,
             };
             self.obs.step(at, f, s);
+        }
+    }
+
+    /// Tells whoever compiles what the walk touched.
+    pub(crate) fn touch(&mut self, dev: Option<DevId>, what: Touch) {
+        if O::RECORDING {
+            let at = Place {
+                now: self.now,
+                ns: self.ns,
+                dev,
+            };
+            self.obs.touch(at, what);
         }
     }
 

@@ -52,6 +52,11 @@ pub struct Link {
 }
 
 impl Link {
+    /// Whether it does nothing to frames at all.
+    pub(crate) fn is_plain(&self) -> bool {
+        *self == Link::default()
+    }
+
     /// Why a frame does not arrive, if it does not.
     pub(crate) fn fate(&self, f: &Frame, rng: &mut Rng) -> Option<DropReason> {
         if self.blocked.iter().any(|b| b.stops(f)) {

@@ -4,6 +4,8 @@
 //! so the same input and seed give the same bytes out.
 
 pub mod capture;
+mod carry;
+pub mod fast;
 pub mod link;
 pub mod world;
 

@@ -3,12 +3,13 @@
 //! Does not know Kubernetes or sockets' insides: packets for sockets pile up as [`Delivery`]s for whoever
 //! plays the sockets. Invariant: events run in the order (time, class, sequence).
 
-use crate::base::{DevId, FrameId, Instant, NodeId, NsId, limits};
+use crate::base::{DevId, FrameId, Instant, NodeId, NsId, Rng, limits};
 use crate::net::{Edit, EditError, NetNs, PortAt, SocketId};
 use crate::nf::eval::RuleRef;
 use crate::path::{Disposition, DropReason, Errno, Observer, Output, Place, Shared, Walker};
 use crate::sim::link::Link;
 use crate::wire::{ETH_HLEN, Frame};
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 /// VLAN slack a veth grants (kernel: `is_skb_forwardable`).
@@ -58,6 +59,16 @@ pub struct SendOptions {
     pub raw: bool,
 }
 
+/// What a cable made of a frame.
+pub(super) enum Cabled {
+    /// It is there at once, and every other frame would be.
+    Plain(Frame),
+    /// It arrives after a while, by the cable's properties.
+    Later(Frame, Duration),
+    /// It does not.
+    Lost,
+}
+
 /// All namespaces and what joins them.
 #[derive(Debug)]
 pub struct World {
@@ -68,6 +79,8 @@ pub struct World {
     scheduled: BTreeMap<NsId, (Instant, u64)>,
     seq: u64,
     now: Instant,
+    /// Counts changes of configuration.
+    changes: u64,
     shared: Shared,
     deliveries: Vec<Delivery>,
 }
@@ -83,6 +96,7 @@ impl World {
             scheduled: BTreeMap::new(),
             seq: 0,
             now: Instant::ZERO,
+            changes: 0,
             shared: Shared::new(seed),
             deliveries: Vec::new(),
         }
@@ -121,6 +135,11 @@ impl World {
         self.spaces.get(id.0 as usize)
     }
 
+    /// A namespace, for what the fast path writes back: no change that others go by.
+    pub(super) fn space_mut(&mut self, id: NsId) -> Option<&mut NetNs> {
+        self.spaces.get_mut(id.0 as usize)
+    }
+
     /// A namespace by name.
     pub fn ns_by_name(&self, name: &str) -> Option<&NetNs> {
         self.spaces.iter().find(|n| n.name == name)
@@ -128,6 +147,7 @@ impl World {
 
     /// A namespace's sockets, to bind and close.
     pub fn ns_mut(&mut self, id: NsId) -> Option<&mut NetNs> {
+        self.changes += 1;
         self.spaces.get_mut(id.0 as usize)
     }
 
@@ -152,6 +172,7 @@ impl World {
 
     /// Changes a namespace's configuration and lets the other ends of its cables see it.
     pub fn edit<R>(&mut self, id: NsId, change: impl FnOnce(&mut Edit<'_>) -> R) -> Option<R> {
+        self.changes += 1;
         let ns = self.spaces.get_mut(id.0 as usize)?;
         let r = change(&mut ns.edit());
         self.sync_carriers(id);
@@ -208,6 +229,7 @@ impl World {
 
     /// Properties of the cable out of a device's end.
     pub fn link_mut(&mut self, from: PortAt) -> &mut Link {
+        self.changes += 1;
         self.links.entry(from).or_default()
     }
 
@@ -281,39 +303,97 @@ impl World {
 
     /// Runs one walk and hands on what left.
     fn walk<O: Observer>(&mut self, id: NsId, obs: &mut O, f: impl FnOnce(&mut Walker<'_, O>)) {
+        for o in self.walk_out(id, obs, f) {
+            self.hand_on(o, obs);
+        }
+    }
+
+    /// Runs one walk; gives what left.
+    pub(super) fn walk_out<O: Observer>(
+        &mut self,
+        id: NsId,
+        obs: &mut O,
+        f: impl FnOnce(&mut Walker<'_, O>),
+    ) -> Vec<Output> {
         let Some(ns) = self.spaces.get_mut(id.0 as usize) else {
-            return;
+            return Vec::new();
         };
+        let sets = ns.nf().map_or(0, |nf| nf.sets_changed);
         let mut walker = Walker::new(ns, self.now, &mut self.shared, obs);
         f(&mut walker);
         walker.finish();
+        if ns.nf().map_or(0, |nf| nf.sets_changed) != sets {
+            self.shared.learned += 1;
+        }
         self.reschedule(id);
-        for o in std::mem::take(&mut self.shared.out) {
-            match o {
-                Output::Backlog { at, frame } => self.push(self.now, at, frame, obs),
-                Output::Wire { from, to, frame } => self.cable(from, to, frame, obs),
-                Output::Socket { ns, socket, frame } => {
-                    self.deliveries.push(Delivery {
-                        time: self.now,
-                        ns,
-                        socket,
-                        packet: frame,
-                    });
-                }
+        std::mem::take(&mut self.shared.out)
+    }
+
+    /// Takes what left a namespace to where it goes.
+    pub(super) fn hand_on<O: Observer>(&mut self, o: Output, obs: &mut O) {
+        match o {
+            Output::Backlog { at, frame } => self.push(self.now, at, frame, obs),
+            Output::Wire { from, to, frame } => match self.cabled(from, to, frame, obs) {
+                Cabled::Plain(frame) => self.push(self.now, to, frame, obs),
+                Cabled::Later(frame, latency) => self.push_at(latency, to, frame, obs),
+                Cabled::Lost => {}
+            },
+            Output::Socket { ns, socket, frame } => {
+                self.deliveries.push(Delivery {
+                    time: self.now,
+                    ns,
+                    socket,
+                    packet: frame,
+                });
             }
         }
     }
 
+    /// Lets a frame arrive after a while.
+    pub(super) fn push_at<O: Observer>(
+        &mut self,
+        latency: Duration,
+        to: PortAt,
+        frame: Frame,
+        obs: &mut O,
+    ) {
+        self.push(self.now + latency, to, frame, obs);
+    }
+
+    /// Gives a frame an identity.
+    pub(super) fn adopt(&mut self, f: &mut Frame) {
+        self.shared.adopt(f);
+    }
+
+    /// Counts every change that other frames may go by: configuration and what walks learned.
+    pub(super) fn version(&self) -> (u64, u64) {
+        (self.changes, self.shared.learned)
+    }
+
+    /// The world's randomness, to see whether a walk drew on it.
+    pub(super) fn rng(&self) -> &Rng {
+        &self.shared.rng
+    }
+
     /// A frame on a cable (kernel: `veth_xmit` with `is_skb_forwardable`; elsewhere the link's own fate).
-    fn cable<O: Observer>(&mut self, from: PortAt, to: PortAt, mut frame: Frame, obs: &mut O) {
-        let Some(peer) = self.ns(to.ns).and_then(|n| n.dev(to.dev)) else {
-            return self.lost(from, &frame, DropReason::NoPeer, obs);
+    pub(super) fn cabled<O: Observer>(
+        &mut self,
+        from: PortAt,
+        to: PortAt,
+        mut frame: Frame,
+        obs: &mut O,
+    ) -> Cabled {
+        let wrong = match self.ns(to.ns).and_then(|n| n.dev(to.dev)) {
+            None => Some(DropReason::NoPeer),
+            Some(peer) if !peer.up => Some(DropReason::PeerDown),
+            Some(peer) if frame.len() > peer.mtu as usize + ETH_HLEN + VLAN_HLEN => {
+                Some(DropReason::PeerMtu)
+            }
+            Some(_) => None,
         };
-        if !peer.up {
-            return self.lost(from, &frame, DropReason::PeerDown, obs);
-        }
-        if frame.len() > peer.mtu as usize + ETH_HLEN + VLAN_HLEN {
-            return self.lost(from, &frame, DropReason::PeerMtu, obs);
+        if let Some(reason) = wrong {
+            self.lost(from, &frame, reason, obs);
+            return Cabled::Lost;
         }
         // What the frame was here is nothing there (kernel: `____dev_forward_skb`).
         frame.scrub();
@@ -322,12 +402,16 @@ impl World {
         if from.ns != to.ns {
             frame.mark = 0;
         }
-        let link = self.links.get(&from);
-        let latency = link.map_or_else(Default::default, |l| l.latency);
-        let fate = link.and_then(|l| l.fate(&frame, &mut self.shared.rng));
-        match fate {
-            Some(reason) => self.lost(from, &frame, reason, obs),
-            None => self.push(self.now + latency, to, frame, obs),
+        let Some(link) = self.links.get(&from).filter(|l| !l.is_plain()) else {
+            return Cabled::Plain(frame);
+        };
+        let latency = link.latency;
+        match link.fate(&frame, &mut self.shared.rng) {
+            Some(reason) => {
+                self.lost(from, &frame, reason, obs);
+                Cabled::Lost
+            }
+            None => Cabled::Later(frame, latency),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::nf::hook::NatChain;
 use crate::nf::hook::{self, HookOp, OpKind};
 use crate::nf::netfilter::{Backend, Netfilter, Registered, Rules};
 use crate::nf::nft::model::ChainType;
+use crate::nf::record::CounterAt;
 use crate::nf::{Chain, Counters, Family, Hook, Match, Rule, RuleSet, Table, TableName, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -257,6 +258,16 @@ fn all_rules(set: &RuleSet) -> impl Iterator<Item = &Rule> {
 impl Netfilter {
     pub(super) fn loaded(&self, family: Family, backend: Backend) -> Option<&Loaded> {
         self.rules(family).loaded[backend as usize].as_deref()
+    }
+
+    /// Adds packets that a rule or policy would have counted, had they been walked.
+    pub fn count(&mut self, at: &CounterAt, n: Counters) {
+        let loaded = self.loaded_mut(at.family, at.backend);
+        let table = loaded.map(|l| &mut l.live.counters[at.table as usize]);
+        if let Some(c) = table.and_then(|t| t.get_mut(at.id as usize)) {
+            c.packets += n.packets;
+            c.bytes += n.bytes;
+        }
     }
 
     pub(super) fn loaded_mut(&mut self, family: Family, backend: Backend) -> Option<&mut Loaded> {
