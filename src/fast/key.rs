@@ -10,13 +10,13 @@ use bytemuck::{Pod, Zeroable};
 /// Bytes of a frame that the key is made from: one cache line.
 pub const HEAD: usize = 64;
 
-/// Key of an IPv4 frame: addresses; ports, protocol, TOS, and where it came in.
+/// Key of an IPv4 frame: addresses; ports, protocol, TOS, and the door it came in by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub struct Key {
     /// Source and destination, as they lie in the header.
     pub addrs: u64,
-    /// Ports as they lie in the header (32 bits), protocol (8), TOS (8), ingress (16).
+    /// Ports as they lie in the header (32 bits), protocol (8), TOS (8), door (16).
     pub rest: u64,
 }
 
@@ -46,10 +46,10 @@ fn header_sum(head: &[u8; HEAD]) -> u16 {
 const LEN_MIN: u16 = 28;
 
 impl Key {
-    /// The key of an Ethernet frame of `len` bytes that came in by `ingress`, and its IP length; `None`
-    /// sends it to the walker.
+    /// The key of an Ethernet frame of `len` bytes that came in by `door`, and its IP length; `None`
+    /// sends it to the walker. Padded frames are walked: their length is not their packet's.
     #[inline(always)]
-    pub fn of(head: &[u8; HEAD], len: usize, ingress: u16) -> Option<(Key, u16)> {
+    pub fn of(head: &[u8; HEAD], len: usize, door: u16) -> Option<(Key, u16)> {
         let total = u16::from_be(u16_at(head, 16));
         let fragment = u16::from_be(u16_at(head, 20)) & 0x3fff;
         let protocol = head[23];
@@ -58,8 +58,9 @@ impl Key {
             & (fragment == 0)
             & (head[22] > 1)
             & (total >= LEN_MIN)
-            & (usize::from(total) + ETH_HLEN <= len)
+            & (usize::from(total) + ETH_HLEN == len)
             & ((protocol == proto::UDP) | (protocol == proto::TCP))
+            & (door != 0)
             & (header_sum(head) == 0xffff);
         if !common {
             return None;
@@ -68,7 +69,7 @@ impl Key {
         let rest = u64::from(u32_at(head, 34))
             | u64::from(protocol) << 32
             | u64::from(head[15]) << 40
-            | u64::from(ingress) << 48;
+            | u64::from(door) << 48;
         Some((Key { addrs, rest }, total))
     }
 

@@ -10,6 +10,11 @@ use std::marker::PhantomData;
 /// Size of a huge page on every system that has them by `madvise`.
 const HUGE: usize = 2 << 20;
 
+/// The system refused memory: how many bytes, and what it said.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("no memory for a table of {0} bytes: {1}")]
+pub struct NoMemory(usize, String);
+
 /// An array of `T` in memory of its own.
 #[derive(Debug)]
 pub(super) struct Lines<T> {
@@ -21,9 +26,9 @@ pub(super) struct Lines<T> {
 
 impl<T: NoUninit + AnyBitPattern> Lines<T> {
     /// `len` records of zeroes. Small arrays (below one huge page) stay on ordinary pages.
-    pub fn new(len: usize) -> std::io::Result<Lines<T>> {
+    pub fn new(len: usize) -> Result<Lines<T>, NoMemory> {
         let bytes = len * size_of::<T>();
-        let map = MmapMut::map_anon(bytes + HUGE)?;
+        let map = MmapMut::map_anon(bytes + HUGE).map_err(|e| NoMemory(bytes, e.to_string()))?;
         let address = map.as_ptr().addr();
         let from = address.next_multiple_of(HUGE) - address;
         #[cfg(target_os = "linux")]

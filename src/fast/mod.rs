@@ -5,6 +5,7 @@
 
 mod apply;
 mod batch;
+mod door;
 mod key;
 mod mem;
 mod prefetch;
@@ -13,6 +14,8 @@ mod table;
 
 pub use apply::apply;
 pub use batch::{BATCH, Batch, Fate};
+pub use door::Doors;
 pub use key::{HEAD, Key};
+pub use mem::NoMemory;
 pub use sum::udp_fits;
 pub use table::{Entry, Full, Table, View, flag};

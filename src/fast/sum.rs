@@ -21,7 +21,10 @@ fn fold(sum: u64) -> u16 {
 #[inline(always)]
 fn bytes(b: &[u8]) -> u64 {
     let (words, rest) = b.as_chunks::<4>();
-    let sum: u64 = words.iter().map(|w| u64::from(u32::from_ne_bytes(*w))).sum();
+    let sum: u64 = words
+        .iter()
+        .map(|w| u64::from(u32::from_ne_bytes(*w)))
+        .sum();
     let mut last = [0; 4];
     last[..rest.len()].copy_from_slice(rest);
     sum + u64::from(u32::from_ne_bytes(last))
@@ -39,8 +42,7 @@ pub fn udp_fits(head: &[u8; HEAD], frame: &[u8], total: u16) -> bool {
         return true;
     }
     let here = (L4 + len).min(HEAD);
-    let pseudo = u64::from(u16::from_ne_bytes([0, proto::UDP]))
-        + u64::from((len as u16).to_be());
+    let pseudo = u64::from(u16::from_ne_bytes([0, proto::UDP])) + u64::from((len as u16).to_be());
     let mut sum = bytes(&head[26..34]) + pseudo + bytes(&head[L4..here]);
     if L4 + len > HEAD {
         let Some(rest) = frame.get(HEAD..L4 + len) else {

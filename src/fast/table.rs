@@ -5,7 +5,7 @@
 //! `passed` is not 0; entry 0 is nobody's.
 
 use crate::fast::key::Key;
-use crate::fast::mem::Lines;
+use crate::fast::mem::{Lines, NoMemory};
 use crate::fast::prefetch;
 use bytemuck::{Pod, Zeroable};
 
@@ -152,7 +152,7 @@ impl View<'_> {
 
 impl Table {
     /// A table for `flows` entries at most.
-    pub fn new(flows: usize) -> std::io::Result<Table> {
+    pub fn new(flows: usize) -> Result<Table, NoMemory> {
         let buckets = (flows / 8).next_power_of_two().max(4);
         Ok(Table {
             buckets: Lines::new(buckets)?,

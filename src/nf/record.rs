@@ -3,8 +3,8 @@
 //! Kept only while somebody asked for it ([`super::Netfilter::record`]). Invariant: a rule that may answer
 //! two packets of one flow differently, or that remembers packets, is named in `varies`.
 
-use super::eval::RuleRef;
 use super::compound::TcpFlags;
+use super::eval::RuleRef;
 use super::flags::TcpFlagSet;
 use super::ipset::Sets;
 use super::netfilter::Backend;

@@ -42,7 +42,13 @@ impl<O: Observer> Walker<'_, O> {
             );
         }
         let mtu = self.forward_mtu(found, h.dst);
-        self.touch(Some(dev), Touch::Cap { max: mtu, len: f.l3().len() });
+        self.touch(
+            Some(dev),
+            Touch::Cap {
+                max: mtu,
+                len: f.l3().len(),
+            },
+        );
         // What conntrack put together is cut again, unless a piece with DF was too big itself
         // (kernel: ip_exceeds_mtu).
         if f.l3().len() > mtu && h.df && (f.frag_max > mtu || !f.ignore_df) {
@@ -155,7 +161,13 @@ impl<O: Observer> Walker<'_, O> {
         // Unlike IPv4, forwarding obeys a learned path MTU (kernel: ip6_dst_mtu_maybe_forward on the
         // exception).
         let mtu = self.forward_mtu(found, h.dst).max(1280);
-        self.touch(Some(dev), Touch::Cap { max: mtu, len: f.l3().len() });
+        self.touch(
+            Some(dev),
+            Touch::Cap {
+                max: mtu,
+                len: f.l3().len(),
+            },
+        );
         if f.l3().len() > mtu && (f.frag_max > mtu || !f.ignore_df) {
             return self.too_big(dev, h, f, found, mtu);
         }

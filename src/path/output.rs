@@ -136,7 +136,13 @@ impl<O: Observer> Walker<'_, O> {
         } else {
             self.forward_mtu(found, dst)
         };
-        self.touch(Some(dev), Touch::Cap { max: mtu, len: f.l3().len() });
+        self.touch(
+            Some(dev),
+            Touch::Cap {
+                max: mtu,
+                len: f.l3().len(),
+            },
+        );
         let hop = f.nexthop.unwrap_or(dst);
         if !refragments(&f, mtu) {
             return self.neigh_output(dev, hop, f);

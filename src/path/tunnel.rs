@@ -249,7 +249,13 @@ impl<O: Observer> Walker<'_, O> {
             .ns
             .path_mtu(remote, &found, self.now)
             .saturating_sub(20);
-        self.touch(Some(dev), Touch::Cap { max: outer, len: inner.total_len });
+        self.touch(
+            Some(dev),
+            Touch::Cap {
+                max: outer,
+                len: inner.total_len,
+            },
+        );
         if inner.df && inner.total_len > outer {
             let sent = self.icmp_error(&f, None, 3, 4, outer as u32);
             return self.rejected(

@@ -6,7 +6,8 @@
 use crate::base::NsId;
 use crate::net::PortAt;
 use crate::path::{Observer, Output};
-use crate::sim::world::{Cabled, World};
+use crate::sim::cable::Cabled;
+use crate::sim::world::World;
 use crate::wire::Frame;
 use std::collections::VecDeque;
 

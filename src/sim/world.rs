@@ -8,12 +8,8 @@ use crate::net::{Edit, EditError, NetNs, PortAt, SocketId};
 use crate::nf::eval::RuleRef;
 use crate::path::{Disposition, DropReason, Errno, Observer, Output, Place, Shared, Walker};
 use crate::sim::link::Link;
-use crate::wire::{ETH_HLEN, Frame};
-use core::time::Duration;
+use crate::wire::Frame;
 use std::collections::BTreeMap;
-
-/// VLAN slack a veth grants (kernel: `is_skb_forwardable`).
-const VLAN_HLEN: usize = 4;
 
 /// Order of events of one moment: what arrives before what a timer does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -59,30 +55,20 @@ pub struct SendOptions {
     pub raw: bool,
 }
 
-/// What a cable made of a frame.
-pub(super) enum Cabled {
-    /// It is there at once, and every other frame would be.
-    Plain(Frame),
-    /// It arrives after a while, by the cable's properties.
-    Later(Frame, Duration),
-    /// It does not.
-    Lost,
-}
-
 /// All namespaces and what joins them.
 #[derive(Debug)]
 pub struct World {
     spaces: Vec<NetNs>,
     nodes: Vec<String>,
-    links: BTreeMap<PortAt, Link>,
+    pub(super) links: BTreeMap<PortAt, Link>,
     queue: BTreeMap<(Instant, Class, u64), Event>,
     scheduled: BTreeMap<NsId, (Instant, u64)>,
     seq: u64,
-    now: Instant,
+    pub(super) now: Instant,
     /// Counts changes of configuration.
     changes: u64,
-    shared: Shared,
-    deliveries: Vec<Delivery>,
+    pub(super) shared: Shared,
+    pub(super) deliveries: Vec<Delivery>,
 }
 
 impl World {
@@ -329,37 +315,6 @@ impl World {
         std::mem::take(&mut self.shared.out)
     }
 
-    /// Takes what left a namespace to where it goes.
-    pub(super) fn hand_on<O: Observer>(&mut self, o: Output, obs: &mut O) {
-        match o {
-            Output::Backlog { at, frame } => self.push(self.now, at, frame, obs),
-            Output::Wire { from, to, frame } => match self.cabled(from, to, frame, obs) {
-                Cabled::Plain(frame) => self.push(self.now, to, frame, obs),
-                Cabled::Later(frame, latency) => self.push_at(latency, to, frame, obs),
-                Cabled::Lost => {}
-            },
-            Output::Socket { ns, socket, frame } => {
-                self.deliveries.push(Delivery {
-                    time: self.now,
-                    ns,
-                    socket,
-                    packet: frame,
-                });
-            }
-        }
-    }
-
-    /// Lets a frame arrive after a while.
-    pub(super) fn push_at<O: Observer>(
-        &mut self,
-        latency: Duration,
-        to: PortAt,
-        frame: Frame,
-        obs: &mut O,
-    ) {
-        self.push(self.now + latency, to, frame, obs);
-    }
-
     /// Gives a frame an identity.
     pub(super) fn adopt(&mut self, f: &mut Frame) {
         self.shared.adopt(f);
@@ -375,66 +330,13 @@ impl World {
         &self.shared.rng
     }
 
-    /// A frame on a cable (kernel: `veth_xmit` with `is_skb_forwardable`; elsewhere the link's own fate).
-    pub(super) fn cabled<O: Observer>(
+    pub(super) fn push<O: Observer>(
         &mut self,
-        from: PortAt,
-        to: PortAt,
+        time: Instant,
+        at: PortAt,
         mut frame: Frame,
         obs: &mut O,
-    ) -> Cabled {
-        let wrong = match self.ns(to.ns).and_then(|n| n.dev(to.dev)) {
-            None => Some(DropReason::NoPeer),
-            Some(peer) if !peer.up => Some(DropReason::PeerDown),
-            Some(peer) if frame.len() > peer.mtu as usize + ETH_HLEN + VLAN_HLEN => {
-                Some(DropReason::PeerMtu)
-            }
-            Some(_) => None,
-        };
-        if let Some(reason) = wrong {
-            self.lost(from, &frame, reason, obs);
-            return Cabled::Lost;
-        }
-        // What the frame was here is nothing there (kernel: `____dev_forward_skb`).
-        frame.scrub();
-        frame.priority = 0;
-        frame.partial = false;
-        if from.ns != to.ns {
-            frame.mark = 0;
-        }
-        let Some(link) = self.links.get(&from).filter(|l| !l.is_plain()) else {
-            return Cabled::Plain(frame);
-        };
-        let latency = link.latency;
-        match link.fate(&frame, &mut self.shared.rng) {
-            Some(reason) => {
-                self.lost(from, &frame, reason, obs);
-                Cabled::Lost
-            }
-            None => Cabled::Later(frame, latency),
-        }
-    }
-
-    fn lost<O: Observer>(&mut self, at: PortAt, f: &Frame, reason: DropReason, obs: &mut O) {
-        let Some(ns) = self.ns(at.ns) else { return };
-        let origin = ns.dev(at.dev).map(|d| d.origin.clone()).unwrap_or_default();
-        let how = Disposition::Dropped {
-            reason,
-            detail: String::new(),
-            origin,
-        };
-        obs.end(
-            Place {
-                now: self.now,
-                ns,
-                dev: Some(at.dev),
-            },
-            f,
-            &how,
-        );
-    }
-
-    fn push<O: Observer>(&mut self, time: Instant, at: PortAt, mut frame: Frame, obs: &mut O) {
+    ) {
         frame.hops += 1;
         let looped = frame.hops > limits::HOPS_MAX;
         if looped || self.queue.len() >= limits::EVENT_QUEUE_MAX {

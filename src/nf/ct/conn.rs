@@ -183,15 +183,12 @@ impl Conn {
         self.status.any(CtStatus::DYING)
     }
 
-    /// Whether it treats every further packet of a direction alike but for the life that it gains: of UDP,
-    /// once it is in the table and no helper reads along.
+    /// Whether it treats every further packet of a direction alike but for the life that it gains: once it
+    /// is in the table, and no helper reads along.
     pub fn is_settled(&self) -> bool {
         let plain = self.helper.is_none() && self.master.is_none() && !self.is_dying();
         let fixed = CtStatus::FIXED_TIMEOUT | CtStatus::SEQ_ADJUST | CtStatus::NAT_CLASH;
-        self.is_confirmed()
-            && plain
-            && !self.status.any(fixed)
-            && matches!(self.proto, ProtoState::Udp(_))
+        self.is_confirmed() && plain && !self.status.any(fixed) && super::udp::is_steady(self)
     }
 
     /// Whether its time is over (kernel: `nf_ct_is_expired`).

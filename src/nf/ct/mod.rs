@@ -315,8 +315,24 @@ impl Conntrack {
         last: Instant,
         sysctl: &CtSysctl,
     ) -> bool {
-        self.get_mut(id)
-            .is_some_and(|conn| udp::carried(conn, dir, n, last, sysctl))
+        let conn = self.get_mut(id);
+        let changed = conn.is_some_and(|conn| udp::carried(conn, dir, n, last, sysctl));
+        if changed {
+            self.now = self.now.max(last);
+            self.tell(id);
+        }
+        changed
+    }
+
+    /// Whether further packets of a connection may be carried without asking the table. While somebody
+    /// listens, events have their moments: what is yet to become assured is walked.
+    pub fn is_settled(&self, id: ConnId) -> bool {
+        let open = |c: &Conn| {
+            let replied = c.status.any(CtStatus::SEEN_REPLY);
+            replied && !c.status.any(CtStatus::ASSURED)
+        };
+        self.get(id)
+            .is_some_and(|c| c.is_settled() && !(self.events.listening && open(c)))
     }
 
     /// Compiled paths that ended with their connections since the last call.

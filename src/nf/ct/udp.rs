@@ -10,6 +10,7 @@ use super::track::{Env, Seen};
 use super::tuple::{Dir, UDPLITE};
 use crate::base::Instant;
 use crate::nf::Counters;
+use crate::wire::proto;
 use core::time::Duration;
 
 /// After this long, traffic both ways counts as a stream (kernel: `nf_conntrack_udp_packet`).
@@ -74,11 +75,31 @@ fn life(stream: bool, sysctl: &CtSysctl) -> Duration {
     }
 }
 
+/// Whether every further packet of a direction does the same to a connection but for the life it gives:
+/// of UDP, and of what has no tracker, such as a tunnel's own packets.
+pub(super) fn is_steady(conn: &Conn) -> bool {
+    match conn.proto {
+        ProtoState::Udp(_) => true,
+        ProtoState::Generic => conn.tuples[0].proto == proto::IPIP,
+        _ => false,
+    }
+}
+
 /// Packets of a settled connection that were carried without asking the table, the last of them at `last`.
 /// Whether that assured the connection, so that rules may judge it anew.
-pub(super) fn carried(conn: &mut Conn, dir: Dir, n: Counters, last: Instant, sysctl: &CtSysctl) -> bool {
-    let stream = is_stream(conn, conn.tuple(dir).proto, last);
-    let life = life(stream, sysctl);
+pub(super) fn carried(
+    conn: &mut Conn,
+    dir: Dir,
+    n: Counters,
+    last: Instant,
+    sysctl: &CtSysctl,
+) -> bool {
+    let tracked = matches!(conn.proto, ProtoState::Udp(_));
+    let stream = tracked && is_stream(conn, conn.tuple(dir).proto, last);
+    let life = match tracked {
+        true => life(stream, sysctl),
+        false => secs(sysctl.generic_timeout),
+    };
     // Both directions are written back, in whichever order: the younger packet decides.
     if tick(last) + conn.timeout >= conn.expires {
         conn.refresh(last, life);

@@ -5,9 +5,9 @@ use crate::net::NetNs;
 use crate::nf::ct::{Confirmed, Conn, CtDrop, CtTuple, Helped, Tracked};
 use crate::nf::eval::{At, Cx, Effect, NfStep, RuleRef, Verdict};
 use crate::nf::hook::OpKind;
+use crate::nf::record::Record;
 use crate::nf::{Family, Hook, Netfilter, eval, nat, nft};
 use crate::path::observer::Observer;
-use crate::nf::record::Record;
 use crate::path::touch::{Touch, Varies};
 use crate::path::walker::Walker;
 use crate::wire::tuple::proto_name;
@@ -104,8 +104,7 @@ impl<O: Observer> Walker<'_, O> {
 
     /// Whether a connection treats every further packet of a direction alike, but for its life.
     fn settled(&self, id: ConnId) -> bool {
-        let conn = self.ns.nf().and_then(|nf| nf.ct.get(id));
-        conn.is_some_and(Conn::is_settled)
+        self.ns.nf().is_some_and(|nf| nf.ct.is_settled(id))
     }
 }
 

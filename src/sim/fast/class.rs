@@ -4,10 +4,10 @@
 //! Invariant: a class is named by its shares; flows of one class differ in addresses, ports and connections.
 
 use crate::base::Instant;
+use crate::base::NsId;
 use crate::nf::Counters;
 use crate::sim::World;
 use crate::sim::fast::record::Share;
-use crate::base::NsId;
 use std::collections::BTreeMap;
 
 /// What all frames of a class change.
@@ -79,7 +79,9 @@ fn longer(sum: Counters, extra: i32) -> u64 {
 }
 
 fn write(world: &mut World, ns: NsId, share: &Share, sum: Counters, last: Instant) {
-    let Some(ns) = world.space_mut(ns) else { return };
+    let Some(ns) = world.space_mut(ns) else {
+        return;
+    };
     match *share {
         Share::Rx(dev, extra) => {
             if let Some(d) = ns.dev_mut(dev) {

@@ -1,18 +1,19 @@
 //! Lookup, hit and miss.
 
 use crate::base::{Instant, NsId};
-use crate::fast::{Batch, Entry, Fate, Key, Table, View, apply, flag, udp_fits};
+use crate::fast::{Batch, Doors, Entry, Fate, Key, NoMemory, Table, View, apply, flag, udp_fits};
 use crate::net::PortAt;
 use crate::nf::Counters;
-use crate::nf::ct::{Conn, Dir};
+use crate::nf::ct::Dir;
 use crate::path::Varies;
 use crate::sim::World;
 use crate::sim::carry::Carried;
 use crate::sim::fast::class::Classes;
 use crate::sim::fast::compile;
+use crate::sim::fast::conns::sum_flag;
 use crate::sim::fast::moment::Moments;
 use crate::sim::fast::record::{Held, Recorder};
-use crate::wire::{Frame};
+use crate::wire::Frame;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ use std::collections::BTreeMap;
 const GROUP: usize = 64;
 
 /// `Conn::paths` of a connection with several entries in one direction.
-const MANY: u32 = u32::MAX;
+pub(super) const MANY: u32 = u32::MAX;
 
 /// Why a flow has no entry.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -29,8 +30,14 @@ pub enum Why {
     Shape,
     /// The walk said so.
     Varies(Varies),
-    /// It did not come out as one frame at an edge.
-    NotStraight,
+    /// It ended on the way: dropped, answered, delivered to a socket, kept for a neighbour.
+    Ended,
+    /// It, or a part of it, is still on its way: on a cable with properties, in a queue.
+    Strayed,
+    /// Several frames came of it.
+    Several,
+    /// No room for a further port or connection.
+    Full,
     /// It drew a random number.
     Random,
     /// What the walk did to the frame is no rewrite of addresses, ports and hops.
@@ -50,24 +57,25 @@ pub struct Stats {
 
 /// What an entry stands for besides.
 #[derive(Clone, Debug, Default)]
-struct Cold {
-    class: u32,
-    conns: Vec<(Held, Stamp)>,
+pub(super) struct Cold {
+    pub class: u32,
+    pub conns: Vec<(Held, Stamp)>,
 }
 
 /// What rules may ask of a connection: status bits and mark.
-type Stamp = (u32, u32);
+pub(super) type Stamp = (u32, u32);
 
 /// The cache and what it needs to keep the world true.
 #[derive(Debug)]
 pub struct FastPath {
-    table: Table,
-    cold: Vec<Cold>,
+    pub(super) table: Table,
+    pub(super) cold: Vec<Cold>,
     classes: Classes,
+    doors: Doors,
     ports: Vec<PortAt>,
     numbers: BTreeMap<PortAt, u16>,
     edges: Vec<bool>,
-    epoch: u16,
+    pub(super) epoch: u16,
     version: (u64, u64),
     until: Instant,
     /// Entries with hits that were not written back.
@@ -75,9 +83,9 @@ pub struct FastPath {
     moments: Moments,
     moment: u32,
     /// Time after which a connection may have died unseen.
-    idle: Duration,
+    pub(super) idle: Duration,
     /// Connections that many flows share, and their stamps.
-    shared: BTreeMap<(NsId, u32, bool), Stamp>,
+    pub(super) shared: BTreeMap<(NsId, u32, bool), Stamp>,
     hand: u32,
     walks_only: bool,
     stats: Stats,
@@ -99,7 +107,7 @@ struct Group {
 
 impl FastPath {
     /// A cache of at most `flows` entries; frames that reach a namespace of `edges` leave the fast path.
-    pub fn new(flows: usize, edges: impl IntoIterator<Item = NsId>) -> std::io::Result<FastPath> {
+    pub fn new(flows: usize, edges: impl IntoIterator<Item = NsId>) -> Result<FastPath, NoMemory> {
         let mut marks = Vec::new();
         for ns in edges {
             let at = ns.0 as usize;
@@ -112,6 +120,7 @@ impl FastPath {
             table: Table::new(flows)?,
             cold: vec![Cold::default()],
             classes: Classes::default(),
+            doors: Doors::default(),
             ports: Vec::new(),
             numbers: BTreeMap::new(),
             edges: marks,
@@ -191,6 +200,11 @@ impl FastPath {
 
     /// Lets go of what was compiled for a state of the world that is no more.
     fn refresh(&mut self, world: &mut World) {
+        if self.doors.is_full() {
+            self.sync(world);
+            self.doors.clear();
+            self.next_epoch();
+        }
         if self.moments.is_full() {
             self.sync(world);
             self.moments.forget();
@@ -208,7 +222,7 @@ impl FastPath {
         self.next_epoch();
     }
 
-    fn next_epoch(&mut self) {
+    pub(super) fn next_epoch(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
         if self.epoch == 0 {
             // An entry of 65,535 states ago must not look fresh.
@@ -236,7 +250,9 @@ impl FastPath {
         for i in from..to {
             let len = batch.lens[i] as usize;
             let n = (i - from) % GROUP;
-            if let Some(k) = Key::of(&batch.heads[i].0, len, batch.ingress) {
+            let head = &batch.heads[i].0;
+            let door = self.doors.number(batch.ingress, head);
+            if let Some(k) = Key::of(head, len, door) {
                 g.keys[n] = k;
                 g.hashes[n] = k.0.hash();
                 view.ask_bucket(g.hashes[n]);
@@ -251,14 +267,7 @@ impl FastPath {
         loop {
             let when = (self.epoch, self.moment, self.moments.young());
             let mut view = self.table.view();
-            match hits(
-                &mut view,
-                &g,
-                batch,
-                (from, at, to),
-                when,
-                &mut self.dirty,
-            ) {
+            match hits(&mut view, &g, batch, (from, at, to), when, &mut self.dirty) {
                 Stop::End => {
                     self.stats.hits += (to - at) as u64;
                     return;
@@ -326,20 +335,27 @@ impl FastPath {
         if let Some(v) = rec.varies {
             return Err(Why::Varies(v));
         }
+        if carried.strayed {
+            return Err(Why::Strayed);
+        }
         let [(to, left)] = carried.out.as_slice() else {
-            return Err(Why::NotStraight);
+            return Err(if carried.out.is_empty() {
+                Why::Ended
+            } else {
+                Why::Several
+            });
         };
-        if carried.strayed || rec.ended {
-            return Err(Why::NotStraight);
+        if rec.ended {
+            return Err(Why::Several);
         }
         if random {
             return Err(Why::Random);
         }
         let entry = compile::entry(key, came, left.data()).ok_or(Why::Rewrite)?;
-        let port = self.port(*to).ok_or(Why::NotStraight)?;
+        let port = self.port(*to).ok_or(Why::Full)?;
         let mut conns = Vec::with_capacity(rec.conns.len());
         for held in &rec.conns {
-            let stamp = self.stamp(world, held).ok_or(Why::NotStraight)?;
+            let stamp = self.stamp(world, held).ok_or(Why::Full)?;
             conns.push((*held, stamp));
         }
         let entry = Entry {
@@ -383,96 +399,17 @@ impl FastPath {
         let len = view.entries.len() as u32;
         let mut best = (u32::MAX, 1);
         for _ in 0..8 {
-            self.hand = if self.hand + 1 >= len { 1 } else { self.hand + 1 };
+            self.hand = if self.hand + 1 >= len {
+                1
+            } else {
+                self.hand + 1
+            };
             let e = &view.entries[self.hand as usize];
             if e.key != Key::default() && e.seen < best.0 {
                 best = (e.seen, self.hand);
             }
         }
         best.1
-    }
-
-    /// What rules may ask of a connection now; its life bounds how long an entry may rest.
-    fn stamp(&mut self, world: &World, held: &Held) -> Option<Stamp> {
-        let conn = world.ns(held.ns)?.nf()?.ct.get(held.id)?;
-        // Lives end on ticks of 4 ms: a little early is walked, and nothing lost.
-        self.idle = self.idle.min(conn.timeout.saturating_sub(Duration::from_millis(8)));
-        Some((conn.status.0, conn.mark))
-    }
-
-    /// Tells the connections of an entry of it.
-    fn link(&mut self, world: &mut World, n: u32) {
-        for (held, stamp) in &self.cold[n as usize].conns {
-            let Some(conn) = conn_mut(world, held) else {
-                continue;
-            };
-            let path = &mut conn.paths[usize::from(held.reply)];
-            match *path {
-                0 => *path = n,
-                p if p == n => {}
-                _ => {
-                    *path = MANY;
-                    self.shared
-                        .insert((held.ns, held.id.slot, held.reply), *stamp);
-                }
-            }
-        }
-    }
-
-    fn unlink(&mut self, world: &mut World, n: u32) {
-        let Some(cold) = self.cold.get_mut(n as usize) else {
-            return;
-        };
-        for (held, _) in std::mem::take(&mut cold.conns) {
-            if let Some(conn) = conn_mut(world, &held) {
-                let path = &mut conn.paths[usize::from(held.reply)];
-                if *path == n {
-                    *path = 0;
-                }
-            }
-        }
-    }
-
-    fn remove(&mut self, world: &mut World, n: u32) {
-        self.unlink(world, n);
-        self.table.remove(n);
-    }
-
-    /// Forgets the entries whose connections ended or came into another state in a walk.
-    fn forget(&mut self, world: &mut World, carried: &Carried, rec: &Recorder) {
-        let mut gone = Vec::new();
-        for ns in &carried.spaces {
-            if let Some(nf) = world.space_mut(*ns).and_then(|ns| ns.nf.as_deref_mut()) {
-                gone.extend(nf.ct.take_ended());
-            }
-        }
-        for held in &rec.conns {
-            let conn = world.ns(held.ns).and_then(|ns| ns.nf()?.ct.get(held.id));
-            let Some(conn) = conn else { continue };
-            let (now, paths) = ((conn.status.0, conn.mark), conn.paths);
-            for (dir, n) in paths.into_iter().enumerate() {
-                let known = match n {
-                    0 => continue,
-                    MANY => self.shared.get(&(held.ns, held.id.slot, dir == 1)).copied(),
-                    n => self.cold.get(n as usize).and_then(|c| {
-                        let own = c.conns.iter().find(|(h, _)| h.ns == held.ns && h.id == held.id);
-                        own.map(|(_, stamp)| *stamp)
-                    }),
-                };
-                if known != Some(now) {
-                    gone.push(n);
-                }
-            }
-        }
-        for n in gone {
-            match n {
-                MANY => {
-                    self.shared.clear();
-                    self.next_epoch();
-                }
-                n => self.remove(world, n),
-            }
-        }
     }
 
     /// Writes into the world what hits counted since the last time.
@@ -552,24 +489,17 @@ fn hits(
     Stop::End
 }
 
-fn conn_mut<'w>(world: &'w mut World, held: &Held) -> Option<&'w mut Conn> {
-    let nf = world.space_mut(held.ns)?.nf.as_deref_mut()?;
-    nf.ct.get_mut(held.id)
-}
-
 /// Tells a connection of the packets that were carried for it.
 fn carried(world: &mut World, held: &Held, n: Counters, last: Instant) -> bool {
     let Some(ns) = world.space_mut(held.ns) else {
         return false;
     };
     let sysctl = ns.sysctl().ct.clone();
-    let dir = if held.reply { Dir::Reply } else { Dir::Original };
+    let dir = if held.reply {
+        Dir::Reply
+    } else {
+        Dir::Original
+    };
     let nf = ns.nf.as_deref_mut();
     nf.is_some_and(|nf| nf.ct.carried(held.id, dir, n, last, &sysctl))
-}
-
-/// Whether a conntrack on the way sums what it sees.
-fn sum_flag(world: &World, conns: &[Held]) -> u8 {
-    let sums = |h: &Held| world.ns(h.ns).is_some_and(|ns| ns.sysctl().ct.checksum != 0);
-    if conns.iter().any(sums) { flag::SUM } else { 0 }
 }
