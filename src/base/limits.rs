@@ -11,6 +11,9 @@ pub const HEADROOM: usize = 128;
 pub const WALK_DEPTH_MAX: u32 = 24;
 /// Devices one frame may pass in all before the world calls it a loop (TTL stops layer 3 earlier).
 pub const HOPS_MAX: u16 = 1_024;
+/// Frames of the backlog that are received before a process's own packet goes on
+/// (kernel: netdev_budget times MAX_SOFTIRQ_RESTART, then ksoftirqd).
+pub const SOFTIRQ_FRAMES_MAX: usize = 3_000;
 /// Events a world may hold.
 pub const EVENT_QUEUE_MAX: usize = 1 << 20;
 /// Steps kept in one trace; more are counted, not stored.

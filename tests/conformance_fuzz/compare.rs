@@ -8,6 +8,8 @@
 //! - the time of day in ICMP timestamp replies (RFC 792);
 //! - `initval` and `bucketsize` of sets, and the order of their entries;
 //! - the remaining time of a connection by one second: the kernel is asked some milliseconds after the end.
+//!
+//! A round that the kernel itself plays in two ways is undetermined ([`amounts`]): said, counted, and no pass.
 
 use super::packet::{ICMP, RST, TCP, checksum};
 use super::round::{Out, Outcome};
@@ -56,8 +58,32 @@ fn frames(kernel: &[Out], ours: &[Out]) -> Vec<String> {
     out
 }
 
+/// The first bytes are enough to see which frame it is.
 fn hex(b: &[u8]) -> String {
-    b.iter().map(|x| format!("{x:02x}")).collect()
+    let text: String = b.iter().take(120).map(|x| format!("{x:02x}")).collect();
+    match b.len() {
+        0..=120 => text,
+        n => format!("{text}.. ({n} bytes)"),
+    }
+}
+
+/// How much came of a round: frames out of each cable, every rule's and policy's counters, how many
+/// connections. Two plays by the kernel that differ here did not do the same: something in it hung on how
+/// long things took (a loop of errors and copies turns until the round is over). Random ports change none.
+pub fn amounts(o: &Outcome) -> Vec<String> {
+    let count = |c: &&str| o.out.iter().filter(|f| f.at == **c).count();
+    let mut out: Vec<String> = super::net::CABLES
+        .iter()
+        .map(|c| format!("{c}: {} frames", count(&c)))
+        .collect();
+    out.extend(
+        o.save
+            .lines()
+            .filter(|l| !l.starts_with('#'))
+            .map(str::to_owned),
+    );
+    out.push(format!("{} connections", o.conntrack.len()));
+    out
 }
 
 /// A frame with what the kernel draws put to zero.
