@@ -205,6 +205,9 @@ pub fn shifted(frame: &[u8], bytes: u16) -> Option<Vec<u8>> {
         return None;
     }
     let end = usize::from(p[0] & 15) * 4;
+    if checksum(p.get(..end)?) != 0 {
+        return None;
+    }
     // More follow: its length is a whole number of eights then.
     let len = end + p.len().checked_sub(end)? / 8 * 8;
     p[2..4].copy_from_slice(&(len as u16).to_be_bytes());
