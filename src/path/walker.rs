@@ -328,6 +328,10 @@ impl<'w, O: Observer> Walker<'w, O> {
         f.classify(mac);
         self.count_rx(dev, f.len());
         self.tap(dev, Direction::In, &f);
+        let Some(mut f) = self.received(dev, f) else {
+            self.depth -= 1;
+            return;
+        };
         if master {
             self.bridge_receive(dev, f);
         } else if vlan != 0
@@ -344,6 +348,14 @@ impl<'w, O: Observer> Walker<'w, O> {
             self.protocol_receive(dev, f);
         }
         self.depth -= 1;
+    }
+
+    /// Ingress rules, before anybody but a capture sees the frame (kernel: `nf_ingress`).
+    pub(crate) fn received(&mut self, dev: DevId, f: Frame) -> Option<Frame> {
+        match self.ns.nf {
+            Some(_) => self.ingress(dev, f),
+            None => Some(f),
+        }
     }
 
     /// Hands a frame to its protocol on behalf of a device.
@@ -404,15 +416,26 @@ impl<'w, O: Observer> Walker<'w, O> {
         if !self.enter(dev, &f) {
             return;
         }
+        let f = match self.ns.nf {
+            Some(_) => self.egress(dev, f),
+            None => Some(f),
+        };
+        if let Some(f) = f {
+            self.sent(dev, f);
+        }
+        self.depth -= 1;
+        // The end of `__dev_queue_xmit` (`rcu_read_unlock_bh`).
+        self.softirqs();
+    }
+
+    /// Its driver gets a frame (kernel: `dev_hard_start_xmit`).
+    fn sent(&mut self, dev: DevId, f: Frame) {
         if let Some(d) = self.ns.dev_mut(dev) {
             d.stats.tx_packets += 1;
             d.stats.tx_bytes += f.len() as u64;
         }
         self.tap(dev, Direction::Out, &f);
         self.driver_transmit(dev, f);
-        self.depth -= 1;
-        // The end of `__dev_queue_xmit` (`rcu_read_unlock_bh`).
-        self.softirqs();
     }
 
     fn driver_transmit(&mut self, dev: DevId, f: Frame) {
