@@ -10,6 +10,7 @@
 pub mod check;
 pub mod check_crd;
 pub mod crd;
+pub mod enforce;
 pub mod field;
 mod load;
 mod load_crd;
