@@ -12,7 +12,7 @@ use crate::cluster::build::Builder;
 use crate::cluster::{Cluster, controllers};
 use crate::kube::cni::calico::Encap;
 use crate::kube::podpath_v1alpha1::{Enforcement, Existing, NetworkPolicySpec};
-use crate::kube::policy::enforce::{Filter, Layout, Options, Plan, calico};
+use crate::kube::policy::enforce::{Filter, Layout, Options, Plan, calico, kube_router};
 use crate::kube::policy::{Inventory, Policies};
 use crate::kube::store::Name;
 use crate::nf::apply::{Restore, Tool, on_netns, restore, usual_backend};
@@ -141,7 +141,17 @@ fn layout(c: &Cluster, plan: &Plan, name: &str) -> Option<Layout> {
             };
             Some(calico::layout(plan, &host, options))
         }
-        Enforcement::KubeRouter | Enforcement::Nftables => Some(Layout::default()),
+        Enforcement::KubeRouter => {
+            let document = c.store.cluster().map(|d| &d.spec);
+            let host = kube_router::Host {
+                name: name.to_owned(),
+                service_cidrs: document.map(|d| d.service_cidrs.clone()).unwrap_or_default(),
+                node_ports: document.and_then(|d| d.node_port_range),
+                v6,
+            };
+            Some(kube_router::layout(plan, &host, options))
+        }
+        Enforcement::Nftables => Some(Layout::default()),
     }
 }
 

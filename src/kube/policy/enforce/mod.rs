@@ -5,6 +5,7 @@
 
 pub mod calico;
 mod calico_rules;
+pub mod kube_router;
 pub mod layout;
 pub mod plan;
 
