@@ -34,6 +34,11 @@ mod kube_proxy;
 #[allow(dead_code, reason = "shared with the tests of incremental syncs")]
 mod nft_script;
 mod policy;
+#[allow(dead_code, reason = "the frames of policy vectors: wired with their suite")]
+mod network_policy;
+#[path = "../common/policy_world.rs"]
+#[allow(dead_code, reason = "shared with the tests of policies")]
+mod policy_world;
 mod proxy_modes;
 #[path = "../conformance/recordings.rs"]
 #[allow(dead_code, reason = "only a folder or an archive is needed of it")]

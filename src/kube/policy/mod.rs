@@ -10,6 +10,7 @@
 pub mod check;
 pub mod check_crd;
 pub mod crd;
+pub mod enforce;
 pub mod eval;
 pub mod field;
 mod load;
