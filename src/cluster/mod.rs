@@ -15,6 +15,7 @@ mod fork;
 pub mod kube_proxy;
 mod node;
 mod pods;
+mod policy;
 mod proxy_steps;
 mod scenario;
 mod services;
@@ -24,6 +25,7 @@ pub use change::run_command;
 pub use choices::EndpointRun;
 pub use fork::{Assumption, Branch, Fork};
 pub use kube_proxy::NodeProxy;
+pub use policy::PolicyAgents;
 pub use scenario::{Checked, Mismatch, Scenario, disposition_name};
 pub use services::protocol as service_protocol;
 
@@ -118,6 +120,8 @@ pub struct Cluster {
     pub desired: Desired,
     /// How kube-proxy carries out Services.
     pub proxy_mode: ProxyMode,
+    /// Who enforces policies.
+    pub policies: PolicyAgents,
     seed: u64,
 }
 
