@@ -34,12 +34,15 @@ mod dns_servers;
 mod engine;
 mod flows;
 mod kube_proxy;
+#[allow(
+    dead_code,
+    reason = "the frames of policy vectors: wired with their suite"
+)]
+mod network_policy;
 #[path = "../common/nft_script.rs"]
 #[allow(dead_code, reason = "shared with the tests of incremental syncs")]
 mod nft_script;
 mod policy;
-#[allow(dead_code, reason = "the frames of policy vectors: wired with their suite")]
-mod network_policy;
 #[path = "../common/policy_world.rs"]
 #[allow(dead_code, reason = "shared with the tests of policies")]
 mod policy_world;

@@ -29,6 +29,11 @@ pub fn judge(case: &Value, enforcement: &str) -> Result<(), String> {
     let first = wrong.first().cloned().unwrap_or_default();
     wrong.truncate(5);
     let said: Vec<String> = world.findings.iter().map(ToString::to_string).collect();
-    let all = format!("{count} rows of {}: {first}\n{}\n{}", rows.len(), wrong.join("\n"), said.join("\n"));
+    let all = format!(
+        "{count} rows of {}: {first}\n{}\n{}",
+        rows.len(),
+        wrong.join("\n"),
+        said.join("\n")
+    );
     (count == 0).then_some(()).ok_or(all)
 }

@@ -25,9 +25,7 @@ const JUDGES: &[(&str, Judge)] = &[
 const FILE_JUDGES: &[(&str, Judge)] = &[("networkpolicy", policy::case)];
 
 /// What the others wait for, by what the suite's name begins with.
-const NEEDS: &[(&str, &str)] = &[
-    ("dns/", "needs DNS"),
-];
+const NEEDS: &[(&str, &str)] = &[("dns/", "needs DNS")];
 
 /// Every suite by name with its parts: those that are judged first, as in the table.
 pub fn all(source: &Source) -> Result<Vec<(String, Vec<Part>)>, String> {

@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::{CniPluginName, ClusterSpec};
+use super::{ClusterSpec, CniPluginName};
 
 /// `spec.networkPolicy`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -73,10 +73,14 @@ impl ClusterSpec {
     /// Who enforces policies: as written, or what the plugin comes with: Calico itself, kindnet
     /// kube-network-policies (kubernetes-sigs/kind images/kindnetd, since v0.24), others nobody.
     pub fn enforcement(&self) -> Enforcement {
-        self.network_policy.enforcement.unwrap_or(match self.cni.plugin {
-            CniPluginName::Calico => Enforcement::Calico,
-            CniPluginName::Kindnet => Enforcement::Nftables,
-            CniPluginName::Flannel | CniPluginName::Bridge | CniPluginName::Ptp => Enforcement::None,
-        })
+        self.network_policy
+            .enforcement
+            .unwrap_or(match self.cni.plugin {
+                CniPluginName::Calico => Enforcement::Calico,
+                CniPluginName::Kindnet => Enforcement::Nftables,
+                CniPluginName::Flannel | CniPluginName::Bridge | CniPluginName::Ptp => {
+                    Enforcement::None
+                }
+            })
     }
 }

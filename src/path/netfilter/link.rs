@@ -12,6 +12,7 @@ use crate::nf::nft::eval::link::{self, BRNF, LinkAt, LinkHook, LinkOp, LinkOutco
 use crate::nf::target::RejectWith;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::{DropReason, IcmpSent};
+use crate::path::touch::{Touch, Varies};
 use crate::path::walker::Walker;
 use crate::wire::{Frame, IpHeader, build, proto};
 
@@ -117,6 +118,7 @@ impl<O: Observer> Walker<'_, O> {
             self.nf_tell(&ip_at, &f, steps);
         }
         self.nf_effects(&ip_at, &mut f, fx);
+        self.touch(None, Touch::Varies(Varies::Nftables));
         let LinkOutcome {
             verdict,
             sent,

@@ -197,7 +197,10 @@ impl Maker<'_> {
         let mut parts: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
         for pod in subject {
             if let Some(of) = self.pods.get(pod) {
-                parts.entry(of.name.namespace.clone()).or_default().insert(pod);
+                parts
+                    .entry(of.name.namespace.clone())
+                    .or_default()
+                    .insert(pod);
             }
         }
         let mut out = Vec::new();
@@ -288,7 +291,10 @@ impl Maker<'_> {
 impl NamespaceScope {
     /// Whether it means other namespaces for each namespace of the policy's subject.
     fn is_relative(&self) -> bool {
-        matches!(self, NamespaceScope::SameLabels(_) | NamespaceScope::NotSameLabels(_))
+        matches!(
+            self,
+            NamespaceScope::SameLabels(_) | NamespaceScope::NotSameLabels(_)
+        )
     }
 }
 
