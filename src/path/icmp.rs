@@ -69,10 +69,7 @@ impl<O: Observer> Walker<'_, O> {
         } else {
             (proto::ICMPV6, 0)
         };
-        let ttl = self.default_ttl(
-            h.is_v4(),
-            oif.or_else(|| route.as_ref().and_then(|r| r.dev())),
-        );
+        let ttl = self.answer_ttl(h.src, oif.or_else(|| route.as_ref().and_then(|r| r.dev())));
         let id = self.ns.next_ip_id();
         let mut packet = build::ip_packet(src, h.src, p, ttl, tos, id, false, &message);
         options::insert(&mut packet, &echoed);
@@ -133,7 +130,8 @@ impl<O: Observer> Walker<'_, O> {
         if group(h.dst) && !group_ok && !(self.teeing && h.is_v4()) {
             return Err("it was sent to a group");
         }
-        if h.src.is_unspecified() || group(h.src) {
+        // IPv4 leaves that to the check of the source on input, which translation to a group comes after.
+        if h.src.is_unspecified() || group(h.src) && !h.is_v4() {
             return Err("its source is no host");
         }
         Ok(())
@@ -197,6 +195,14 @@ impl<O: Observer> Walker<'_, O> {
         self.ns
             .icmp
             .allow(h.src, now, Duration::from_millis(ms.max(0) as u64))
+    }
+
+    /// TTL of the kernel's own messages: 1 to a group (kernel: `__ip_make_skb`, `inet->mc_ttl`).
+    pub(crate) fn answer_ttl(&self, to: IpAddr, dev: Option<DevId>) -> u8 {
+        match to {
+            IpAddr::V4(a) if a.is_multicast() => 1,
+            _ => self.default_ttl(to.is_ipv4(), dev),
+        }
     }
 
     /// TTL of own packets.
