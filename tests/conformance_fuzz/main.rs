@@ -1,7 +1,8 @@
 //! Differential fuzz test: random rules and random packets, the real kernel against podpath.
 //!
 //! `make conformance-fuzz` runs new rounds (root): `--rounds N [--seed S] [--first K] [--packets P]
-//! [--keep-going] [--may-skip]`. Each round draws a rule set and packets, plays them through a router namespace
+//! [--keep-going] [--may-skip] [--kind iptables|nft|both|mixed]`. Each round draws a rule set (iptables, native
+//! nftables, or both beside each other) and packets, plays them through a router namespace
 //! and through podpath, and compares every frame that came out, byte by byte, the counters of every rule,
 //! conntrack and sets (`compare.rs` says what is left out and why). A difference is shrunk, printed and kept
 //! under `tests/data/nf_regressions/`; the run ends there unless `--keep-going` says otherwise (nothing is
@@ -35,6 +36,12 @@ mod kernel;
 mod matches;
 mod model;
 mod net;
+mod nft_compare;
+mod nft_kernel;
+mod nft_matches;
+mod nft_model;
+mod nft_rules;
+mod nft_sets;
 mod packet;
 mod rng;
 mod round;
@@ -44,7 +51,7 @@ mod shrink;
 mod tables;
 mod traffic;
 
-use args::Args;
+use args::{Args, Kind};
 use kernel::{Kernel, SETTINGS};
 use net::Shape;
 use rng::Rng;
@@ -134,7 +141,7 @@ fn fresh(args: &Args, rounds: u64) -> Result<ExitCode, String> {
     let (mut passed, mut failed, mut refused, mut undetermined) = (0, 0, 0, 0);
     let mut recorded = Vec::new();
     for number in args.first..args.first.saturating_add(rounds) {
-        let Some(round) = kernels.draw(seed, number, args.packets)? else {
+        let Some(round) = kernels.draw(seed, number, args)? else {
             refused += 1;
             continue;
         };
@@ -221,7 +228,7 @@ impl Kernels {
     }
 
     /// Draws a round and plays it; nothing if the kernel refuses its rules.
-    fn draw(&mut self, seed: u64, number: u64, packets: usize) -> Result<Option<Round>, String> {
+    fn draw(&mut self, seed: u64, number: u64, args: &Args) -> Result<Option<Round>, String> {
         let mut rng = Rng::new(seed.wrapping_mul(0x1_0000_0001).wrapping_add(number));
         let shape = if rng.chance(30) {
             Shape::Bridged
@@ -235,6 +242,10 @@ impl Kernels {
             Backend::Nft
         };
         let drawn = rules::draw(shape, v6, &number.to_string(), &mut rng);
+        // Of another stream, so that a seed's iptables rounds are the same in every kind of run.
+        let mut own = Rng::new(rng.clone().next() ^ 0x6e66_7461_626c_6573);
+        let kind = own.weighted(&[(56, Kind::Iptables), (32, Kind::Nft), (12, Kind::Both)]);
+        let kind = args.kind.unwrap_or(kind);
         let mut sysctl = Vec::new();
         for (key, values) in SETTINGS {
             if rng.chance(8) {
@@ -250,14 +261,25 @@ impl Kernels {
             sysctl,
             sets: drawn.sets,
             rules: drawn.rules,
+            nft: String::new(),
+            nft_first: false,
+            dual: false,
             sent: Vec::new(),
             kernel: Outcome::default(),
         };
+        if kind == Kind::Nft {
+            (r.sets, r.rules) = (String::new(), String::new());
+            r.dual = own.chance(30);
+        }
+        if kind != Kind::Iptables {
+            r.nft_first = kind == Kind::Both && own.chance(50);
+            r.nft = nft_rules::draw(shape, r.families(), &mut own);
+        }
         let kernel = self.of(shape, backend)?;
-        match kernel.run(&mut r, Some((&mut rng, packets))) {
+        match kernel.run(&mut r, Some((&mut rng, args.packets))) {
             Ok(()) => Ok(Some(r)),
-            Err(e) if e.contains("-restore") => {
-                eprintln!("refused: {e}\n{}", r.rules);
+            Err(e) if e.contains("-restore") || e.starts_with("nft -f") => {
+                eprintln!("refused: {e}\n{}{}", r.rules, r.nft);
                 Ok(None)
             }
             Err(e) => Err(e),
