@@ -47,6 +47,7 @@ impl<O: Observer> Walker<'_, O> {
             return;
         };
         let decision = match h.dst == sent_to || self.valid_on_loopback(dev, h.src) {
+            true if f.looped && h.dst == sent_to => Ok(Input::Local { group: true }),
             true => self.route_input(dev, h.src, h.dst, &f, false),
             false => Err(NoInput::Silent(
                 DropReason::LocalSource,
