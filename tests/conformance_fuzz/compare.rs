@@ -78,18 +78,22 @@ fn hex(b: &[u8]) -> String {
 /// How much came of a round: frames out of each cable, every rule's and policy's counters, how many
 /// connections. Two plays by the kernel that differ here did not do the same: something in it hung on how
 /// long things took (a loop of errors and copies turns until the round is over). Random ports change none.
-pub fn amounts(o: &Outcome) -> Vec<String> {
+pub fn amounts(o: &Outcome, rules: &str) -> Vec<String> {
     let count = |c: &&str| o.out.iter().filter(|f| f.at == **c).count();
     let mut out: Vec<String> = super::net::CABLES
         .iter()
         .map(|c| format!("{c}: {} frames", count(&c)))
         .collect();
-    out.extend(
-        o.save
-            .lines()
-            .filter(|l| !l.starts_with('#'))
-            .map(str::to_owned),
-    );
+    // Of tables that the round did not load, counters go on from whatever was before.
+    let mut ours = false;
+    for l in o.save.lines().filter(|l| !l.starts_with('#')) {
+        if l.starts_with('*') {
+            ours = rules.lines().any(|r| r == l);
+        }
+        if ours {
+            out.push(l.to_owned());
+        }
+    }
     out.push(format!("{} connections", o.conntrack.len()));
     out
 }

@@ -351,13 +351,13 @@ impl Kernel {
             sets,
             nft: nft_kernel::list(r)?,
         };
-        self.forget_fragments(r)
+        self.forget_fragments(r).map(drop)
     }
 
     /// Ends reassembly that a round left unfinished: a timeout's ICMP error would be counted by a later round.
     /// A fragment that overlaps what is queued kills the queue, and begins one where there is none (kernel:
     /// `inet_frag_queue_insert`, `IPFRAG_OVERLAP`).
-    fn forget_fragments(&self, r: &Round) -> Result<(), String> {
+    fn forget_fragments(&self, r: &Round) -> Result<u32, String> {
         let mut before = queued();
         for s in r.sent.iter().filter(|s| s.at != LOCAL) {
             for shift in [8, 16, 24] {
@@ -365,7 +365,7 @@ impl Kernel {
                     break;
                 };
                 if before == 0 {
-                    return Ok(());
+                    return Ok(0);
                 }
                 let (at, what) = (s.at.clone(), String::new());
                 let t_us = 0;
@@ -383,10 +383,7 @@ impl Kernel {
                 }
             }
         }
-        match before {
-            0 => Ok(()),
-            n => Err(format!("round {}: {n} reassembly queues stay", r.number)),
-        }
+        Ok(before)
     }
 
     /// Empties what a round left behind.
@@ -397,6 +394,16 @@ impl Kernel {
             }
         }
         nft_kernel::clean(r)?;
+        if queued() > 0 {
+            // A rule stood in the way of those that end it.
+            if let Some((b, v6)) = self.loaded.take() {
+                run(&tool(b, v6, "restore"), &[], empty(b))?;
+            }
+            let left = self.forget_fragments(r)?;
+            if left > 0 {
+                return Err(format!("round {}: {left} reassembly queues stay", r.number));
+            }
+        }
         if r.sets.is_empty() {
             return Ok(());
         }

@@ -305,7 +305,7 @@ impl Kernels {
     /// The first amount in which the kernel differs from itself when it plays a round anew. The frames are
     /// drawn anew too, since they answer what came out: ports that NAT draws are others each time.
     fn varies(&mut self, r: &Round, args: &Args) -> Result<Option<String>, String> {
-        let first = compare::amounts(&r.kernel);
+        let first = compare::amounts(&r.kernel, &r.rules);
         for _ in 0..SECOND_PLAYS {
             let second = match self.draw(r.seed, r.number, args) {
                 Ok(Some(second)) => second,
@@ -313,7 +313,7 @@ impl Kernels {
                 Err(e) if e == RESTLESS => return Ok(Some(e)),
                 Err(e) => return Err(e),
             };
-            let second = compare::amounts(&second.kernel);
+            let second = compare::amounts(&second.kernel, &r.rules);
             let mut pairs = first.iter().zip(&second);
             if let Some((a, b)) = pairs.find(|(a, b)| a != b) {
                 return Ok(Some(format!("{a} / {b}")));
