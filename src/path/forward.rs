@@ -30,6 +30,7 @@ impl<O: Observer> Walker<'_, O> {
         if f.pkt_type != PacketType::Host || f.socket.is_some() {
             return self.drop(Some(dev), &f, DropReason::NotForUs);
         }
+        f.summed = None;
         if h.ttl <= 1 {
             let sent = self.icmp_error(&f, Some(dev), 11, 0, 0);
             return self.rejected(
@@ -126,6 +127,7 @@ impl<O: Observer> Walker<'_, O> {
         if f.pkt_type != PacketType::Host || f.socket.is_some() {
             return self.drop(Some(dev), &f, DropReason::NotForUs);
         }
+        f.summed = None;
         if h.ttl <= 1 {
             let sent = self.icmp_error(&f, Some(dev), 3, 0, 0);
             return self.rejected(

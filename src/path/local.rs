@@ -273,7 +273,7 @@ impl<O: Observer> Walker<'_, O> {
             },
         );
         let Some(reset) = reset else { return };
-        let ttl = self.default_ttl(h.is_v4(), None);
+        let ttl = self.answer_ttl(h.src, None);
         let packet = build::ip_packet(h.dst, h.src, proto::TCP, ttl, h.tos & !3, 0, true, &reset);
         let r = self.child_of(&f, Frame::ip(&packet));
         self.step(Some(dev), &f, |_| Step::Answer { what: "TCP reset" });
@@ -377,7 +377,7 @@ impl<O: Observer> Walker<'_, O> {
         what: &'static str,
     ) {
         let oif = self.answer_oif(h, dev);
-        let ttl = self.default_ttl(h.is_v4(), Some(dev));
+        let ttl = self.answer_ttl(h.src, Some(dev));
         let (p, tos) = if h.is_v4() {
             (proto::ICMP, h.tos)
         } else {

@@ -4,14 +4,14 @@
 use crate::base::{DevId, Origin};
 use crate::net::fib::{FibError, FlowL4, Found};
 use crate::net::text::route_text;
-use crate::net::{DeviceKind, RouteKind};
+use crate::net::{DeviceKind, PortAt, RouteKind};
 use crate::nf::Hook;
 use crate::path::netfilter::refragments;
 use crate::path::observer::Observer;
 use crate::path::reason::DropReason;
 use crate::path::touch::Touch;
-use crate::path::walker::{Errno, Walker};
-use crate::wire::{Frame, IpHeader};
+use crate::path::walker::{Errno, Output, Walker};
+use crate::wire::{Frame, IpHeader, PacketType};
 use std::net::IpAddr;
 
 impl<O: Observer> Walker<'_, O> {
@@ -126,6 +126,9 @@ impl<O: Observer> Walker<'_, O> {
         };
         // MASQUERADE chooses its address by the gateway.
         f.nexthop = gateway(found, dst).filter(|_| !local);
+        if dst.is_ipv4() && found.route.kind == RouteKind::Broadcast {
+            self.loop_back(dev, &f);
+        }
         let Some(f) = self.nf_hook(Hook::Postrouting, f, input, Some(dev)) else {
             return;
         };
@@ -148,6 +151,22 @@ impl<O: Observer> Walker<'_, O> {
             return self.neigh_output(dev, hop, f);
         }
         self.fragment_out(dev, hop, f, mtu, dst);
+    }
+
+    /// What this host sends to everybody it hears too (kernel: `ip_mc_output`, `ip_mc_finish_output`).
+    fn loop_back(&mut self, dev: DevId, f: &Frame) {
+        let copy = self.copy(f);
+        let Some(mut copy) = self.nf_hook(Hook::Postrouting, copy, None, Some(dev)) else {
+            return;
+        };
+        copy.strip_link();
+        copy.looped = true;
+        copy.pkt_type = PacketType::Broadcast;
+        let at = PortAt {
+            ns: self.ns.id,
+            dev,
+        };
+        self.cx.out.push(Output::Backlog { at, frame: copy });
     }
 
     /// The device a route leads out of.

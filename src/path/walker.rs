@@ -151,6 +151,8 @@ pub struct Walker<'w, O> {
     pub(crate) icmp_busy: [bool; 2],
     /// A TEE copy is on its way: it makes no further ones.
     pub(crate) teeing: bool,
+    /// OUTPUT routed that copy anew: no longer to the rule's gateway.
+    pub(crate) copy_rerouted: bool,
     /// A process is sending, not a softirq: the backlog runs where bottom halves are enabled again, in the
     /// midst of the walk ([`Walker::softirqs`]).
     in_process: bool,
@@ -167,6 +169,7 @@ impl<'w, O: Observer> Walker<'w, O> {
             depth: 0,
             icmp_busy: [false; 2],
             teeing: false,
+            copy_rerouted: false,
             in_process: false,
         }
     }
@@ -302,6 +305,11 @@ impl<'w, O: Observer> Walker<'w, O> {
         true
     }
 
+    /// Whether the packet at hand is a copy whose route leads to a gateway, wherever it is addressed to.
+    pub(crate) fn by_gateway(&self) -> bool {
+        self.teeing && !self.copy_rerouted
+    }
+
     /// Bottom halves are enabled again (kernel: `local_bh_enable`): what a process's packet has put on this
     /// namespace's backlog so far (an error of REJECT, a TEE copy for this host) is received before the
     /// packet goes on, that is while its own new connection is not confirmed yet. Walks that began with a
@@ -329,6 +337,9 @@ impl<'w, O: Observer> Walker<'w, O> {
 
     /// A frame arrives at a device (kernel: `__netif_receive_skb_core`).
     pub fn receive(&mut self, dev: DevId, mut f: Frame) {
+        if f.looped {
+            return self.ipv4_receive(dev, f);
+        }
         let Some(d) = self.ns.dev(dev) else { return };
         let (up, mac, layer3, master) = (d.up, d.mac, d.is_layer3(), d.master.is_some());
         if !up {

@@ -29,6 +29,14 @@ const OUTGOING: u8 = 4;
 /// No event for so long means that there are no more.
 const QUIET: Duration = Duration::from_millis(12);
 
+/// What a round is that still turns when it should have ended, or that made too many frames: what came of it
+/// hangs on how long it was watched.
+pub const RESTLESS: &str = "the kernel does not come to rest";
+/// How long a round may take to come to rest.
+const REST: Duration = Duration::from_millis(600);
+/// Frames a round may make.
+const FRAMES_MAX: usize = 4000;
+
 /// A router of one shape with everything around it.
 pub struct Kernel {
     shape: Shape,
@@ -270,6 +278,12 @@ impl Kernel {
     pub fn run(&mut self, r: &mut Round, draw: Option<(&mut Rng, usize)>) -> Result<(), String> {
         enter(&self.router)?;
         let done = self.inside(r, draw);
+        if done.is_err()
+            && let Some((b, v6)) = self.loaded.take()
+        {
+            // What turns endlessly does so by the rules.
+            run(&tool(b, v6, "restore"), &[], empty(b))?;
+        }
         let cleaned = self.clean(r);
         enter(&self.home)?;
         done.and(cleaned)
@@ -282,7 +296,7 @@ impl Kernel {
         match draw {
             Some((rng, count)) => {
                 let mut traffic = Traffic::new(r.shape, r.v6, rng.next() as u16);
-                while r.sent.len() < count {
+                while r.sent.len() < count && rested(&out) {
                     if r.dual {
                         traffic.v6 = rng.chance(50);
                     }
@@ -303,8 +317,19 @@ impl Kernel {
                 }
             }
         }
-        let events = self.events_until_quiet();
-        self.take(&mut out, None);
+        let mut events = Vec::new();
+        let begun = Instant::now();
+        loop {
+            let before: usize = out.iter().map(Vec::len).sum();
+            let quiet = self.events_until_quiet(&mut events);
+            self.take(&mut out, None);
+            if quiet && before == out.iter().map(Vec::len).sum::<usize>() {
+                break;
+            }
+            if begun.elapsed() > REST || !rested(&out) {
+                return Err(RESTLESS.to_owned());
+            }
+        }
         let save = match r.rules.is_empty() {
             true => String::new(),
             false => run(&tool(r.backend, r.v6, "save"), &["-c"], "")?,
@@ -326,13 +351,13 @@ impl Kernel {
             sets,
             nft: nft_kernel::list(r)?,
         };
-        self.forget_fragments(r)
+        self.forget_fragments(r).map(drop)
     }
 
     /// Ends reassembly that a round left unfinished: a timeout's ICMP error would be counted by a later round.
     /// A fragment that overlaps what is queued kills the queue, and begins one where there is none (kernel:
     /// `inet_frag_queue_insert`, `IPFRAG_OVERLAP`).
-    fn forget_fragments(&self, r: &Round) -> Result<(), String> {
+    fn forget_fragments(&self, r: &Round) -> Result<u32, String> {
         let mut before = queued();
         for s in r.sent.iter().filter(|s| s.at != LOCAL) {
             for shift in [8, 16, 24] {
@@ -340,7 +365,7 @@ impl Kernel {
                     break;
                 };
                 if before == 0 {
-                    return Ok(());
+                    return Ok(0);
                 }
                 let (at, what) = (s.at.clone(), String::new());
                 let t_us = 0;
@@ -358,10 +383,7 @@ impl Kernel {
                 }
             }
         }
-        match before {
-            0 => Ok(()),
-            n => Err(format!("round {}: {n} reassembly queues stay", r.number)),
-        }
+        Ok(before)
     }
 
     /// Empties what a round left behind.
@@ -372,6 +394,16 @@ impl Kernel {
             }
         }
         nft_kernel::clean(r)?;
+        if queued() > 0 {
+            // A rule stood in the way of those that end it.
+            if let Some((b, v6)) = self.loaded.take() {
+                run(&tool(b, v6, "restore"), &[], empty(b))?;
+            }
+            let left = self.forget_fragments(r)?;
+            if left > 0 {
+                return Err(format!("round {}: {left} reassembly queues stay", r.number));
+            }
+        }
         if r.sets.is_empty() {
             return Ok(());
         }
@@ -441,14 +473,15 @@ impl Kernel {
         while self.lines.try_recv().is_ok() {}
     }
 
-    fn events_until_quiet(&self) -> Vec<String> {
-        let mut out = Vec::new();
-        loop {
+    /// Reads events until none come for a moment; false if they go on.
+    fn events_until_quiet(&self, out: &mut Vec<String>) -> bool {
+        for _ in 0..FRAMES_MAX {
             match self.lines.recv_timeout(QUIET) {
                 Ok(l) => out.push(l),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return out,
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return true,
             }
         }
+        false
     }
 
     /// Which shape it has.
@@ -465,6 +498,11 @@ impl Drop for Kernel {
             let _ = run("ip", &["netns", "del", n], "");
         }
     }
+}
+
+/// Whether so few frames came out that the round may go on.
+fn rested(out: &[Vec<Out>]) -> bool {
+    out.iter().map(Vec::len).sum::<usize>() <= FRAMES_MAX
 }
 
 /// Settings a round may change: the key, and its values with the usual one first.

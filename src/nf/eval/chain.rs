@@ -14,7 +14,7 @@ use crate::base::{DevId, limits};
 use crate::net::NetNs;
 use crate::nf::netfilter::{Backend, Netfilter};
 use crate::nf::record::{self, CounterAt};
-use crate::nf::{Counters, Hook, Match, Policy, TableName};
+use crate::nf::{Counters, Hook, Match, Policy, TableName, Target};
 use crate::wire::Frame;
 use std::sync::Arc;
 
@@ -49,7 +49,18 @@ pub(in crate::nf) struct Env<'a, 'c> {
     pub chance: Option<u32>,
 }
 
-/// Runs the built-in chain of `at.hook`.
+/// A table that stopped behind a rule (`TEE`), for what that rule asked to happen before the next one is
+/// asked: where it stopped, what the packet's headers were, and where its jumps return to.
+#[derive(Clone, Debug)]
+pub struct Paused {
+    chain: u32,
+    next: u32,
+    told: u32,
+    stack: Vec<(u32, u32, u32)>,
+    pkt: Pkt,
+}
+
+/// Runs the built-in chain of `at.hook`, from its beginning or on from where it stopped.
 #[allow(clippy::too_many_arguments, reason = "as `super::table`")]
 pub(super) fn run(
     nf: &mut Netfilter,
@@ -59,6 +70,7 @@ pub(super) fn run(
     (backend, table): (Backend, TableName),
     cx: &mut Cx<'_>,
     fx: &mut Vec<Effect>,
+    from: Option<Paused>,
 ) -> Verdict {
     let linear = nf.linear;
     let Some(loaded) = nf.loaded_mut(at.family, backend) else {
@@ -68,7 +80,8 @@ pub(super) fn run(
     let entry = program
         .table(table)
         .and_then(|t| Some((t, t.entry[at.hook as usize]?)));
-    let (Some((t, chain)), Some(pkt)) = (entry, Pkt::of(f, at.family)) else {
+    let pkt = from.as_ref().map(|p| p.pkt);
+    let (Some((t, chain)), Some(pkt)) = (entry, pkt.or_else(|| Pkt::of(f, at.family))) else {
         return Verdict::Accept;
     };
     let mut live = core::mem::take(&mut loaded.live);
@@ -98,7 +111,7 @@ pub(super) fn run(
         told: 0,
         linear: linear || !Index::fits(f, &pkt),
     };
-    let verdict = walk.run(f);
+    let verdict = walk.run(f, from);
     if let Some(loaded) = nf.loaded_mut(at.family, backend) {
         loaded.live = live;
     }
@@ -154,10 +167,14 @@ impl<'p> Walk<'p, '_, '_> {
         }
     }
 
-    fn run(&mut self, f: &mut Frame) -> Verdict {
+    fn run(&mut self, f: &mut Frame, from: Option<Paused>) -> Verdict {
         self.live.stack.clear();
-        let base = self.chain;
-        let (mut cursor, mut mark) = (self.cursor(0, f), f.mark);
+        let (base, mut first) = (self.chain, 0);
+        if let Some(p) = from {
+            (self.chain, self.told, first) = (p.chain, p.told, p.next);
+            self.live.stack = p.stack;
+        }
+        let (mut cursor, mut mark) = (self.cursor(first, f), f.mark);
         loop {
             let Some(chain) = self.here() else {
                 return Verdict::Accept;
@@ -196,6 +213,7 @@ impl<'p> Walk<'p, '_, '_> {
                         Next::Rule => (cursor, mark) = (self.cursor(r + 1, f), f.mark),
                         Next::Chain(from) => cursor = self.cursor(from, f),
                         Next::Policy => return self.policy(base, self.told),
+                        Next::Pause => return self.pause(r + 1),
                         Next::Done(verdict) => return verdict,
                     }
                 }
@@ -262,10 +280,23 @@ impl<'p> Walk<'p, '_, '_> {
                 }
                 match targets::run(&mut self.env, f, target) {
                     Some(verdict) => Next::Done(verdict),
+                    None if matches!(target, Target::Tee(_)) => Next::Pause,
                     None => Next::Rule,
                 }
             }
         }
+    }
+
+    /// Stops in front of a rule; the verdict means nothing yet.
+    fn pause(&mut self, next: u32) -> Verdict {
+        self.env.fx.push(Effect::Paused(Box::new(Paused {
+            chain: self.chain,
+            next,
+            told: self.told,
+            stack: self.live.stack.clone(),
+            pkt: self.env.pkt,
+        })));
+        Verdict::Accept
     }
 
     fn enter(&mut self, chain: u32) -> Next {
@@ -354,6 +385,8 @@ enum Next {
     Chain(u32),
     /// With the built-in chain's policy.
     Policy,
+    /// With the next rule, but not at once.
+    Pause,
     Done(Verdict),
 }
 

@@ -104,7 +104,8 @@ impl<O: Observer> Walker<'_, O> {
         }
     }
 
-    fn is_loopback(&self, d: DevId) -> bool {
+    /// Whether a device is `lo`.
+    pub(crate) fn is_loopback(&self, d: DevId) -> bool {
         let dev = self.device(d);
         dev.is_some_and(|d| matches!(d.kind, DeviceKind::Loopback))
     }

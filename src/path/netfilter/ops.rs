@@ -3,7 +3,7 @@
 use crate::base::DevId;
 use crate::net::NetNs;
 use crate::nf::ct::{Confirmed, Conn, CtDrop, CtTuple, Helped, Tracked};
-use crate::nf::eval::{At, Cx, Effect, NfStep, RuleRef, Verdict};
+use crate::nf::eval::{At, Cx, Effect, NfStep, Paused, RuleRef, Verdict};
 use crate::nf::hook::OpKind;
 use crate::nf::record::Record;
 use crate::nf::{Family, Hook, Netfilter, eval, nat, nft};
@@ -51,6 +51,18 @@ impl<O: Observer> Walker<'_, O> {
         f: &mut Frame,
         fx: &mut Vec<Effect>,
     ) -> Result<Verdict, String> {
+        self.nf_op_from(kind, at, f, fx, None)
+    }
+
+    /// The same from where a table stopped.
+    pub(super) fn nf_op_from(
+        &mut self,
+        kind: OpKind,
+        at: &At,
+        f: &mut Frame,
+        fx: &mut Vec<Effect>,
+        from: Option<Paused>,
+    ) -> Result<Verdict, String> {
         let Some(mut nf) = self.ns.nf.take() else {
             return Ok(Verdict::Accept);
         };
@@ -62,7 +74,19 @@ impl<O: Observer> Walker<'_, O> {
             steps: steps.as_mut(),
             assume: self.cx.assume.get(&self.ns.id).unwrap_or(&NOTHING),
         };
-        let verdict = run(&mut nf, self.ns, f, at, kind, &mut cx, fx);
+        let verdict = match (kind, from) {
+            (OpKind::Table(b, t), Some(from)) => Ok(eval::resume(
+                &mut nf,
+                self.ns,
+                f,
+                at,
+                (b, t),
+                from,
+                &mut cx,
+                fx,
+            )),
+            _ => run(&mut nf, self.ns, f, at, kind, &mut cx, fx),
+        };
         let record = nf.record.take();
         self.ns.nf = Some(nf);
         if let Some(record) = record {

@@ -147,6 +147,7 @@ impl<O: Observer> Walker<'_, O> {
                 }
                 *r.found = found;
                 r.changed = true;
+                self.copy_rerouted = self.teeing;
                 Some(f)
             }
             Err(e) => {

@@ -2,6 +2,7 @@
 
 use super::attach;
 use crate::net::RouteKind;
+use crate::nf::Hook;
 use crate::nf::eval::{At, RuleRef};
 use crate::nf::target::RejectWith;
 use crate::path::observer::{Observer, Step};
@@ -41,7 +42,7 @@ impl<O: Observer> Walker<'_, O> {
                 self.rejected(dev, &f, sent, DropReason::NetfilterReject, origin, |_| text);
             }
             None => {
-                let reset = self.nf_reset(&f);
+                let reset = self.nf_reset(at, &f);
                 let answered = reset.is_some();
                 self.drop_with(
                     dev,
@@ -65,7 +66,7 @@ impl<O: Observer> Walker<'_, O> {
         let h = IpHeader::parse_lax(f.l3()).ok()?;
         let why = if h.frag_off > 0 {
             Some("not for a later fragment")
-        } else if !checksum_ok(&h, f.l3()) {
+        } else if !summed(at, f) && !checksum_ok(&h, f.l3()) {
             Some("its checksum is wrong")
         } else {
             None
@@ -79,9 +80,10 @@ impl<O: Observer> Walker<'_, O> {
     }
 
     /// The reset for a segment, as an IP packet (kernel: `nf_send_reset`, `nf_send_reset6`).
-    pub(super) fn nf_reset(&self, f: &Frame) -> Option<Vec<u8>> {
+    pub(super) fn nf_reset(&self, at: &At, f: &Frame) -> Option<Vec<u8>> {
         let h = IpHeader::parse_lax(f.l3()).ok()?;
-        if h.proto != proto::TCP || h.frag_off > 0 || !checksum_ok(&h, f.l3()) {
+        let whole = h.proto == proto::TCP && h.frag_off == 0;
+        if !whole || !summed(at, f) && !checksum_ok(&h, f.l3()) {
             return None;
         }
         let group = |ip: IpAddr| match ip {
@@ -91,7 +93,9 @@ impl<O: Observer> Walker<'_, O> {
             ),
             IpAddr::V6(a) => a.is_multicast() || a.is_unspecified(),
         };
-        if group(h.dst) || !h.is_v4() && group(h.src) {
+        // IPv4 asks the packet's route, and a TEE copy's leads to the gateway.
+        let asked = !(h.is_v4() && self.by_gateway());
+        if asked && group(h.dst) || !h.is_v4() && group(h.src) {
             return None;
         }
         let segment = build::tcp_reset(&h, f.l3())?;
@@ -136,6 +140,12 @@ impl<O: Observer> Walker<'_, O> {
             }
         }
     }
+}
+
+/// Whether nobody looks at the checksum any more: conntrack summed the packet, and behind the input hooks
+/// `nf_ip_checksum` passes over what has been summed (`CHECKSUM_COMPLETE`), be it right or wrong.
+fn summed(at: &At, f: &Frame) -> bool {
+    f.summed.is_some() && !matches!(at.hook, Hook::Prerouting | Hook::Input)
 }
 
 /// Whether the packet's checksum lets it be answered (kernel: `nf_reject_verify_csum`, `nf_ip_checksum`,
