@@ -33,6 +33,8 @@ impl<O: Observer> Walker<'_, O> {
         }
         let oif = self.icmp_oif(&h, in_dev);
         let src = self.icmp_source(&h, in_dev, oif);
+        // Of this packet only, not of what its sending causes.
+        self.route_back = false;
         let route = self.ns.route_output(src, h.src, oif, 0, 0).ok();
         let Some(src) = src.or_else(|| route.as_ref().and_then(|r| self.ns.source_for(r, h.src)))
         else {
@@ -130,7 +132,7 @@ impl<O: Observer> Walker<'_, O> {
             IpAddr::V6(a) => a.is_multicast(),
         };
         // IPv4 asks the packet's route, and a TEE copy's leads to the gateway (`rt_flags` in `__icmp_send`).
-        if group(h.dst) && !group_ok && !(self.teeing && h.is_v4()) {
+        if group(h.dst) && !group_ok && !(h.is_v4() && (self.teeing || self.route_back)) {
             return Err("it was sent to a group");
         }
         if h.src.is_unspecified() || group(h.src) {
@@ -156,7 +158,7 @@ impl<O: Observer> Walker<'_, O> {
         oif: Option<DevId>,
     ) -> Option<IpAddr> {
         // IPv4 asks the packet's route, and a TEE copy's leads to the gateway (`RTCF_LOCAL` in `icmp_send`).
-        if self.is_own(h.dst) && !(self.teeing && h.is_v4()) {
+        if self.is_own(h.dst) && !(h.is_v4() && (self.teeing || self.route_back)) {
             return Some(h.dst);
         }
         if h.is_v4() && self.ns.sysctl.icmp_errors_use_inbound_ifaddr != 0 {

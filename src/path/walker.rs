@@ -147,6 +147,8 @@ pub struct Walker<'w, O> {
     pub(crate) icmp_busy: [bool; 2],
     /// A TEE copy is on its way: it makes no further ones.
     pub(crate) teeing: bool,
+    /// What is being answered has no route but the one back to its sender (`nf_reject_fill_skb_dst`).
+    pub(crate) route_back: bool,
     /// A process is sending, not a softirq: the backlog runs where bottom halves are enabled again, in the
     /// midst of the walk ([`Walker::softirqs`]).
     in_process: bool,
@@ -163,6 +165,7 @@ impl<'w, O: Observer> Walker<'w, O> {
             depth: 0,
             icmp_busy: [false; 2],
             teeing: false,
+            route_back: false,
             in_process: false,
         }
     }

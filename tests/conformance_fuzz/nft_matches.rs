@@ -479,7 +479,7 @@ fn header(v6: bool, rng: &mut Rng) -> String {
             rng.pick(&["0x1fff", "0x4000", "0x2000"]),
             rng.pick(&["== 0", "!= 0"])
         ),
-        (true, 4) => format!("ip6 flowlabel {n}0"),
+        (true, 4) => format!("ip6 version {n}6"),
         (false, 5) => format!("ip id {}", order(rng, &[4660, 30000])),
         (true, 5) => format!("ip6 version {n}6"),
         (false, 6) => format!("ip ecn {n}{}", rng.pick(&["not-ect", "ce"])),

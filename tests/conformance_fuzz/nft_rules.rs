@@ -77,10 +77,7 @@ impl Drawer<'_> {
         out: &mut String,
         rng: &mut Rng,
     ) {
-        *out += &match rng.chance(2) {
-            true => format!("add table {table} {{ flags dormant; }}\n"),
-            false => format!("add table {table}\n"),
-        };
+        *out += &format!("add table {table}\n");
         let mut chains = Vec::new();
         for i in 0..1 + rng.below(6) {
             chains.push(base(table, i, out, rng));

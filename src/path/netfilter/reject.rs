@@ -2,6 +2,7 @@
 
 use super::attach;
 use crate::net::RouteKind;
+use crate::nf::Hook;
 use crate::nf::eval::{At, RuleRef};
 use crate::nf::target::RejectWith;
 use crate::path::observer::{Observer, Step};
@@ -41,7 +42,7 @@ impl<O: Observer> Walker<'_, O> {
                 self.rejected(dev, &f, sent, DropReason::NetfilterReject, origin, |_| text);
             }
             None => {
-                let reset = self.nf_reset(&f);
+                let reset = self.nf_reset(at.hook == Hook::Prerouting, &f);
                 let answered = reset.is_some();
                 self.drop_with(
                     dev,
@@ -75,11 +76,16 @@ impl<O: Observer> Walker<'_, O> {
             return None;
         }
         let typ = if h.is_v4() { 3 } else { 1 };
-        self.icmp_error(f, at.input, typ, code, 0)
+        // Not routed yet: `nf_reject_fill_skb_dst` gives it the route to its sender.
+        self.route_back = at.hook == Hook::Prerouting;
+        let sent = self.icmp_error(f, at.input, typ, code, 0);
+        self.route_back = false;
+        sent
     }
 
-    /// The reset for a segment, as an IP packet (kernel: `nf_send_reset`, `nf_send_reset6`).
-    pub(super) fn nf_reset(&self, f: &Frame) -> Option<Vec<u8>> {
+    /// The reset for a segment, as an IP packet (kernel: `nf_send_reset`, `nf_send_reset6`); `early`: before
+    /// routing.
+    pub(super) fn nf_reset(&self, early: bool, f: &Frame) -> Option<Vec<u8>> {
         let h = IpHeader::parse_lax(f.l3()).ok()?;
         if h.proto != proto::TCP || h.frag_off > 0 || !checksum_ok(&h, f.l3()) {
             return None;
@@ -91,7 +97,12 @@ impl<O: Observer> Walker<'_, O> {
             ),
             IpAddr::V6(a) => a.is_multicast() || a.is_unspecified(),
         };
-        if group(h.dst) || !h.is_v4() && group(h.src) {
+        // IPv4 asks the packet's route; before routing that is the one to its sender.
+        let asked = match h.is_v4() && early {
+            true => h.src,
+            false => h.dst,
+        };
+        if group(asked) || !h.is_v4() && group(h.src) {
             return None;
         }
         let segment = build::tcp_reset(&h, f.l3())?;
