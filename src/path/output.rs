@@ -193,7 +193,10 @@ impl<O: Observer> Walker<'_, O> {
 }
 
 /// The route's gateway. A group is not sent to that of a default route (kernel: `__mkroute_output`).
-fn gateway(found: &Found, dst: IpAddr) -> Option<IpAddr> {
+pub(crate) fn gateway(found: &Found, dst: IpAddr) -> Option<IpAddr> {
+    if is_local(found) {
+        return None;
+    }
     let group = matches!(dst, IpAddr::V4(a) if a.is_multicast());
     if group && found.route.dst.prefix() < 4 {
         return None;

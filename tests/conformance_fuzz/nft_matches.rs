@@ -480,7 +480,7 @@ fn header(v6: bool, rng: &mut Rng) -> String {
             rng.pick(&["== 0", "!= 0"])
         ),
         (true, 4) => format!("ip6 version {n}6"),
-        (false, 5) => format!("ip id {}", order(rng, &[4660, 30000])),
+        (false, 5) => format!("ip version {n}4"),
         (true, 5) => format!("ip6 version {n}6"),
         (false, 6) => format!("ip ecn {n}{}", rng.pick(&["not-ect", "ce"])),
         (true, 6) => format!("ip6 ecn {n}{}", rng.pick(&["not-ect", "ce"])),

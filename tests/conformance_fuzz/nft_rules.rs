@@ -190,6 +190,12 @@ impl Drawer<'_> {
         }
         words.push(self.end(chain, later, proto, v6));
         words.retain(|w| !w.is_empty());
+        // What stands there in an ICMP message is its checksum: with what the kernel draws in what it quotes.
+        let ports =
+            |w: &String| w.contains("th dport") || w.contains("th sport") || w.contains("@th");
+        if !matches!(proto, "tcp" | "udp" | "sctp") && words.iter().any(ports) {
+            words.insert(0, "meta l4proto { tcp, udp, sctp }".to_owned());
+        }
         if words.is_empty() {
             return;
         }
