@@ -123,6 +123,9 @@ impl<O: Observer> Walker<'_, O> {
                 |_| "the route has no device".into(),
             );
         };
+        // Not so for a TEE copy, whose neighbour is its gateway.
+        let header = |f: &Frame| IpHeader::parse_lax(f.l3()).map(|h| h.dst).ok();
+        let own = header(&f) == Some(dst);
         // MASQUERADE chooses its address by the gateway.
         f.nexthop = gateway(found, dst).filter(|_| !local);
         let Some(f) = self.nf_hook(Hook::Postrouting, f, input, Some(dev)) else {
@@ -135,7 +138,10 @@ impl<O: Observer> Walker<'_, O> {
         } else {
             self.forward_mtu(found, dst)
         };
-        let hop = f.nexthop.unwrap_or(dst);
+        // A rule may have written another destination into it: the neighbour is the one that stands there now
+        // (`rt_nexthop`, `rt6_nexthop`).
+        let now = header(&f).filter(|_| own);
+        let hop = f.nexthop.or(now).unwrap_or(dst);
         if !refragments(&f, mtu) {
             return self.neigh_output(dev, hop, f);
         }

@@ -258,8 +258,6 @@ impl Asks<'_> {
             10 if self.all(|p| p.hook.has_out()) => {
                 format!("meta oifkind {n}{}", rng.pick(&["\"veth\"", "\"bridge\""]))
             }
-            11 => format!("meta skuid {n}{}", rng.pick(&["0", "> 0", "1000"]))
-                .replace("!= > 0", "> 0"),
             _ => return None,
         })
     }
@@ -329,7 +327,6 @@ impl Asks<'_> {
             2 if self.all(|p| matches!(p.hook, Hook::Prerouting | Hook::Input)) => {
                 format!("socket transparent {}", rng.below(2))
             }
-            3 if false => "rtclassid 0".to_owned(),
             _ => return None,
         })
     }
