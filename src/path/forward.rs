@@ -18,6 +18,16 @@ const REDIRECT_LOAD_MS: u64 = 20;
 /// Silence after which the count starts anew (`redirect_silence`).
 const REDIRECT_SILENCE: Duration = Duration::from_millis(20_480);
 
+/// The traffic class of a type of service (kernel: `rt_tos2priority`, `ip_tos2prio`).
+fn class_of(tos: u8) -> u32 {
+    match (tos & 0x1e) >> 3 {
+        0 => 0,
+        1 => 2, // TC_PRIO_BULK
+        2 => 6, // TC_PRIO_INTERACTIVE
+        _ => 4, // TC_PRIO_INTERACTIVE_BULK
+    }
+}
+
 impl<O: Observer> Walker<'_, O> {
     pub(crate) fn forward4(
         &mut self,
@@ -61,6 +71,7 @@ impl<O: Observer> Walker<'_, O> {
             self.touch(Some(dev), Touch::Varies(Varies::Redirect));
             self.send_redirect(dev, h, &f, found);
         }
+        f.priority = class_of(h.tos);
         let Some((h, mut f, found)) = self.nf_forward(dev, *h, f, found.clone()) else {
             return;
         };

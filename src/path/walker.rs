@@ -153,6 +153,8 @@ pub struct Walker<'w, O> {
     pub(crate) teeing: bool,
     /// OUTPUT routed that copy anew: no longer to the rule's gateway.
     pub(crate) copy_rerouted: bool,
+    /// What is being answered has no route but the one back to its sender (`nf_reject_fill_skb_dst`).
+    pub(crate) route_back: bool,
     /// A process is sending, not a softirq: the backlog runs where bottom halves are enabled again, in the
     /// midst of the walk ([`Walker::softirqs`]).
     in_process: bool,
@@ -170,6 +172,7 @@ impl<'w, O: Observer> Walker<'w, O> {
             icmp_busy: [false; 2],
             teeing: false,
             copy_rerouted: false,
+            route_back: false,
             in_process: false,
         }
     }

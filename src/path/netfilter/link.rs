@@ -150,7 +150,7 @@ impl<O: Observer> Walker<'_, O> {
         let dev = at.input.or(at.output);
         let (text, origin) = self.nf_rule(rule);
         let answer = match code(with) {
-            None => self.nf_reset(&at.as_ip(&f), &f).map(|p| (p, None)),
+            None => self.nf_reset(&at.as_ip(&f), false, &f).map(|p| (p, None)),
             Some(code) => self.link_unreach(&f, code).map(|(p, icmp)| (p, Some(icmp))),
         };
         let icmp = answer.as_ref().and_then(|(_, icmp)| *icmp);
