@@ -11,6 +11,7 @@ use ipnetwork::IpNetwork;
 
 use crate::base::{Finding, Instant, NsId, Origin};
 use crate::cluster::Cluster;
+use crate::cluster::kube_proxy::Origins;
 use crate::ipvs::Virtual;
 use crate::ipvs::text::{command, run};
 use crate::kube::proxy::ipvs::{DEVICE, Key, Step};
@@ -58,8 +59,9 @@ pub(super) fn carry_out(
             Step::Bind(ip) => address(c, ns, *ip, true, &who, &mut findings),
             Step::Unbind(ip) => address(c, ns, *ip, false, &who, &mut findings),
             Step::Nft(text) => {
+                let mut origins = Origins::new(&c.desired);
                 if let Some(space) = c.lab.world.ns_mut(ns) {
-                    findings.extend(nft(space, text, &who, now));
+                    findings.extend(nft(space, text, &who, now, &mut origins));
                 }
             }
             Step::Ipset(_) | Step::Ipvs(_) | Step::Restore(_) => {
@@ -73,12 +75,21 @@ pub(super) fn carry_out(
 }
 
 /// One transaction of `nft -f -`: all of it or nothing.
-fn nft(ns: &mut NetNs, text: &str, who: &str, now: Instant) -> Vec<Finding> {
+fn nft(
+    ns: &mut NetNs,
+    text: &str,
+    who: &str,
+    now: Instant,
+    origins: &mut Origins<'_>,
+) -> Vec<Finding> {
     let nf = ns.nf_mut();
     let mut set = nf.nft_ruleset(now);
     let (script, mut findings) = Script::parse(who, text, &set);
     match set.apply(&script) {
-        Ok(()) => nf.set_nft(set, now),
+        Ok(()) => {
+            set.claim(|chain, _| origins.of_chain(chain));
+            nf.set_nft(set, now);
+        }
         Err(e) => findings.push(e),
     }
     findings

@@ -22,6 +22,7 @@ mod priority;
 mod symbols;
 mod time;
 
+pub mod command;
 pub mod elements;
 pub mod eval;
 pub mod expr;
