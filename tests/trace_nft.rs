@@ -160,5 +160,5 @@ fn a_command_that_nft_refuses_is_told_at_its_line() {
     let node = s.cluster.nodes.get("n1").expect("n1").ns;
     let ns = s.cluster.lab.world.ns(node).expect("its namespace");
     let tables = ns.nf().expect("rules").nft().tables.len();
-    assert_eq!(tables, 1, "kube-proxy's alone");
+    assert_eq!(tables, 2, "kube-proxy's of both families alone");
 }

@@ -1,9 +1,9 @@
 //! Every endpoint that a probe could be led to, each followed to its end.
 //!
 //! Rules that draw are found by what the probe's own first packet met: the chain whose `statistic` rules, or
-//! whose `numgen random` of nft, lead to different DNAT targets. The probe runs again from the beginning once for each endpoint, with
-//! that choice made for it (`nf::forced`). Invariant: chances of one connection's endpoints add up to 1,
-//! up to the rounding of the rules' own probabilities.
+//! whose `numgen random` of nft, lead to different DNAT targets. The probe runs again from the beginning once
+//! for each endpoint, with that choice made for it (`nf::forced`). Invariant: chances of one connection's
+//! endpoints add up to 1, up to the rounding of the rules' own probabilities.
 
 use crate::base::limits;
 use crate::cluster::{Checked, Cluster, Scenario};
