@@ -21,9 +21,14 @@ fn scenario(more: &str) -> Scenario {
 }
 
 fn start(more: &str) -> (Scenario, Vec<Finding>) {
+    start_in("nftables", more)
+}
+
+fn start_in(mode: &str, more: &str) -> (Scenario, Vec<Finding>) {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/topologies/services-vxlan");
     let file = |f: &str| std::fs::read_to_string(format!("{root}/{f}")).expect("a file");
-    let podpath = file("podpath.yaml").replace("{mode: iptables}", "{mode: nftables}") + more;
+    let podpath =
+        file("podpath.yaml").replace("{mode: iptables}", &format!("{{mode: {mode}}}")) + more;
     let input = |label: &str, text: &str| Input::from_bytes(label, text.as_bytes()).expect("text");
     let (store, findings) = Store::load(&[
         input("manifests.yaml", &file("manifests.yaml")),
@@ -98,6 +103,33 @@ fn rules_of_services_name_the_manifests_line() {
     assert!(!all.iter().any(|(_, o)| o == "kernel"), "{all:?}");
     let out = told(&c);
     assert!(out.contains("kube-proxy from Service default/far"), "{out}");
+}
+
+#[test]
+fn so_do_the_virtual_servers_of_ipvs_mode() {
+    let mut s = start_in("ipvs", "").0;
+    let notes = |c: &Checked| -> Vec<String> {
+        let all = c.events.iter().filter_map(|e| match &e.kind {
+            EventKind::Step(Step::Note(text)) if text.starts_with("IPVS: to") => Some(text.clone()),
+            _ => None,
+        });
+        all.collect()
+    };
+    for (probe, service) in [
+        ("client-to-far", "default/far"),
+        ("client-to-far-udp", "default/far"),
+        ("customer-to-node-port-n1", "default/door"),
+        ("customer-to-load-balancer", "default/front"),
+    ] {
+        let c = run(&mut s, probe);
+        let wanted = format!("(Masq), kube-proxy from Service {service} (manifests.yaml:");
+        let all = notes(&c);
+        assert!(
+            !all.is_empty() && all.iter().all(|n| n.contains(&wanted)),
+            "{probe}: {all:?}"
+        );
+        assert!(!rules(&c).iter().any(|(_, o)| o == "kernel"), "{probe}");
+    }
 }
 
 #[test]

@@ -454,7 +454,7 @@ impl<'s> Origins<'s> {
         }
     }
 
-    fn of(&mut self, namespace: &str, name: &str) -> Origin {
+    pub(super) fn of(&mut self, namespace: &str, name: &str) -> Origin {
         let key = format!("{namespace}/{name}");
         if let Some(known) = self.known.get(&key) {
             return known.clone();
