@@ -124,8 +124,11 @@ impl<'a> Cursor<'a> {
     pub fn name(&mut self, what: &str) -> Read<&'a str> {
         // Within quotes nothing may stand that cannot stand without (scanner.l, `string`).
         let bare = |c: char| c.is_ascii_alphanumeric() || "/\\_.-".contains(c);
-        if self.is(Kind::Quoted) && (self.peek().is_empty() || !self.peek().chars().all(bare)) {
-            return self.wrong(what);
+        if let Some(t) = self.token().filter(|t| t.kind == Kind::Quoted) {
+            let text = self.lexed.get_static(&t);
+            if text.is_empty() || !text.chars().all(bare) {
+                return self.wrong(what);
+            }
         }
         self.any_word(what)
     }

@@ -53,7 +53,7 @@ impl Ruleset {
                     places.push((lines + 1, i));
                     script.push_str(&text);
                     script.push('\n');
-                    lines += text.lines().count().max(1);
+                    lines += text.matches('\n').count() + 1;
                 }
                 Err(e) => findings.push(at(&placed, i, &e)),
             }

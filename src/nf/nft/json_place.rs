@@ -1,7 +1,7 @@
 //! Where the objects of `nft -j` JSON stand in their text, also where the text is no JSON as a whole.
 //!
-//! A scan for brackets outside of strings; serde_json reads the objects. Invariant: objects come in order, and
-//! the scan ends with the text.
+//! A scan for brackets outside of strings; serde_json reads the objects. Invariant: objects come in order,
+//! and the scan ends with the text.
 
 use serde_json::Value as Json;
 
