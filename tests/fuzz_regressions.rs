@@ -120,6 +120,12 @@ fn inputs_of_each_kind_whole_cut_and_damaged_are_survived() {
     }
     let listing = include_bytes!("../fuzz/seeds/ipvsadm/every-listing");
     whole_cut_and_damaged(ipvsadm::run, listing);
+    for rules in [
+        &include_bytes!("../fuzz/seeds/nft/every-expression")[..],
+        include_bytes!("../fuzz/seeds/nft/below-ip"),
+    ] {
+        whole_cut_and_damaged(nft::run, rules);
+    }
 }
 
 fn whole_cut_and_damaged(run: fn(&[u8]), sample: &[u8]) {

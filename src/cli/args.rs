@@ -232,6 +232,9 @@ pub struct ShowArgs {
     /// JSON as ip -j, bridge -j and nft -j print it
     #[arg(short = 'j', long)]
     pub json: bool,
+    /// Output: json is --json
+    #[arg(short, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
     /// IPv6
     #[arg(short = '6')]
     pub ipv6: bool,

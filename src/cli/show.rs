@@ -1,6 +1,6 @@
 //! `podpath show WHO WHAT`: state as ip and bridge print it.
 
-use crate::cli::args::{Global, ShowArgs, What};
+use crate::cli::args::{Format, Global, ShowArgs, What};
 use crate::cli::{Exit, load, out, trace};
 use crate::cluster::Scenario;
 use crate::kube::manifest::closest;
@@ -11,6 +11,10 @@ use std::io::Write;
 
 /// Shows.
 pub fn run(g: &Global, a: &ShowArgs) -> anyhow::Result<Exit> {
+    let a = &ShowArgs {
+        json: a.json || a.output == Format::Json,
+        ..a.clone()
+    };
     let inputs = load::inputs(g, None)?;
     let Some(mut s) = load::scenario(g, &inputs) else {
         return Ok(Exit::Failed);

@@ -2,7 +2,6 @@
 //! when they are due.
 //!
 //! What it writes is `kube::proxy::agent`'s; `apply_to` is the one place where it reaches a namespace.
-//! Agents of all modes run and say what they write; that of nftables mode is not carried out yet.
 //! Invariant: a stopped kube-proxy leaves rules and sysctls as they are.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -411,13 +410,13 @@ fn forget_stale(ns: &mut NetNs, sync: &Sync) {
 }
 
 /// Where the rules of Services come from: their comments name the Service, the object its line.
-struct Origins<'s> {
+pub(super) struct Origins<'s> {
     desired: &'s Desired,
     known: BTreeMap<String, Origin>,
 }
 
 impl<'s> Origins<'s> {
-    fn new(desired: &'s Desired) -> Self {
+    pub(super) fn new(desired: &'s Desired) -> Self {
         Origins {
             desired,
             known: BTreeMap::new(),
@@ -439,7 +438,23 @@ impl<'s> Origins<'s> {
         }
     }
 
-    fn of(&mut self, namespace: &str, name: &str) -> Origin {
+    /// Of a rule of nftables mode, by its chain: `service-HASH-NAMESPACE/NAME/PROTOCOL/PORT` and the like
+    /// (kubernetes `pkg/proxy/nftables/proxier.go`, servicePortChainNameBase).
+    pub(super) fn of_chain(&mut self, chain: &str) -> Origin {
+        let service = || {
+            let (_, rest) = chain.split_once('-')?;
+            let (hash, port) = rest.split_once('-')?;
+            let mut parts = port.split('/');
+            let found = (parts.next()?, parts.next()?);
+            (hash.len() == 8 && parts.next().is_some()).then_some(found)
+        };
+        match service() {
+            Some((namespace, name)) => self.of(namespace, name),
+            None => Origin::controller("kube-proxy", ""),
+        }
+    }
+
+    pub(super) fn of(&mut self, namespace: &str, name: &str) -> Origin {
         let key = format!("{namespace}/{name}");
         if let Some(known) = self.known.get(&key) {
             return known.clone();

@@ -11,10 +11,11 @@ use ipnetwork::IpNetwork;
 
 use crate::base::{Finding, Instant, NsId, Origin};
 use crate::cluster::Cluster;
+use crate::cluster::kube_proxy::Origins;
 use crate::ipvs::Virtual;
 use crate::ipvs::text::{command, run};
 use crate::kube::proxy::ipvs::{DEVICE, Key, Step};
-use crate::kube::service::{Family, Protocol};
+use crate::kube::service::{Family, Protocol, ServicePort};
 use crate::net::{DeviceKind, IfAddr, LinkSpec, NetNs};
 use crate::nf;
 use crate::nf::apply::{Restore, Tool, on_netns, restore, usual_backend};
@@ -26,11 +27,7 @@ pub(super) fn connections(ns: &NetNs, key: &Key, to: SocketAddr) -> u64 {
     let find = || {
         let vs = ns.ipvs()?;
         let at = Virtual::Addr {
-            proto: match key.protocol {
-                Protocol::Tcp => proto::TCP,
-                Protocol::Udp => proto::UDP,
-                Protocol::Sctp => proto::SCTP,
-            },
+            proto: number(key.protocol),
             ip: key.address.ip(),
             port: key.address.port(),
         };
@@ -58,8 +55,9 @@ pub(super) fn carry_out(
             Step::Bind(ip) => address(c, ns, *ip, true, &who, &mut findings),
             Step::Unbind(ip) => address(c, ns, *ip, false, &who, &mut findings),
             Step::Nft(text) => {
+                let mut origins = Origins::new(&c.desired);
                 if let Some(space) = c.lab.world.ns_mut(ns) {
-                    findings.extend(nft(space, text, &who, now));
+                    findings.extend(nft(space, text, &who, now, &mut origins));
                 }
             }
             Step::Ipset(_) | Step::Ipvs(_) | Step::Restore(_) => {
@@ -69,16 +67,64 @@ pub(super) fn carry_out(
             }
         }
     }
+    if steps.iter().any(|s| matches!(s, Step::Ipvs(_))) {
+        name_servers(c, ns, family);
+    }
     findings
 }
 
+/// Virtual servers come from the Services that have their address and port, or their node port.
+fn name_servers(c: &mut Cluster, ns: NsId, family: Family) {
+    let view = c.desired.view(family);
+    let mut origins = Origins::new(&c.desired);
+    let Some(space) = c.lab.world.ns_mut(ns) else {
+        return;
+    };
+    space.ipvs_change(|vs| {
+        vs.claim(|at| {
+            let Virtual::Addr { proto, ip, port } = *at else {
+                return Origin::controller("kube-proxy", "");
+            };
+            let own = |p: &&ServicePort| number(p.protocol()) == proto;
+            let at_address = |p: &&ServicePort| {
+                let mut all = [p.cluster_ip].into_iter().chain(p.external_ips.clone());
+                p.port == port && (all.any(|a| a == ip) || p.vips.contains(&ip))
+            };
+            let ports = || view.services.iter().filter(own);
+            let found = ports().find(at_address);
+            match found.or_else(|| ports().find(|p| port != 0 && p.node_port == port)) {
+                Some(p) => origins.of(&p.name.service.namespace, &p.name.service.name),
+                None => Origin::controller("kube-proxy", ""),
+            }
+        });
+    });
+}
+
+/// A protocol's number.
+fn number(p: Protocol) -> u8 {
+    match p {
+        Protocol::Tcp => proto::TCP,
+        Protocol::Udp => proto::UDP,
+        Protocol::Sctp => proto::SCTP,
+    }
+}
+
 /// One transaction of `nft -f -`: all of it or nothing.
-fn nft(ns: &mut NetNs, text: &str, who: &str, now: Instant) -> Vec<Finding> {
+fn nft(
+    ns: &mut NetNs,
+    text: &str,
+    who: &str,
+    now: Instant,
+    origins: &mut Origins<'_>,
+) -> Vec<Finding> {
     let nf = ns.nf_mut();
     let mut set = nf.nft_ruleset(now);
     let (script, mut findings) = Script::parse(who, text, &set);
     match set.apply(&script) {
-        Ok(()) => nf.set_nft(set, now),
+        Ok(()) => {
+            set.claim(|chain, _| origins.of_chain(chain));
+            nf.set_nft(set, now);
+        }
         Err(e) => findings.push(e),
     }
     findings

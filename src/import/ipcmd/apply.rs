@@ -21,7 +21,7 @@ pub enum ApplyError {
     /// The kernel would have refused it.
     #[error(transparent)]
     Edit(#[from] EditError),
-    /// iptables would have refused it, in its words.
+    /// iptables or nft would have refused it, in its words.
     #[error("{0}")]
     Iptables(String),
     /// It concerns more than one namespace.
@@ -105,6 +105,11 @@ pub fn apply(
         }
         Command::Iptables { line } => {
             let done = nf::apply::run_line(e.netfilter(), line, &Span::default(), origin);
+            done.map_err(|f| ApplyError::Iptables(f.message))?;
+        }
+        Command::Nft { line } => {
+            let at = Span::default();
+            let done = nf::nft::command::run_line(e.netfilter(), line, &at, now, origin);
             done.map_err(|f| ApplyError::Iptables(f.message))?;
         }
         Command::Show => {}

@@ -106,6 +106,11 @@ pub enum Command {
         /// The line, with the input that stands below it.
         line: String,
     },
+    /// A command line of `nft`, as it stands.
+    Nft {
+        /// The line, with the script that stands below it.
+        line: String,
+    },
     /// A command that only shows something.
     Show,
 }

@@ -6,7 +6,7 @@
 use super::{OutRoute, ops};
 use crate::base::{DevId, Origin};
 use crate::ipvs::xmit::{self, Side};
-use crate::ipvs::{Forward, Order, Seen, Verdict};
+use crate::ipvs::{Forward, Order, Seen, Verdict, Virtual};
 use crate::net::fib::Found;
 use crate::net::{DeviceKind, RouteKind};
 use crate::nf::Hook;
@@ -140,9 +140,16 @@ impl<O: Observer> Walker<'_, O> {
 
     /// Sends a request to its real server; `Some`: the real server is this host, and the packet goes on here.
     fn vs_send(&mut self, at: &At, mut f: Frame, o: &Order) -> Option<Frame> {
-        self.step(at.input.or(at.output), &f, |_| {
+        let proto = IpHeader::parse_lax(f.l3()).map_or(0, |h| h.proto);
+        self.step(at.input.or(at.output), &f, |ns| {
             let to = SocketAddr::new(o.to, o.port);
-            Step::Note(format!("IPVS: to {to} ({})", o.fwd.name()))
+            let (ip, port) = o.virt;
+            let server = Virtual::Addr { proto, ip, port };
+            let by = match ns.ipvs().and_then(|vs| vs.service(&server)) {
+                Some(s) if s.origin != Origin::Kernel => format!(", {}", s.origin),
+                _ => String::new(),
+            };
+            Step::Note(format!("IPVS: to {to} ({}){by}", o.fwd.name()))
         });
         if o.fwd == Forward::Local {
             self.vs_marked(&mut f, o);
