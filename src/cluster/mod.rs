@@ -12,6 +12,7 @@ mod choices;
 mod controllers;
 mod faults;
 mod fork;
+mod health;
 pub mod kube_proxy;
 mod node;
 mod pods;

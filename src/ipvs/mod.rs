@@ -73,6 +73,14 @@ impl Ipvs {
         svc.dests.iter().filter_map(|id| self.dests.get(id))
     }
 
+    /// Of how many real servers of a service it is not known which is next, as after a dump; 0 where it is.
+    pub fn undecided(&self, svc: &Service) -> usize {
+        match svc.order_unknown {
+            true => sched::open(svc, &self.dests).len(),
+            false => 0,
+        }
+    }
+
     /// Connections and templates.
     pub fn conns(&self) -> &Conns {
         &self.conns

@@ -102,8 +102,8 @@ fn run() {
     assert_eq!(by["unmet"]["hop"]["reason"], "ttl-expired");
     assert_eq!(by["met"]["hop"]["reason"], Value::Null);
     let result = documented("### A probe's result");
-    let fork: Keys = ["fork".to_owned()].into();
-    assert_eq!(&keys_of_all(all) | &fork, result);
+    let absent: Keys = ["fork", "undecided"].map(str::to_owned).into();
+    assert_eq!(&keys_of_all(all) | &absent, result);
     let hops = all.iter().map(|p| &p["hop"]);
     assert_eq!(keys_of_all(hops), documented("### A probe's `hop`"));
     let misses = all.iter().flat_map(|p| array(&p["mismatches"]));
@@ -135,6 +135,56 @@ fn forks() {
     assert_eq!(keys_of_all(branches), documented("### A branch"));
     let assumed = branches.iter().flat_map(|b| array(&b["assumed"]));
     assert_eq!(keys_of_all(assumed), documented("### An assumption"));
+}
+
+/// A dump does not say which real server is next: the answer rests on one of two.
+#[test]
+fn undecided() {
+    let folder = Folder::new();
+    let manifests =
+        std::fs::read_to_string(format!("{}/manifests.yaml", vxlan())).expect("manifests");
+    let dump = "ipvsadm -R <<EOF\n\
+        TCP  10.96.0.77:80 rr\n\
+        -> 10.244.2.11:8080 Masq 1 0 0\n\
+        -> 10.244.2.10:8080 Masq 1 0 0\nEOF";
+    let dump = dump.replacen("EOF\n", "EOF\nProt LocalAddress:Port Scheduler Flags\n", 1);
+    let more = format!(
+        "---\napiVersion: podpath.dev/v1alpha1\nkind: Fault\nmetadata: {{name: director}}\nspec:\n  node: n1\n  \
+         commands:\n  - ip link add vip type dummy\n  - ip addr add 10.96.0.77/32 dev vip\n  - |\n{}\n\
+         ---\napiVersion: podpath.dev/v1alpha1\nkind: Probe\nmetadata: {{name: vip}}\nspec:\n  from: default/a1\n  \
+         to: 10.96.0.77:80\n  protocol: tcp\n",
+        dump.lines()
+            .map(|l| format!("    {l}\n"))
+            .collect::<String>()
+    );
+    folder
+        .file("all/manifests.yaml", manifests)
+        .file("all/more.yaml", more);
+    let ran = folder.podpath(&["run", "all", "--probe", "vip", "-o", "json"]);
+    let doc = ran.json();
+    let all = array(&doc["probes"]);
+    let open = all.iter().flat_map(|p| array(&p["undecided"]));
+    assert_eq!(
+        keys_of_all(open.clone()),
+        documented("### An `undecided` choice"),
+        "{doc:#}"
+    );
+    assert_eq!(open.map(|o| &o["of"]).collect::<Vec<_>>(), [2]);
+    let text = folder.podpath(&["run", "all", "--probe", "vip", "-v"]).out;
+    assert!(
+        text.contains("n1: the dump does not say which of 2 real servers of 10.96.0.77:80 is next"),
+        "{text}"
+    );
+    let shown = folder
+        .podpath(&["show", "n1", "ipvs", "-f", "all", "--after-probes"])
+        .exits(0)
+        .out;
+    assert!(
+        shown.contains(
+            "# -t 10.96.0.77:80 -s rr: the dump does not say which of 2 real servers is next"
+        ),
+        "{shown}"
+    );
 }
 
 #[test]

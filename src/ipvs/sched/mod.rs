@@ -187,6 +187,25 @@ pub(super) fn choose(svc: &mut Service, dests: &Dests, p: &Pick) -> Option<DestI
     }
 }
 
+/// Whom the scheduler may choose where the list's order and what it remembers are not known, as after a dump.
+///
+/// Schedulers that compare loads differ by the order of equals only; the others may be anywhere.
+pub(super) fn open(svc: &Service, dests: &Dests) -> Vec<DestId> {
+    let all = svc.dests.iter();
+    let list: Vec<(DestId, &Dest)> = all
+        .filter_map(|id| dests.get(id).map(|d| (*id, d)))
+        .collect();
+    let usable = list.iter().filter(|(_, d)| d.usable());
+    let first = |id: DestId| {
+        let mut moved = list.clone();
+        moved.sort_by_key(|(other, _)| *other != id);
+        least::choose(svc.spec.sched, &moved) == Some(id)
+    };
+    let by_load = matches!(svc.state, SchedState::None);
+    let open = usable.filter(|(id, _)| !by_load || first(*id));
+    open.map(|(id, _)| *id).collect()
+}
+
 /// An address as one word (`addr_fold`).
 fn fold(ip: IpAddr) -> u32 {
     match ip {
