@@ -1,9 +1,10 @@
 //! What kube-proxy answers at health-check node ports, where load balancers ask which nodes to use.
 //!
 //! kubernetes `pkg/proxy/healthcheck/service_health.go` (hcHandler.ServeHTTP),
-//! `pkg/proxy/endpointschangetracker.go` (LocalReadyEndpoints: addresses, each once for all ports of a Service). Left out: the Date header, for
-//! virtual time has no date. Where a Service has both families, its first counts. Invariant: a port is open
-//! exactly while the node's kube-proxy runs and the Services it knows have it.
+//! `pkg/proxy/endpointschangetracker.go` (LocalReadyEndpoints: addresses, each once for all ports of a
+//! Service). Left out: the Date header, for virtual time has no date. Where a Service has both families,
+//! its first counts. Invariant: a port is open exactly while the node's kube-proxy runs and the Services it
+//! knows have it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

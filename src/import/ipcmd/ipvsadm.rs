@@ -1,8 +1,8 @@
 //! Lines of `ipvsadm`: commands, and `ipvsadm -R <<EOF` with its input below.
 //!
 //! The words are [`crate::ipvs::text`]'s. The input of `-R` may also hold what `ipvsadm` lists (`-Ln`,
-//! `-Lnc`, `--stats`...): then it is a dump, and the state that it shows is taken over. Invariant: a line that passes
-//! [`check`] is refused by [`run`] only for what is there already, or is not.
+//! `-Lnc`, `--stats`...): then it is a dump, and the state that it shows is taken over. Invariant: a line
+//! that passes [`check`] is refused by [`run`] only for what is there already, or is not.
 
 use crate::base::{Finding, Instant, Origin, Span};
 use crate::ipvs::text::{self, Command, Dump};
