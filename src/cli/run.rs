@@ -4,8 +4,8 @@ use crate::cli::args::{Format, Global, RunArgs};
 use crate::cli::{Exit, load, out};
 use crate::cluster::{Checked, Scenario, disposition_name};
 use crate::path::Disposition;
+use crate::report::fork;
 use crate::report::trace::{self, Style};
-use crate::report::{fork, undecided};
 use serde_json::{Value, json};
 use std::io::Write;
 
@@ -128,9 +128,6 @@ fn text(s: &Scenario, all: &[Checked], verbose: bool) -> anyhow::Result<()> {
         {
             writeln!(o, "    {line}")?;
         }
-        for line in undecided::text(&undecided::choices(&c.events)).lines() {
-            writeln!(o, "    {}{line}{}", out::YELLOW, out::RESET)?;
-        }
         if verbose || !c.mismatches.is_empty() {
             for line in trace::text(&c.events, Style::default()).lines() {
                 writeln!(o, "    {line}")?;
@@ -207,10 +204,6 @@ pub fn probe_json(c: &Checked) -> Value {
             o.insert("bytes".into(), r.bytes.into());
             if let Some(f) = &c.fork {
                 o.insert("fork".into(), fork::json(f));
-            }
-            let open = undecided::choices(&c.events);
-            if !open.is_empty() {
-                o.insert("undecided".into(), undecided::json(&open));
             }
             if let Some(h) = &r.hop {
                 let reason = match &h.how {

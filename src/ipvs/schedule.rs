@@ -8,12 +8,13 @@ use super::conn::{ConnId, Key};
 use super::hook::{Packet, Seen, Verdict};
 use super::sched::{self, Pick, Scheduler};
 use super::service::{DestId, Virtual};
-use super::{Ipvs, state};
+use super::{Ipvs, OpenChoice, state};
+use crate::base::limits;
 use crate::net::RouteKind;
 use crate::net::sysctl::Sysctl;
 use crate::wire::proto;
 use core::time::Duration;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const FTP: u16 = 21;
 const FTP_DATA: u16 = 20;
@@ -149,11 +150,34 @@ impl Ipvs {
             expiration: Duration::from_secs(secs.max(0) as u64),
         };
         let open = match svc.order_unknown {
-            true => sched::open(svc, &self.dests).len(),
-            false => 0,
+            true => sched::open(svc, &self.dests),
+            false => Vec::new(),
         };
-        let dest = sched::choose(svc, &self.dests, &pick)?;
-        Some((dest, if open > 1 { open as u32 } else { 0 }))
+        let mut dest = sched::choose(svc, &self.dests, &pick)?;
+        if open.len() < 2 {
+            return Some((dest, 0));
+        }
+        let address = |id: &DestId| {
+            let spec = self.dests.get(id)?.spec;
+            Some(SocketAddr::new(spec.ip, spec.port))
+        };
+        let assumed = self.assumed.take();
+        if let Some(id) = open
+            .iter()
+            .find(|id| assumed.is_some() && address(id) == assumed)
+        {
+            dest = *id;
+            sched::chosen(svc, dest);
+        }
+        let of = open.iter().filter_map(address);
+        self.last_open = Some(OpenChoice {
+            number: self.open_choices,
+            at: *at,
+            count: open.len(),
+            of: of.take(limits::FORK_BRANCHES_MAX).collect(),
+        });
+        self.open_choices = self.open_choices.wrapping_add(1);
+        Some((dest, open.len() as u32))
     }
 
     /// The connection itself, counted (`ip_vs_conn_stats`).

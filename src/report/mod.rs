@@ -8,7 +8,6 @@ pub mod proxy_compare;
 pub mod show;
 pub mod topo;
 pub mod trace;
-pub mod undecided;
 
 use core::time::Duration;
 

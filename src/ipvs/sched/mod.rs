@@ -206,6 +206,15 @@ pub(super) fn open(svc: &Service, dests: &Dests) -> Vec<DestId> {
     open.map(|(id, _)| *id).collect()
 }
 
+/// Puts a scheduler where it stands after it chose a destination.
+pub(super) fn chosen(svc: &mut Service, id: DestId) {
+    match &mut svc.state {
+        SchedState::Cursor(at) => *at = Some(id),
+        SchedState::Wrr(mark) => mark.stands_at(id),
+        _ => {}
+    }
+}
+
 /// An address as one word (`addr_fold`).
 fn fold(ip: IpAddr) -> u32 {
     match ip {

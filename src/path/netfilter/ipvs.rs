@@ -4,6 +4,7 @@
 //! a packet that was sent to a real server is marked, so that no IPVS hook sees it again.
 
 use super::{OutRoute, ops};
+use crate::base::limits::UNDECIDED_MAX;
 use crate::base::{DevId, Origin};
 use crate::ipvs::xmit::{self, Side};
 use crate::ipvs::{Forward, Order, Seen, Verdict, Virtual};
@@ -54,11 +55,18 @@ impl<O: Observer> Walker<'_, O> {
             loopback: at.input.is_none_or(|d| self.is_loopback(d)),
             mark: f.mark,
         };
+        let assumed = self.cx.servers.get(&(self.ns.id, vs.next_open())).copied();
+        vs.assume(assumed);
         let verdict = match op {
             IpvsOp::Reply => vs.reply(&mut f, &seen),
             IpvsOp::Request => vs.request(&mut f, &seen),
             IpvsOp::ForwardIcmp => vs.forward_icmp(&mut f, &seen),
         };
+        if let Some(open) = vs.take_open().filter(|_| assumed.is_none())
+            && self.cx.open_choices.len() < UNDECIDED_MAX
+        {
+            self.cx.open_choices.push((self.ns.id, open));
+        }
         self.ns.ipvs = Some(vs);
         let dev = at.input.or(at.output);
         match verdict {
