@@ -54,7 +54,8 @@ pub fn run(g: &Global, a: &ShowArgs) -> anyhow::Result<Exit> {
 /// Rules, sets and connections, as their own tools print them.
 fn netfilter(g: &Global, s: &Scenario, a: &ShowArgs) -> anyhow::Result<Exit> {
     if a.json && a.what != What::Nft {
-        let why = "iptables, ipset, ipvsadm and conntrack are shown as their tools print them, which is not JSON";
+        let why =
+            "iptables, ipset, ipvsadm and conntrack are shown as their tools print them: no JSON";
         return Err(out::stop("--json", why, "leave it out"));
     }
     let ns = find(g, s, &a.who)?;

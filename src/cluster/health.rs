@@ -94,7 +94,8 @@ fn reply(service: &Name, local: usize) -> Bytes {
         _ => "200 OK",
     };
     let body = format!(
-        "{{\n\t\"service\": {{\n\t\t\"namespace\": \"{}\",\n\t\t\"name\": \"{}\"\n\t}},\n\t\"localEndpoints\": {local},\n\
+        "{{\n\t\"service\": {{\n\t\t\"namespace\": \"{}\",\n\t\t\"name\": \"{}\"\n\t}},\n\
+         \t\"localEndpoints\": {local},\n\
          \t\"serviceProxyHealthy\": true\n}}",
         service.namespace, service.name
     );
