@@ -219,6 +219,7 @@ pub enum What {
     Ip6tables,
     Nft,
     Ipset,
+    Ipvs,
     Conntrack,
 }
 
@@ -244,10 +245,11 @@ pub struct ShowArgs {
     /// Details, as ip -d
     #[arg(short = 'd', long)]
     pub details: bool,
-    /// Routing table (a number, main, local, all) or table of iptables (nat, filter...)
+    /// Routing table (a number, main, local, all), table of iptables (nat, filter...) or listing of ipvsadm
+    /// (save, stats, rate, thresholds, persistent, connections, timeouts)
     #[arg(long, value_name = "N|NAME|all")]
     pub table: Option<String>,
-    /// Counters of rules, as iptables-save -c; of the table, as conntrack -S
+    /// Counters of rules, as iptables-save -c; of the table, as conntrack -S; of IPVS, as ipvsadm --stats
     #[arg(short = 'c', long)]
     pub counters: bool,
     /// Run the cluster's probes first and show what they left

@@ -14,6 +14,7 @@ use crate::base::limits::{PROXY_SYNCS_MAX, PROXY_TEXT_BYTES};
 use crate::base::{Finding, Instant, NsId, Origin};
 use crate::cluster::Cluster;
 use crate::cluster::build::Builder;
+use crate::cluster::health;
 use crate::cluster::proxy_steps::{carry_out, connections};
 use crate::kube;
 use crate::kube::controllers::Desired;
@@ -42,6 +43,8 @@ pub struct NodeProxy {
     pub syncs: VecDeque<(Instant, Sync)>,
     /// What kubelet made on the node before.
     pub kubelet: Vec<(Family, Ensure)>,
+    /// Health-check node ports that are open, with what is answered there.
+    pub(super) health: BTreeMap<u16, bytes::Bytes>,
 }
 
 impl NodeProxy {
@@ -122,6 +125,7 @@ pub(super) fn start(b: &mut Builder) {
             agent,
             syncs: VecDeque::new(),
             kubelet: kubelet.collect(),
+            health: BTreeMap::new(),
         };
         if let Some(node) = b.c.nodes.get_mut(&name) {
             node.proxy = Some(proxy);
@@ -161,8 +165,8 @@ fn host_of<'n>(c: &Cluster, name: &'n str) -> Option<Host<'n>> {
     })
 }
 
-/// Compares kube-proxy's modes, on one node or on all; with `every` the report lists the classes in which they
-/// agree, too. An error names a rule that could not be read.
+/// Compares kube-proxy's modes, on one node or on all; with `every` the report lists the classes in which
+/// they agree, too. An error names a rule that could not be read.
 pub fn compare(c: &Cluster, only: Option<&str>, every: bool) -> Result<Report, String> {
     let mut report = match every {
         true => Report::of_every_class(),
@@ -243,6 +247,7 @@ impl Cluster {
                 proxy.kubelet = base;
                 proxy.remember(now, syncs);
             }
+            health::update(self, &name);
         }
         findings
     }
@@ -283,6 +288,9 @@ impl Cluster {
                 to.lag.unwrap_or(lag),
                 &views,
             );
+        }
+        for (name, _) in &before {
+            health::update(self, name);
         }
         before
     }

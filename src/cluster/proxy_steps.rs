@@ -5,6 +5,7 @@
 //! device stays down: its addresses are the node's all the same. What a tool refuses is a finding, and the
 //! next step is done. Invariant: a step changes nothing but what it names.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnetwork::IpNetwork;
@@ -13,9 +14,10 @@ use crate::base::{Finding, Instant, NsId, Origin};
 use crate::cluster::Cluster;
 use crate::cluster::kube_proxy::Origins;
 use crate::ipvs::Virtual;
-use crate::ipvs::text::{command, run};
+use crate::ipvs::text::{Command, command, run};
 use crate::kube::proxy::ipvs::{DEVICE, Key, Step};
-use crate::kube::service::{Family, Protocol, ServicePort};
+use crate::kube::service::{Family, Protocol};
+use crate::kube::store::Name;
 use crate::net::{DeviceKind, IfAddr, LinkSpec, NetNs};
 use crate::nf;
 use crate::nf::apply::{Restore, Tool, on_netns, restore, usual_backend};
@@ -36,6 +38,14 @@ pub(super) fn connections(ns: &NetNs, key: &Key, to: SocketAddr) -> u64 {
         Some(u64::from(dest.active) + u64::from(dest.inactive))
     };
     find().unwrap_or(0)
+}
+
+fn number(p: Protocol) -> u8 {
+    match p {
+        Protocol::Tcp => proto::TCP,
+        Protocol::Udp => proto::UDP,
+        Protocol::Sctp => proto::SCTP,
+    }
 }
 
 /// Does the steps in order.
@@ -67,45 +77,48 @@ pub(super) fn carry_out(
             }
         }
     }
-    if steps.iter().any(|s| matches!(s, Step::Ipvs(_))) {
-        name_servers(c, ns, family);
+    if steps.iter().any(|step| matches!(step, Step::Ipvs(_))) {
+        name_services(c, ns, family);
     }
     findings
 }
 
-/// Virtual servers come from the Services that have their address and port, or their node port.
-fn name_servers(c: &mut Cluster, ns: NsId, family: Family) {
-    let view = c.desired.view(family);
-    let mut origins = Origins::new(&c.desired);
-    let Some(space) = c.lab.world.ns_mut(ns) else {
+/// Gives virtual servers that kube-proxy made the Service they are of, with its line.
+fn name_services(c: &mut Cluster, ns: NsId, family: Family) {
+    let plain = Origin::controller("kube-proxy", "");
+    let of_space = c.lab.world.ns(ns).and_then(NetNs::ipvs);
+    let all = of_space.into_iter().flat_map(|vs| vs.services());
+    let unnamed: Vec<Virtual> = all
+        .filter(|s| s.origin == plain)
+        .map(|s| s.spec.at)
+        .collect();
+    if unnamed.is_empty() {
         return;
-    };
-    space.ipvs_change(|vs| {
-        vs.claim(|at| {
-            let Virtual::Addr { proto, ip, port } = *at else {
-                return Origin::controller("kube-proxy", "");
-            };
-            let own = |p: &&ServicePort| number(p.protocol()) == proto;
-            let at_address = |p: &&ServicePort| {
-                let mut all = [p.cluster_ip].into_iter().chain(p.external_ips.clone());
-                p.port == port && (all.any(|a| a == ip) || p.vips.contains(&ip))
-            };
-            let ports = || view.services.iter().filter(own);
-            let found = ports().find(at_address);
-            match found.or_else(|| ports().find(|p| port != 0 && p.node_port == port)) {
-                Some(p) => origins.of(&p.name.service.namespace, &p.name.service.name),
-                None => Origin::controller("kube-proxy", ""),
-            }
-        });
+    }
+    let view = c.desired.view(family);
+    let mut known: BTreeMap<(u8, Option<IpAddr>, u16), &Name> = BTreeMap::new();
+    for port in &view.services {
+        let (p, name) = (number(port.protocol()), &port.name.service);
+        let fixed = port.external_ips.iter().chain(&port.vips);
+        for ip in fixed.chain([&port.cluster_ip]) {
+            known.insert((p, Some(*ip), port.port), name);
+        }
+        if port.node_port != 0 {
+            known.insert((p, None, port.node_port), name);
+        }
+    }
+    let mut origins = Origins::new(&c.desired);
+    let named = unnamed.into_iter().filter_map(|at| {
+        let Virtual::Addr { proto, ip, port } = at else {
+            return None;
+        };
+        let keys = [Some(ip), None].map(|ip| (proto, ip, port));
+        let name = keys.iter().find_map(|key| known.get(key))?;
+        Some((at, origins.of(&name.namespace, &name.name)))
     });
-}
-
-/// A protocol's number.
-fn number(p: Protocol) -> u8 {
-    match p {
-        Protocol::Tcp => proto::TCP,
-        Protocol::Udp => proto::UDP,
-        Protocol::Sctp => proto::SCTP,
+    let named: Vec<(Virtual, Origin)> = named.collect();
+    if let Some(space) = c.lab.world.ns_mut(ns) {
+        space.ipvs_change(|vs| named.into_iter().for_each(|(at, o)| vs.set_origin(&at, o)));
     }
 }
 
@@ -185,7 +198,13 @@ fn tables(ns: &mut NetNs, step: &Step, family: Family, who: &str, now: Instant) 
             let words: Vec<&str> = line.split(' ').collect();
             let done = match command(&words) {
                 Ok(c) => {
-                    let done = ns.ipvs_change(|vs| run(vs, &c, now));
+                    let done = ns.ipvs_change(|vs| {
+                        let done = run(vs, &c, now);
+                        if let Command::AddService(s) = &c {
+                            vs.set_origin(&s.at, Origin::controller("kube-proxy", ""));
+                        }
+                        done
+                    });
                     done.map(drop).map_err(|e| e.to_string())
                 }
                 Err((_, why)) => Err(why),

@@ -269,6 +269,6 @@ pub struct Service {
     pub stats: Stats,
     /// Its real servers came from a listing, which sorts them: their true order is not known.
     pub order_unknown: bool,
-    /// Who made it; [`Origin::Kernel`] as long as nobody has said so.
+    /// Who made it, from what.
     pub origin: Origin,
 }

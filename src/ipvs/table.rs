@@ -190,12 +190,10 @@ impl Ipvs {
         }
     }
 
-    /// Says of the services whose maker nobody has named where they come from.
-    pub fn claim(&mut self, mut of: impl FnMut(&Virtual) -> Origin) {
-        for (at, svc) in &mut self.services {
-            if svc.origin == Origin::Kernel {
-                svc.origin = of(at);
-            }
+    /// Says who made a service, and from what.
+    pub fn set_origin(&mut self, at: &Virtual, origin: Origin) {
+        if let Some(svc) = self.services.get_mut(at) {
+            svc.origin = origin;
         }
     }
 

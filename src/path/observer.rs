@@ -6,7 +6,7 @@ use crate::nf::Hook;
 use crate::path::reason::{Disposition, IcmpSent};
 use crate::path::touch::Touch;
 use crate::wire::{Frame, MacAddr};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Where and when something happens.
 #[derive(Clone, Copy)]
@@ -199,6 +199,21 @@ pub enum Step {
         from: String,
         /// After.
         to: String,
+    },
+    /// IPVS sent a request to a real server, or translated a reply back.
+    Ipvs {
+        /// It is a reply.
+        reply: bool,
+        /// The virtual address and port.
+        virt: SocketAddr,
+        /// The real server.
+        server: SocketAddr,
+        /// The way there: `Masq`, `Local`, `Tunnel`, `Route`.
+        forward: &'static str,
+        /// The connection is new, and of so many real servers it is not known which was next; 0: it is known.
+        open: u32,
+        /// What the virtual service was made from.
+        origin: Origin,
     },
     /// Anything else worth a line.
     Note(String),

@@ -4,6 +4,7 @@
 //! namespaces hands them on. Each protocol's part is a file beside this one.
 
 use crate::base::{DevId, FrameId, Instant, NsId, Origin, Rng, limits};
+use crate::ipvs::OpenChoice;
 use crate::net::{Device, DeviceKind, NetNs, PortAt, RouteKind, SocketId};
 use crate::nf::eval::RuleRef;
 use crate::path::observer::{Direction, Observer, Place, Step};
@@ -11,7 +12,7 @@ use crate::path::reason::{Disposition, DropReason, IcmpSent};
 use crate::path::touch::Touch;
 use crate::wire::{ETH_HLEN, ETH_P_8021Q, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, Frame, IpHeader, Tuple};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Why the kernel refused to send what a socket gave it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -76,6 +77,10 @@ pub struct Shared {
     pub assume: BTreeMap<NsId, BTreeMap<RuleRef, bool>>,
     /// Rules that are not understood, not assumed anything of, and that decided, as they were met.
     pub undecided: Vec<(NsId, RuleRef)>,
+    /// Real servers that are assumed to be IPVS's choice, by namespace and the choice's number.
+    pub servers: BTreeMap<(NsId, u32), SocketAddr>,
+    /// Choices of IPVS of which nothing was assumed, as they were met.
+    pub open_choices: Vec<(NsId, OpenChoice)>,
 }
 
 impl Shared {
@@ -88,6 +93,8 @@ impl Shared {
             out: Vec::new(),
             assume: BTreeMap::new(),
             undecided: Vec::new(),
+            servers: BTreeMap::new(),
+            open_choices: Vec::new(),
         }
     }
 

@@ -4,12 +4,14 @@
 //! plays the sockets. Invariant: events run in the order (time, class, sequence).
 
 use crate::base::{DevId, FrameId, Instant, NodeId, NsId, Rng, limits};
+use crate::ipvs::OpenChoice;
 use crate::net::{Edit, EditError, NetNs, PortAt, SocketId};
 use crate::nf::eval::RuleRef;
 use crate::path::{Disposition, DropReason, Errno, Observer, Output, Place, Shared, Walker};
 use crate::sim::link::Link;
 use crate::wire::Frame;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 /// Order of events of one moment: what arrives before what a timer does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -151,8 +153,19 @@ impl World {
         &self.shared.undecided
     }
 
-    /// The same, and forgets them.
+    /// Assumes which real server IPVS's open choice of a number falls on.
+    pub fn assume_server(&mut self, ns: NsId, number: u32, server: SocketAddr) {
+        self.shared.servers.insert((ns, number), server);
+    }
+
+    /// Open choices of IPVS of which nothing was assumed, as they were met.
+    pub fn open_choices(&self) -> &[(NsId, OpenChoice)] {
+        &self.shared.open_choices
+    }
+
+    /// Rules as [`World::undecided`] has them; these and open choices are forgotten.
     pub fn take_undecided(&mut self) -> Vec<(NsId, RuleRef)> {
+        self.shared.open_choices.clear();
         std::mem::take(&mut self.shared.undecided)
     }
 

@@ -24,6 +24,9 @@ pub enum ApplyError {
     /// iptables or nft would have refused it, in its words.
     #[error("{0}")]
     Iptables(String),
+    /// ipvsadm would have refused it, in its words.
+    #[error("{0}")]
+    Ipvsadm(String),
     /// It concerns more than one namespace.
     #[error("{0} needs a second namespace")]
     NeedsWorld(&'static str),
@@ -111,6 +114,10 @@ pub fn apply(
             let at = Span::default();
             let done = nf::nft::command::run_line(e.netfilter(), line, &at, now, origin);
             done.map_err(|f| ApplyError::Iptables(f.message))?;
+        }
+        Command::Ipvsadm { line } => {
+            let done = super::ipvsadm::run(e, line, now, origin);
+            kept.extend(done.map_err(ApplyError::Ipvsadm)?);
         }
         Command::Show => {}
     }
