@@ -265,6 +265,38 @@ impl fmt::Display for Miss {
 }
 
 impl Miss {
+    /// Its name in JSON.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Miss::LabelMissing(..) => "labelMissing",
+            Miss::LabelValue(..) => "labelValue",
+            Miss::LabelExcluded(..) => "labelExcluded",
+            Miss::LabelPresent(..) => "labelPresent",
+            Miss::OtherNamespace { .. } => "otherNamespace",
+            Miss::NotSame(..) => "notSameLabels",
+            Miss::NotDifferent(_) => "sameLabels",
+            Miss::Outside(_) => "outside",
+            Miss::IsNode(..) => "node",
+            Miss::NotInBlock(..) => "notInBlock",
+            Miss::Except(..) => "except",
+            Miss::OtherFamily(..) => "otherFamily",
+            Miss::BlockIgnored(..) => "blockIgnored",
+            Miss::NotANode(_) => "notANode",
+            Miss::NoName(..) => "noName",
+            Miss::FailedClosed => "failedClosed",
+            Miss::NoPeers => "noPeers",
+            Miss::OtherProtocol { .. } => "otherProtocol",
+            Miss::OtherPort { .. } => "otherPort",
+            Miss::OutOfRange { .. } => "outOfRange",
+            Miss::ServicePort { .. } => "servicePort",
+            Miss::NoPort => "noPort",
+            Miss::NoSuchName(..) => "noSuchPortName",
+            Miss::NameIsOther { .. } => "portNameIsOther",
+            Miss::NameIsProtocol { .. } => "portNameIsProtocol",
+            Miss::NameOutside(..) => "portNameOutside",
+        }
+    }
+
     /// How far off it is.
     pub fn weight(&self) -> u32 {
         match self {

@@ -18,6 +18,7 @@ pub mod explain;
 pub mod field;
 pub mod filter;
 pub mod identity;
+pub mod lint;
 mod load;
 mod load_crd;
 pub mod matrix;
