@@ -32,7 +32,7 @@ fn address(n: usize) -> IpAddr {
 
 /// A pod: labels of an application, a tier and a replica set of its own.
 fn pod(size: &Size, inventory: &mut Inventory, n: usize, app: usize) -> PolicyPod {
-    let namespace = format!("team-{}", n % size.namespaces);
+    let namespace = format!("team-{}", n / size.alike % size.namespaces);
     let class = n / size.alike;
     let label = |k: &str, v: String| (k.to_owned(), v);
     let labels = [
@@ -208,7 +208,12 @@ fn judge(
     size: &Size,
 ) {
     let evaluator = Evaluator::new(policies, inventory);
-    let name = |n: usize| Name::new(format!("team-{}", n % size.namespaces), format!("pod-{n}"));
+    let name = |n: usize| {
+        Name::new(
+            format!("team-{}", n / size.alike % size.namespaces),
+            format!("pod-{n}"),
+        )
+    };
     for _ in 0..40 {
         let (a, b) = (
             rng.below(size.pods as u64) as usize,
@@ -245,7 +250,7 @@ fn tables_relabels_and_classes() {
     };
     let small = measure("1k x 500", &size(1_000, 500, 1, 20));
     let middle = measure("5k x 2k", &size(5_000, 2_000, 1, 50));
-    let large = measure("150k in 3k classes", &size(150_000, 2_000, 50, 1));
+    let large = measure("150k in 3k classes", &size(150_000, 2_000, 50, 20));
     println!("peak memory {} MiB", peak());
     if debug {
         return;

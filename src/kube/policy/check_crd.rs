@@ -12,7 +12,7 @@ use super::crd::{
 };
 use super::field::{Problem, Problems};
 use super::model::Direction;
-use crate::kube::store::Check;
+use crate::kube::store::{Check, Source};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 /// What the kinds allow.
@@ -67,23 +67,48 @@ pub(crate) fn baseline_policy(policy: &BaselineAdminNetworkPolicy, check: &mut C
     empty_peers(&policy.spec.ingress, &policy.spec.egress, check);
 }
 
-/// Peers written `{}`: MinProperties of the CRD; only the text tells them from a later version's.
-fn empty_peers(ingress: &[Rule], egress: &[Rule], check: &mut Check<'_>) {
+/// The paths of peers without a known field.
+fn unknown_peers(ingress: &[Rule], egress: &[Rule]) -> Vec<String> {
+    let mut paths = Vec::new();
     for (name, rules) in [("ingress", ingress), ("egress", egress)] {
         for (i, rule) in rules.iter().enumerate() {
             for (list, peers) in [("from", &rule.from), ("to", &rule.to)] {
-                for n in 0..peers.as_ref().map_or(0, Vec::len) {
-                    let path = format!("spec.{name}[{i}].{list}[{n}]");
-                    if check.is_written_empty(&path) {
-                        let why = format!(
-                            "Invalid value: 0: {path} in body should have at least 1 properties"
-                        );
-                        check.error(&path, why, "`namespaces: {}` is every pod of the cluster");
-                    }
-                }
+                let peers = peers.iter().flatten().enumerate();
+                let unknown = peers.filter(|(_, peer)| **peer == Peer::default());
+                paths.extend(unknown.map(|(n, _)| format!("spec.{name}[{i}].{list}[{n}]")));
             }
         }
     }
+    paths
+}
+
+/// MinProperties 1 of a peer.
+fn no_property(path: &str) -> Problem {
+    Problem {
+        path: path.to_owned(),
+        message: format!("Invalid value: 0: {path} in body should have at least 1 properties"),
+        help: "`namespaces: {}` is every pod of the cluster".into(),
+        refused: true,
+    }
+}
+
+/// Peers written `{}`; only the text tells them from a later version's.
+fn empty_peers(ingress: &[Rule], egress: &[Rule], check: &mut Check<'_>) {
+    let paths = unknown_peers(ingress, egress).into_iter();
+    let empty = paths.filter(|path| check.is_written_empty(path));
+    let problems = empty.map(|path| no_property(&path)).collect();
+    tell(problems, check);
+}
+
+/// As the store's check, for objects that are read again.
+pub(super) fn written_empty(source: &Source, ingress: &[Rule], egress: &[Rule]) -> Vec<Problem> {
+    let paths = unknown_peers(ingress, egress);
+    if paths.is_empty() {
+        return Vec::new();
+    }
+    let paths = paths.into_iter();
+    let empty = paths.filter(|path| source.is_written_empty(path));
+    empty.map(|path| no_property(&path)).collect()
 }
 
 /// What is wrong with a ClusterNetworkPolicy.

@@ -45,19 +45,25 @@ impl Policies {
             }
         }
         for object in store.cluster_network_policies.values() {
-            let problems = check_crd::cnp_problems(object);
+            let mut problems = check_crd::cnp_problems(object);
+            let (ingress, egress) = (&object.spec.ingress, &object.spec.egress);
+            problems.extend(check_crd::written_empty(&object.source, ingress, egress));
             if accepted(&object.source, problems, &mut findings) {
                 policies.insert(cluster(object));
             }
         }
         for object in store.admin_network_policies.values() {
-            let problems = check_crd::anp_problems(object);
+            let mut problems = check_crd::anp_problems(object);
+            let (ingress, egress) = (&object.spec.ingress, &object.spec.egress);
+            problems.extend(check_crd::written_empty(&object.source, ingress, egress));
             if accepted(&object.source, problems, &mut findings) {
                 policies.insert(admin(object));
             }
         }
         for object in store.baseline_policies.values() {
-            let problems = check_crd::banp_problems(object);
+            let mut problems = check_crd::banp_problems(object);
+            let (ingress, egress) = (&object.spec.ingress, &object.spec.egress);
+            problems.extend(check_crd::written_empty(&object.source, ingress, egress));
             if accepted(&object.source, problems, &mut findings) {
                 policies.insert(baseline(object));
             }

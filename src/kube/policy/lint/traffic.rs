@@ -168,15 +168,12 @@ fn blocks(lints: &mut Lints<'_, '_>, policy: &Policy, direction: Direction, rule
         let inside = |p: &&PolicyPod| p.addresses.iter().any(|ip| block.contains(*ip));
         let inside: Vec<&PolicyPod> = pods.filter(inside).collect();
         if let Some(first) = inside.first() {
-            let message = format!(
-                "{block} has the addresses of {} and {} more pods",
-                first.name,
-                inside.len() - 1
-            );
-            let message = if inside.len() == 1 {
-                format!("{block} has the address of pod {}", first.name)
-            } else {
-                message
+            let message = match inside.len() {
+                1 => format!("{block} has the address of pod {}", first.name),
+                n => format!(
+                    "{block} has the addresses of {n} pods, {} is one",
+                    first.name
+                ),
             };
             let help = "pods' addresses change, and some plugins do not hold them against ranges: select pods by label";
             lints.say(LintKind::BlockCoversPods, policy, &path, message, help);
