@@ -17,7 +17,8 @@ fn np(spec: &str) -> String {
 
 fn cnp(spec: &str) -> String {
     format!(
-        "apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {{name: p}}\nspec:\n{spec}\n"
+        "apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\n\
+         metadata: {{name: p}}\nspec:\n{spec}\n"
     )
 }
 
@@ -62,7 +63,8 @@ fn refused_with_the_apis_own_reasons() {
         np("  podSelector: {}\n  policyTypes: [Ingress, Egress, Ingress]"),
         np("  podSelector: {}\n  ingress:\n  - form: []"),
         cnp("  tier: Middle\n  priority: 1001\n  subject: {}"),
-        cnp("  tier: Admin\n  priority: -1\n  subject: {namespaces: {}, pods: {namespaceSelector: {}, podSelector: {}}}"),
+        cnp("  tier: Admin\n  priority: -1\n  subject: {namespaces: {},\n\
+         \x20  pods: {namespaceSelector: {}, podSelector: {}}}"),
         tier("  ingress: [{action: Allow, from: []}]"),
         tier("  ingress: [{action: Accept}]"),
         tier("  ingress: [{action: Accept, from: [{}]}]"),
@@ -73,7 +75,8 @@ fn refused_with_the_apis_own_reasons() {
         to("{domainNames: [example, '*.example.org', 'a*.example.org']}"),
         to("{newKind: {}}"),
         tier("  egress: [{action: Accept, to: [{nodes: {}}], protocols: [{destinationNamedPort: web}]}]"),
-        tier("  egress: [{action: Accept, to: [{nodes: {}}], protocols: [{tcp: {destinationPort: {range: {start: 90, end: 80}}}}, {}]}]"),
+        tier("  egress: [{action: Accept, to: [{nodes: {}}], \n\
+         \x20  protocols: [{tcp: {destinationPort: {range: {start: 90, end: 80}}}}, {}]}]"),
         tier(&format!("  ingress: [{}]", vec!["{action: Deny, from: [{namespaces: {}}]}"; 26].join(", "))),
         "apiVersion: policy.networking.k8s.io/v1alpha1\nkind: BaselineAdminNetworkPolicy\nmetadata: {name: other}\n\
          spec: {subject: {namespaces: {}}, ingress: [{action: Pass, from: [{namespaces: {}}]}]}\n".to_owned(),

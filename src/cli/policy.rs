@@ -1,5 +1,5 @@
-//! `podpath policy explain` and `podpath policy lint`: what NetworkPolicies and their kin do, and what is wrong
-//! with them.
+//! `podpath policy explain` and `podpath policy lint`: what NetworkPolicies and their kin do, and what is
+//! wrong with them.
 //!
 //! Works on objects alone: pods need an address, from their status or from the CNI of the cluster that the
 //! input describes.
@@ -134,7 +134,8 @@ impl Known {
                 namespace, name, ..
             } => {
                 let name = Name::new(namespace, name);
-                let ips: Vec<IpAddr> = self.service(&name).map(|s| s.cluster_ip).collect();
+                let ports = self.service(&name).into_iter();
+                let ips: Vec<IpAddr> = ports.map(|s| s.cluster_ip).collect();
                 if ips.is_empty() {
                     return Err(missing("Service with a ClusterIP"));
                 }
@@ -143,9 +144,10 @@ impl Known {
         }
     }
 
-    fn service<'k>(&'k self, name: &'k Name) -> impl Iterator<Item = &'k ServicePort> + 'k {
+    /// The ports of a Service, of both families.
+    fn service(&self, name: &Name) -> Vec<&ServicePort> {
         let all = self.views.iter().flat_map(|view| &view.services);
-        all.filter(move |s| s.name.service == *name)
+        all.filter(|s| s.name.service == *name).collect()
     }
 
     /// The ports that a destination without one offers.
@@ -166,7 +168,7 @@ impl Known {
             } => {
                 let name = Name::new(namespace, name);
                 let wanted = |s: &&ServicePort| port.as_ref().is_none_or(|p| *p == s.name.port);
-                let ports = self.service(&name).filter(wanted);
+                let ports = self.service(&name).into_iter().filter(wanted);
                 let ports = ports
                     .map(|s| (s.protocol(), s.port))
                     .filter(|(p, _)| fits(p));
@@ -279,12 +281,8 @@ fn protocol_of(known: &Known, to: &Target, port: u16, typed: Option<Protocol>) -
         Peer::Service {
             namespace, name, ..
         } => {
-            let name = Name::new(namespace, name);
-            let found = known
-                .service(&name)
-                .find(|s| s.port == port)
-                .map(ServicePort::protocol);
-            found
+            let ports = known.service(&Name::new(namespace, name));
+            ports.iter().find(|s| s.port == port).map(|s| s.protocol())
         }
         _ => None,
     };
@@ -309,11 +307,16 @@ fn ways_explained(
         L4::Other => None,
     };
     let ways = ways(&known.inventory, view, from, to, l4);
-    let each = ways.iter().map(|way| {
+    let mut out: Vec<Explanation> = Vec::new();
+    for way in &ways {
         let dialled = dialled.filter(|_| way.service.is_some());
-        explain(&evaluator, way, dialled)
-    });
-    Ok(each.collect())
+        let one = explain(&evaluator, way, dialled);
+        match out.iter_mut().find(|other| other.is_alike(&one)) {
+            Some(other) => other.alike += 1,
+            None => out.push(one),
+        }
+    }
+    Ok(out)
 }
 
 impl From<PortProtocol> for Protocol {

@@ -1,5 +1,5 @@
-//! `podpath policy explain`'s output: each side with what decided, the policies that select the pod, and for a
-//! default deny the rule that came closest.
+//! `podpath policy explain`'s output: each side with what decided, the policies that select the pod, and
+//! for a denial the rule that came closest to allowing it.
 
 use core::fmt::Write;
 use std::net::IpAddr;
@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use crate::base::Origin;
 use crate::kube::policy::explain::{Explanation, Near, Selecting, SideExplained};
+use crate::kube::policy::miss::Placed;
 use crate::kube::policy::model::Direction;
-use crate::kube::policy::{Action, RuleRef, Why};
+use crate::kube::policy::{Action, RuleRef, Tier, Why};
 
 /// What was asked, for a heading.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,7 +40,14 @@ pub fn text(asked: &Asked, ways: &[Explanation], named: &dyn Fn(IpAddr) -> Strin
         let verdict = if way.allowed { "allowed" } else { "denied" };
         let (a, b) = (way.way.ingress.from, way.way.ingress.to);
         let through = match &way.way.service {
-            Some(_) => format!(", by {} at {}", named(b), way.way.ingress.l4),
+            Some(_) => {
+                let more = match way.alike {
+                    0 => String::new(),
+                    1 => ", and by another endpoint alike".into(),
+                    n => format!(", and by {n} other endpoints alike"),
+                };
+                format!(", by {} at {}{more}", named(b), way.way.ingress.l4)
+            }
             None => String::new(),
         };
         let _ = writeln!(out, "{from} -> {to} {port}: {verdict}{through}");
@@ -83,7 +91,7 @@ fn one_side(out: &mut String, side: &SideExplained, named: &dyn Fn(IpAddr) -> St
         nearness(out, near, index == 0);
     }
     if matches!(side.side.why, Why::Isolated(_)) && side.near.is_empty() {
-        let _ = writeln!(out, "  none of them has a rule for {}", side.direction);
+        let _ = writeln!(out, "  none of them has an {} rule", side.direction);
     }
     if !side.selecting.is_empty() {
         let _ = writeln!(out, "  policies that select it:");
@@ -108,7 +116,15 @@ fn why(side: &SideExplained) -> String {
                 Action::Deny => "denied",
                 Action::Pass => "passed on",
             };
-            format!("{word} by {} ({}), tier {}", rule, rule.origin, rule.tier)
+            let tier = match rule.tier {
+                Tier::NetworkPolicy => String::new(),
+                tier => format!(", tier {tier}"),
+            };
+            let closed = match rule.failed_closed {
+                true => "; it fails closed: one of its peers has no field known here",
+                false => "",
+            };
+            format!("{word} by {rule} ({}){tier}{closed}", rule.origin)
         }
         Why::Isolated(list) => {
             let names: Vec<String> = list.iter().map(ToString::to_string).collect();
@@ -154,6 +170,7 @@ pub fn json(asked: &Asked, ways: &[Explanation], named: &dyn Fn(IpAddr) -> Strin
         .map(|way| {
             json!({
                 "allowed": way.allowed,
+                "alike": way.alike,
                 "service": way.way.service.as_ref().map(ToString::to_string),
                 "sides": way.sides.iter().map(|s| side_json(s, named)).collect::<Vec<_>>(),
             })
@@ -175,7 +192,10 @@ fn side_json(side: &SideExplained, named: &dyn Fn(IpAddr) -> String) -> Value {
         Why::Open => ("open", None, None),
     };
     let near = |near: &Near| {
-        let miss = |p: &crate::kube::policy::miss::Placed| json!({"reason": p.miss.to_string(), "kind": p.miss.kind(), "origin": place(&p.origin)});
+        let miss = |p: &Placed| {
+            let reason = p.miss.to_string();
+            json!({"reason": reason, "kind": p.miss.kind(), "origin": place(&p.origin)})
+        };
         json!({
             "rule": rule_json(&near.rule),
             "misses": near.misses.iter().map(miss).collect::<Vec<_>>(),
@@ -203,7 +223,7 @@ fn side_json(side: &SideExplained, named: &dyn Fn(IpAddr) -> String) -> Value {
 fn rule_json(rule: &RuleRef) -> Value {
     json!({"policy": rule.policy.to_string(), "tier": rule.tier.to_string(),
         "direction": rule.direction.to_string(), "index": rule.index, "name": rule.name,
-        "action": rule.action.to_string(), "origin": place(&rule.origin)})
+        "action": rule.action.to_string(), "failedClosed": rule.failed_closed, "origin": place(&rule.origin)})
 }
 
 fn place(origin: &Origin) -> String {

@@ -1,9 +1,10 @@
-//! What the API server would refuse in ClusterNetworkPolicy, AdminNetworkPolicy and BaselineAdminNetworkPolicy.
+//! What the API server would refuse in ClusterNetworkPolicy, AdminNetworkPolicy and
+//! BaselineAdminNetworkPolicy.
 //!
-//! The limits and rules of their CRDs (kubebuilder markers of kubernetes-sigs/network-policy-api `apis/`), in
-//! the words of apiextensions-apiserver `pkg/apiserver/validation/validation.go`. The forms of first releases
-//! are taken. A peer without any field known here is no error but fails closed, as the API text asks; one
-//! that is written `{}` is refused.
+//! The limits and rules of their CRDs (kubebuilder markers of kubernetes-sigs/network-policy-api `apis/`),
+//! in the words of apiextensions-apiserver `pkg/apiserver/validation/validation.go`. The forms of first
+//! releases are taken. A peer without any field known here is no error but fails closed, as the API text
+//! asks; one that is written `{}` is refused.
 
 use super::check::{protocol, selector, tell};
 use super::crd::{
@@ -139,7 +140,8 @@ pub fn banp_problems(policy: &BaselineAdminNetworkPolicy) -> Vec<Problem> {
     let (mut p, spec) = (Problems::default(), &policy.spec);
     let name = policy.metadata.name.as_deref().unwrap_or_default();
     if name != "default" {
-        let why = "Only one baseline admin network policy with metadata.name=\"default\" can be created in the cluster";
+        let why = "Only one baseline admin network policy with metadata.name=\"default\" can be created \
+            in the cluster";
         p.invalid_text("metadata.name", name, why);
     }
     subject(&spec.subject, &BANP, &mut p);
@@ -296,8 +298,8 @@ fn rule(rule: &Rule, path: &str, direction: Direction, limits: &Limits, p: &mut 
         peer.networks.is_some() || peer.nodes.is_some() || peer.domain_names.is_some()
     };
     if named && own.iter().flatten().any(outside) {
-        let why = "networks/nodes/domainNames peer cannot be set with namedPorts since there are no namedPorts \
-            for networks/nodes/domainNames";
+        let why = "networks/nodes/domainNames peer cannot be set with namedPorts since there are no \
+            namedPorts for networks/nodes/domainNames";
         match limits.strict {
             true => p.invalid(path, "\"object\"", why),
             false => p.warn(path, why, "only pods have port names"),

@@ -1,8 +1,9 @@
-//! Mistakes in policies that the API server takes: what matches nothing, what never decides, what is forgotten.
+//! Mistakes in policies that the API server takes: what matches nothing, what never decides, what is
+//! forgotten.
 //!
-//! Each finding is a [`Lint`] with its kind, its policy and the place. Looks at policies together with pods,
-//! Services and the CNI; decides nothing that the evaluator would decide otherwise. Checks that need pods are
-//! silent about a cluster without any.
+//! Each finding is a [`Lint`] with its kind, its policy and the place. Looks at policies together with
+//! pods, Services and the CNI; decides nothing that the evaluator would decide otherwise. Checks that need
+//! pods are silent about a cluster without any.
 
 use super::Policies;
 use super::model::{Policy, PolicyKey};

@@ -92,7 +92,8 @@ fn equal_priority(lints: &mut Lints<'_, '_>, tier: Tier) {
         });
         if let Some(other) = same {
             let message = format!(
-                "{} has the same priority {} and selects some of the same pods: which comes first is undefined",
+                "{} has the same priority {} and selects some of the same pods: \
+                 which comes first is undefined",
                 other.key, policy.priority
             );
             let help = "give each its own priority; podpath goes by name";

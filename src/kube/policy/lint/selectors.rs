@@ -81,12 +81,12 @@ fn peers(lints: &mut Lints<'_, '_>, policy: &Policy, direction: Direction, rule:
     for (n, peer) in entries.iter().enumerate() {
         let path = format!("spec.{list}[{}].{field}[{n}]", rule.index);
         match &peer.who {
-            PeerKind::Pods(set) if !anyone(lints, policy, set) => {
-                if !elsewhere(lints, policy, &path, peer) {
-                    let help = "compare it with the labels of pods and namespaces";
-                    let message = format!("means no pod ({})", describe(set));
-                    lints.say(LintKind::PeerMatchesNothing, policy, &path, message, help);
-                }
+            PeerKind::Pods(set)
+                if !anyone(lints, policy, set) && !elsewhere(lints, policy, &path, peer) =>
+            {
+                let help = "compare it with the labels of pods and namespaces";
+                let message = format!("means no pod ({})", describe(set));
+                lints.say(LintKind::PeerMatchesNothing, policy, &path, message, help);
             }
             PeerKind::Nodes(selector)
                 if !inventory.nodes().any(|(_, n)| selector.matches(&n.labels)) =>

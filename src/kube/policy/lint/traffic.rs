@@ -1,5 +1,5 @@
-//! What policies do to traffic that people forget: DNS, Services' ports and addresses, ranges with pods in them,
-//! and a CNI that enforces none of it.
+//! What policies do to traffic that people forget: DNS, Services' ports and addresses, ranges with pods in
+//! them, and a CNI that enforces none of it.
 
 use std::net::IpAddr;
 
@@ -175,7 +175,8 @@ fn blocks(lints: &mut Lints<'_, '_>, policy: &Policy, direction: Direction, rule
                     first.name
                 ),
             };
-            let help = "pods' addresses change, and some plugins do not hold them against ranges: select pods by label";
+            let help = "pods' addresses change, and some plugins do not hold them against ranges: \
+                select pods by label";
             lints.say(LintKind::BlockCoversPods, policy, &path, message, help);
         }
         if direction == Direction::Ingress {
