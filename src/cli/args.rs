@@ -117,6 +117,8 @@ pub enum Command {
     Replay(ReplayArgs),
     /// What kube-proxy does on a node
     Proxy(ProxyArgs),
+    /// What NetworkPolicies and their kin do
+    Policy(PolicyArgs),
     /// Draw the cluster
     Topo(TopoArgs),
     /// Print a shell's completion script
@@ -347,6 +349,72 @@ pub struct CompareArgs {
     /// Every class with what becomes of it, whether the modes differ or not
     #[arg(long)]
     pub classes: bool,
+    /// Output
+    #[arg(short, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct PolicyArgs {
+    #[command(subcommand)]
+    pub command: PolicyCommand,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum PolicyCommand {
+    /// Why a connection may or may not open: what decides on each side, and which rule came closest
+    Explain(PolicyExplainArgs),
+    /// Find mistakes in policies: rules that never decide, selectors that match nothing, DNS forgotten
+    Lint(PolicyLintArgs),
+}
+
+const POLICY_EXPLAIN: &str = "\
+Examples:
+  podpath policy explain shop/web data/db:5432 -t DIR
+  podpath policy explain shop/web svc/shop/api:80 -f -      every endpoint of the Service
+  podpath policy explain 203.0.113.7 shop/web -p tcp -f DIR every TCP port that the pod declares
+  kubectl get ns,nodes,pods,svc,netpol -A -o yaml | podpath policy explain a/x b/y:53 -p udp -f -
+
+Exit codes: 0 allowed, 1 denied, 2 could not run.";
+
+const POLICY_LINT: &str = "\
+Examples:
+  podpath policy lint -t DIR
+  kubectl get ns,nodes,pods,svc,netpol -A -o yaml | podpath policy lint -f - -o json
+
+Exit codes: 0 nothing found, 1 something found, 2 could not run.";
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PortProtocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = POLICY_EXPLAIN)]
+pub struct PolicyExplainArgs {
+    /// Who connects: [NAMESPACE/]POD, node/NAME, host/NAME or an address
+    pub from: String,
+    /// Who is meant: the same or svc/NAMESPACE/NAME, with :PORT; without, every port it declares
+    pub to: String,
+    /// Protocol [default: the Service's, else tcp]
+    #[arg(short = 'p', long, value_enum)]
+    pub protocol: Option<PortProtocol>,
+    /// IPv4
+    #[arg(short = '4', conflicts_with = "ipv6")]
+    pub ipv4: bool,
+    /// IPv6
+    #[arg(short = '6', long = "ipv6")]
+    pub ipv6: bool,
+    /// Output
+    #[arg(short, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = POLICY_LINT)]
+pub struct PolicyLintArgs {
     /// Output
     #[arg(short, value_enum, default_value_t = Format::Text)]
     pub output: Format,
