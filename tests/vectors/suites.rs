@@ -1,7 +1,7 @@
 //! Which file is judged by what, and how many cases there are in those that nothing judges yet.
 
 use crate::recordings::Source;
-use crate::{Part, kube_proxy, network_policy, proxy_modes};
+use crate::{Part, kube_proxy, network_policy, policy, proxy_modes};
 use serde_json::Value;
 
 /// Judges one file's cases; names are without the suite.
@@ -19,16 +19,23 @@ const JUDGES: &[(&str, Judge)] = &[
     ("kube-proxy/ipvs", proxy_modes::ipvs),
 ];
 
+/// Areas where a file is a case, which is judged in parts.
+const FILE_JUDGES: &[(&str, Judge)] = &[("networkpolicy", policy::case)];
+
 /// What the others wait for, by what the suite's name begins with.
 const NEEDS: &[(&str, &str)] = &[
     ("dns/", "needs DNS"),
-    ("networkpolicy/", "needs NetworkPolicy"),
 ];
 
-/// Every suite by name with its parts: those that are judged first, as in the table.
-pub fn all(source: &Source) -> Result<Vec<(String, Vec<Part>)>, String> {
+/// Every suite by name with its parts: those that are judged first, as in the table. Parts that are not
+/// `wanted`, and suites of areas that are not, may be left out.
+pub fn all(
+    source: &Source,
+    wanted: &dyn Fn(&str) -> bool,
+    area_wanted: &dyn Fn(&str) -> bool,
+) -> Result<Vec<(String, Vec<Part>)>, String> {
     let mut out = Vec::new();
-    for (suite, judge) in JUDGES {
+    for (suite, judge) in JUDGES.iter().filter(|(suite, _)| area_wanted(suite)) {
         let value = read(source, &format!("{suite}.json"))?;
         let parts = judge(&value).into_iter().map(|(name, outcome)| Part {
             name: format!("{suite}/{name}"),
@@ -36,7 +43,26 @@ pub fn all(source: &Source) -> Result<Vec<(String, Vec<Part>)>, String> {
         });
         out.push(((*suite).to_owned(), parts.collect()));
     }
-    for area in source.list("") {
+    for (area, judge) in FILE_JUDGES {
+        let mut parts = Vec::new();
+        for file in source.list(area) {
+            let Some(stem) = file.strip_suffix(".json") else {
+                continue;
+            };
+            let value = read(source, &format!("{area}/{file}"))?;
+            let named = judge(&value).into_iter().map(|(name, outcome)| Part {
+                name: format!("{area}/{stem}/{name}"),
+                outcome,
+            });
+            parts.extend(named);
+            if *area == "networkpolicy" {
+                parts.extend(network_policy::parts(&format!("{area}/{stem}"), &value, wanted));
+            }
+        }
+        out.push(((*area).to_owned(), parts));
+    }
+    let judged = |area: &String| FILE_JUDGES.iter().any(|(name, _)| name == area);
+    for area in source.list("").into_iter().filter(|area| !judged(area)) {
         let mut waiting: Vec<(String, Vec<Part>)> = Vec::new();
         for file in source.list(&area) {
             let Some(stem) = file.strip_suffix(".json") else {
@@ -52,17 +78,7 @@ pub fn all(source: &Source) -> Result<Vec<(String, Vec<Part>)>, String> {
                 name,
                 outcome: Err(why.to_owned()),
             };
-            let value = read(source, &format!("{full}.json"))?;
-            if area == "networkpolicy" {
-                let outcome = network_policy::judge(&value, &std::env::var("ENF").unwrap_or("calico".into()));
-                let part = Part { name: full, outcome };
-                match waiting.iter_mut().find(|(suite, _)| *suite == area) {
-                    Some((_, parts)) => parts.push(part),
-                    None => waiting.push((area.clone(), vec![part])),
-                }
-                continue;
-            }
-            let ids = ids(&value);
+            let ids = ids(&read(source, &format!("{full}.json"))?);
             if ids.is_empty() {
                 // A file that is a case: they are one suite together.
                 match waiting.iter_mut().find(|(suite, _)| *suite == area) {

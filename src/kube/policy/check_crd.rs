@@ -20,22 +20,27 @@ struct Limits {
     /// Rules of a direction, peers and ports of a rule.
     items: usize,
     actions: &'static [&'static str],
+    /// Whether selectors of pods have to be written out, and names and CIDRs exclude named ports.
+    strict: bool,
     /// The action that lets traffic through, the only one with names.
     accept: &'static str,
 }
 
 const CNP: Limits = Limits {
     items: 25,
+    strict: true,
     actions: &["Accept", "Deny", "Pass"],
     accept: "Accept",
 };
 const ANP: Limits = Limits {
     items: 100,
+    strict: false,
     actions: &["Allow", "Deny", "Pass"],
     accept: "Allow",
 };
 const BANP: Limits = Limits {
     items: 100,
+    strict: false,
     actions: &["Allow", "Deny"],
     accept: "Allow",
 };
@@ -88,7 +93,7 @@ pub fn cnp_problems(policy: &ClusterNetworkPolicy) -> Vec<Problem> {
         p.not_supported("spec.tier", &spec.tier, &["Admin", "Baseline"]);
     }
     priority(spec.priority, &mut p);
-    subject(&spec.subject, &mut p);
+    subject(&spec.subject, &CNP, &mut p);
     rules(&spec.ingress, Direction::Ingress, &CNP, &mut p);
     rules(&spec.egress, Direction::Egress, &CNP, &mut p);
     p.0
@@ -98,7 +103,7 @@ pub fn cnp_problems(policy: &ClusterNetworkPolicy) -> Vec<Problem> {
 pub fn anp_problems(policy: &AdminNetworkPolicy) -> Vec<Problem> {
     let (mut p, spec) = (Problems::default(), &policy.spec);
     priority(spec.priority, &mut p);
-    subject(&spec.subject, &mut p);
+    subject(&spec.subject, &ANP, &mut p);
     rules(&spec.ingress, Direction::Ingress, &ANP, &mut p);
     rules(&spec.egress, Direction::Egress, &ANP, &mut p);
     p.0
@@ -112,7 +117,7 @@ pub fn banp_problems(policy: &BaselineAdminNetworkPolicy) -> Vec<Problem> {
         let why = "Only one baseline admin network policy with metadata.name=\"default\" can be created in the cluster";
         p.invalid_text("metadata.name", name, why);
     }
-    subject(&spec.subject, &mut p);
+    subject(&spec.subject, &BANP, &mut p);
     rules(&spec.ingress, Direction::Ingress, &BANP, &mut p);
     rules(&spec.egress, Direction::Egress, &BANP, &mut p);
     p.0
@@ -139,16 +144,16 @@ fn exactly_one(count: usize, path: &str, p: &mut Problems) {
     }
 }
 
-fn subject(subject: &Subject, p: &mut Problems) {
+fn subject(subject: &Subject, limits: &Limits, p: &mut Problems) {
     let count = usize::from(subject.namespaces.is_some()) + usize::from(subject.pods.is_some());
     exactly_one(count, "spec.subject", p);
     selector(subject.namespaces.as_ref(), "spec.subject.namespaces", p);
     if let Some(pods) = &subject.pods {
-        self::pods(pods, "spec.subject.pods", p);
+        self::pods(pods, "spec.subject.pods", limits, p);
     }
 }
 
-fn pods(pods: &NamespacedPods, path: &str, p: &mut Problems) {
+fn pods(pods: &NamespacedPods, path: &str, limits: &Limits, p: &mut Problems) {
     selector(
         pods.namespace_selector.as_ref(),
         &format!("{path}.namespaceSelector"),
@@ -162,11 +167,17 @@ fn pods(pods: &NamespacedPods, path: &str, p: &mut Problems) {
     if let Some(old) = &pods.namespaces {
         namespaces(old, &format!("{path}.namespaces"), p);
     }
+    // v1alpha1 has the same marks, but objects without the fields are found in the wild; they read as empty.
     if pods.pod_selector.is_none() {
-        p.required(&format!("{path}.podSelector"), "");
-    }
-    if pods.namespace_selector.is_none() && pods.namespaces.is_none() {
-        p.required(&format!("{path}.namespaceSelector"), "");
+        let at = format!("{path}.podSelector");
+        match limits.strict {
+            true => p.required(&at, ""),
+            false => p.warn(
+                &at,
+                "no podSelector: every pod is meant",
+                "write `podSelector: {}`",
+            ),
+        }
     }
 }
 
@@ -229,7 +240,13 @@ fn rule(rule: &Rule, path: &str, direction: Direction, limits: &Limits, p: &mut 
     }
     for (i, peer) in own.iter().flatten().enumerate() {
         let path = format!("{path}.{field}[{i}]");
-        self::peer(peer, &path, direction, rule.action == limits.accept, p);
+        self::peer(
+            peer,
+            &path,
+            direction,
+            (rule.action == limits.accept, limits),
+            p,
+        );
     }
     let protocols = rule.protocols.as_deref().unwrap_or_default();
     let ports = rule.ports.as_deref().unwrap_or_default();
@@ -256,11 +273,20 @@ fn rule(rule: &Rule, path: &str, direction: Direction, limits: &Limits, p: &mut 
     if named && own.iter().flatten().any(outside) {
         let why = "networks/nodes/domainNames peer cannot be set with namedPorts since there are no namedPorts \
             for networks/nodes/domainNames";
-        p.invalid(path, "\"object\"", why);
+        match limits.strict {
+            true => p.invalid(path, "\"object\"", why),
+            false => p.warn(path, why, "only pods have port names"),
+        }
     }
 }
 
-fn peer(peer: &Peer, path: &str, direction: Direction, accept: bool, p: &mut Problems) {
+fn peer(
+    peer: &Peer,
+    path: &str,
+    direction: Direction,
+    (accept, limits): (bool, &Limits),
+    p: &mut Problems,
+) {
     let at = |field: &str| format!("{path}.{field}");
     let egress_only = [
         ("nodes", peer.nodes.is_some()),
@@ -297,7 +323,7 @@ fn peer(peer: &Peer, path: &str, direction: Direction, accept: bool, p: &mut Pro
         namespaces(set, &at("namespaces"), p);
     }
     if let Some(set) = &peer.pods {
-        pods(set, &at("pods"), p);
+        pods(set, &at("pods"), limits, p);
     }
     selector(peer.nodes.as_ref(), &at("nodes"), p);
     let lists = [

@@ -2,7 +2,7 @@
 //!
 //! [`crd`] are the objects as written, [`check`] and [`check_crd`] what the API server refuses, [`model`] the
 //! policies as they act ([`Policies::of`] reads them from the store), [`pods`] the pods, nodes and addresses
-//! they act on.
+//! they act on, [`verdict`] questions and answers, [`eval`] the reference evaluator.
 //!
 //! A policy judges the opening packet of a connection, after destination translation and before source
 //! translation. Nothing here carries packets.
@@ -11,13 +11,17 @@ pub mod check;
 pub mod check_crd;
 pub mod crd;
 pub mod enforce;
+pub mod eval;
 pub mod field;
 mod load;
 mod load_crd;
 pub mod model;
 pub mod pods;
 pub mod selector;
+pub mod translate;
+pub mod verdict;
 
+pub use eval::Evaluator;
 pub use load::Policies;
 pub use model::{
     Action, Block, Direction, DomainName, Kind, NamespaceScope, Peer, PeerKind, Peers, Policy,
@@ -25,3 +29,6 @@ pub use model::{
 };
 pub use pods::{Inventory, NamedPort, Owner, PolicyNode, PolicyPod};
 pub use selector::{Labels, Selector};
+pub use verdict::{
+    BaselineScope, BlockScope, Decision, Hairpin, L4, Options, Query, RuleRef, Side, Why,
+};
