@@ -110,9 +110,15 @@ fn nobody(c: &mut Cluster, policies: &Policies) -> Vec<Finding> {
         return Vec::new();
     };
     c.policies.told = true;
-    let (count, more) = (policies.len(), if policies.len() == 1 { "y" } else { "ies" });
-    let message = format!("{count} polic{more}, {} first, and nobody enforces them: {} has no agent \
-        for policies, all pods reach each other", first.key, c.cni);
+    let (count, more) = (
+        policies.len(),
+        if policies.len() == 1 { "y" } else { "ies" },
+    );
+    let message = format!(
+        "{count} polic{more}, {} first, and nobody enforces them: {} has no agent \
+        for policies, all pods reach each other",
+        first.key, c.cni
+    );
     vec![Finding::warning(
         first.source.span_of("metadata.name"),
         message,
@@ -129,7 +135,11 @@ fn layout(c: &Cluster, plan: &Plan, name: &str) -> Option<Layout> {
     match c.policies.enforcement {
         Enforcement::None => None,
         Enforcement::Calico => {
-            let pools = c.calico.as_ref().map(|i| i.pools.as_slice()).unwrap_or_default();
+            let pools = c
+                .calico
+                .as_ref()
+                .map(|i| i.pools.as_slice())
+                .unwrap_or_default();
             let nodes = c.nodes.values().flat_map(|n| &n.addresses);
             let host = calico::Host {
                 name: name.to_owned(),
@@ -145,7 +155,9 @@ fn layout(c: &Cluster, plan: &Plan, name: &str) -> Option<Layout> {
             let document = c.store.cluster().map(|d| &d.spec);
             let host = kube_router::Host {
                 name: name.to_owned(),
-                service_cidrs: document.map(|d| d.service_cidrs.clone()).unwrap_or_default(),
+                service_cidrs: document
+                    .map(|d| d.service_cidrs.clone())
+                    .unwrap_or_default(),
                 node_ports: document.and_then(|d| d.node_port_range),
                 v6,
             };
@@ -236,5 +248,7 @@ fn flush(c: &mut Cluster) {
 #[expect(dead_code, reason = "used by the findings of agents that lack a kind")]
 fn at(c: &Cluster) -> Span {
     let document = c.store.cluster();
-    document.map(|d| d.source.span_of("spec.networkPolicy")).unwrap_or_default()
+    document
+        .map(|d| d.source.span_of("spec.networkPolicy"))
+        .unwrap_or_default()
 }

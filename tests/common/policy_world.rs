@@ -140,7 +140,10 @@ impl PolicyWorld {
         let (mut cluster, found) = Cluster::build(store, 1);
         findings.extend(found);
         route_outside(&mut cluster)?;
-        cluster.lab.world.run_until(podpath::base::Instant::from_secs(1), &mut NoTrace);
+        cluster
+            .lab
+            .world
+            .run_until(podpath::base::Instant::from_secs(1), &mut NoTrace);
         findings.extend(cluster.advance_proxies());
         cluster.lab.world.take_deliveries();
         let mut w = PolicyWorld {
@@ -196,7 +199,9 @@ impl PolicyWorld {
     /// An end's namespace and address.
     fn place(&self, end: &End, v6: bool) -> Result<(NsId, IpAddr), String> {
         let c = &self.cluster;
-        let of_family = |mut ips: &mut dyn Iterator<Item = IpAddr>| Iterator::find(&mut ips, |ip| ip.is_ipv6() == v6);
+        let of_family = |mut ips: &mut dyn Iterator<Item = IpAddr>| {
+            Iterator::find(&mut ips, |ip| ip.is_ipv6() == v6)
+        };
         match end {
             End::Pod(ns, name) => {
                 let p = c.pods.get(&Name::new(ns.as_str(), name.as_str()));
@@ -211,7 +216,10 @@ impl PolicyWorld {
             }
             End::Outside(ip) => Ok((*c.hosts.get(OUTSIDE).ok_or("no outside")?, *ip)),
             End::Service(ns, name) => {
-                let s = c.desired.services.get(&Name::new(ns.as_str(), name.as_str()));
+                let s = c
+                    .desired
+                    .services
+                    .get(&Name::new(ns.as_str(), name.as_str()));
                 let s = s.ok_or(format!("no Service {ns}/{name}"))?;
                 let ips = s.spec.iter().flat_map(|s| s.cluster_ips.iter().flatten());
                 let ip = of_family(&mut ips.filter_map(|ip| ip.parse().ok()));
@@ -226,7 +234,11 @@ impl PolicyWorld {
         self.serve(t.proto, t.port);
         let (ns, src) = self.place(&t.from, t.v6)?;
         let (_, dst) = self.place(&t.to, t.v6)?;
-        self.next = if self.next == u16::MAX { CLIENT } else { self.next + 1 };
+        self.next = if self.next == u16::MAX {
+            CLIENT
+        } else {
+            self.next + 1
+        };
         let sport = self.next;
         self.bind(ns, t.proto, sport);
         let packet = opening(src, dst, t.proto, sport, t.port);
@@ -340,7 +352,13 @@ fn objects(manifests: &[Value], spec: &Value, tries: &[Try]) -> String {
         }
     }
     for m in manifests.iter().filter(|m| kind(m, "Node")) {
-        named.insert(m["metadata"]["name"].as_str().unwrap_or_default().to_owned(), true);
+        named.insert(
+            m["metadata"]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+            true,
+        );
     }
     for (name, there) in &named {
         if !there {
@@ -349,14 +367,22 @@ fn objects(manifests: &[Value], spec: &Value, tries: &[Try]) -> String {
     }
     let addresses = |m: &Value| -> Vec<String> {
         let all = m["status"]["podIPs"].as_array().into_iter().flatten();
-        all.filter_map(|i| i["ip"].as_str().map(str::to_owned)).collect()
+        all.filter_map(|i| i["ip"].as_str().map(str::to_owned))
+            .collect()
     };
-    let pods = manifests.iter().filter(|m| kind(m, "Pod") && m["spec"]["hostNetwork"] != true);
+    let pods = manifests
+        .iter()
+        .filter(|m| kind(m, "Pod") && m["spec"]["hostNetwork"] != true);
     let mut pools = BTreeSet::new();
     for ip in pods.flat_map(addresses) {
         let cidr = match ip.parse::<IpAddr>() {
             Ok(IpAddr::V4(a)) => format!("{}.{}.0.0/16", a.octets()[0], a.octets()[1]),
-            Ok(IpAddr::V6(a)) => format!("{:x}:{:x}:{:x}::/48", a.segments()[0], a.segments()[1], a.segments()[2]),
+            Ok(IpAddr::V6(a)) => format!(
+                "{:x}:{:x}:{:x}::/48",
+                a.segments()[0],
+                a.segments()[1],
+                a.segments()[2]
+            ),
             Err(_) => continue,
         };
         pools.insert(cidr);
@@ -389,7 +415,12 @@ fn cluster_document(
     spec["cni"]["ipPools"] = pools.iter().map(pools_of).collect();
     let nodes = manifests.iter().filter(|m| m["kind"] == "Node");
     let node = nodes
-        .flat_map(|n| n["status"]["addresses"].as_array().cloned().unwrap_or_default())
+        .flat_map(|n| {
+            n["status"]["addresses"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default()
+        })
         .filter_map(|a| a["address"].as_str().and_then(|a| a.parse::<IpAddr>().ok()))
         .find(|a| a.is_ipv4());
     let base = match node {
@@ -399,7 +430,13 @@ fn cluster_document(
     let net = format!("{}.{}.{}", base[0], base[1], base[2]);
     spec["underlay"]["cidr"] = json!(format!("{net}.0/24"));
     let mut host: Vec<String> = vec![format!("{net}.253/24")];
-    host.extend(outside.iter().map(|ip| if ip.is_ipv4() { format!("{ip}/32") } else { format!("{ip}/128") }));
+    host.extend(outside.iter().map(|ip| {
+        if ip.is_ipv4() {
+            format!("{ip}/32")
+        } else {
+            format!("{ip}/128")
+        }
+    }));
     spec["externalHosts"] = json!([{"name": OUTSIDE, "addresses": host, "gateway": format!("{net}.1"),
         "routes": []}]);
     let routes: Vec<String> = outside
@@ -418,7 +455,11 @@ pub fn opening(src: IpAddr, dst: IpAddr, proto: u8, sport: u16, dport: u16) -> V
         proto::TCP => vec![0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xfa, 0xf0, 0, 0, 0, 0],
         proto::UDP => vec![0, 12, 0, 0, 1, 2, 3, 4],
         // INIT: tag 0, window, streams, sequence number.
-        _ => [&[0; 8][..], &[1, 0, 0, 20, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1]].concat(),
+        _ => [
+            &[0; 8][..],
+            &[1, 0, 0, 20, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1],
+        ]
+        .concat(),
     };
     packet(src, dst, proto, [ports, rest].concat())
 }

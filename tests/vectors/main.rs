@@ -30,14 +30,14 @@ mod conntrack;
 mod engine;
 mod flows;
 mod kube_proxy;
+mod network_policy;
 #[path = "../common/nft_script.rs"]
 #[allow(dead_code, reason = "shared with the tests of incremental syncs")]
 mod nft_script;
-mod network_policy;
+mod policy;
 #[path = "../common/policy_world.rs"]
 #[allow(dead_code, reason = "shared with the tests of policies")]
 mod policy_world;
-mod policy;
 mod proxy_modes;
 #[path = "../conformance/recordings.rs"]
 #[allow(dead_code, reason = "only a folder or an archive is needed of it")]
@@ -100,7 +100,11 @@ fn run() -> Result<ExitCode, String> {
     // A NAME with a slash begins with its area.
     let area = |path: &str| path.split_once('/').map(|(area, _)| area.to_owned());
     let area_wanted = |suite: &str| {
-        args.names.is_empty() || args.names.iter().any(|n| area(n).is_none_or(|a| area(suite) == Some(a)))
+        args.names.is_empty()
+            || args
+                .names
+                .iter()
+                .any(|n| area(n).is_none_or(|a| area(suite) == Some(a)))
     };
     let (mut passed, mut failed, mut seen) = (pins.clone(), 0, BTreeSet::new());
     for (suite, parts) in suites::all(&source, &wanted, &area_wanted)? {

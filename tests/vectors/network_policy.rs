@@ -42,8 +42,7 @@ const DEVIATES: &[(&str, &str, &str)] = &[
         ONE_SET,
     ),
 ];
-const BOTH_WAYS: &str =
-    "a policy of both types has one chain for both directions: an egress rule of the sender's policy opens ingress";
+const BOTH_WAYS: &str = "a policy of both types has one chain for both directions: an egress rule of the sender's policy opens ingress";
 const ONE_SET: &str = "the ipBlocks of a rule share one set: an except of one cuts out of another";
 
 /// One case in this many is in the sample.
@@ -52,7 +51,10 @@ const SAMPLE: usize = 8;
 /// The parts of a case that are wanted.
 pub fn parts(case: &str, value: &Value, wanted: &dyn Fn(&str) -> bool) -> Vec<Part> {
     let manifests = value["manifests"].as_array();
-    let tiers = manifests.into_iter().flatten().any(|m| TIERS.iter().any(|k| m["kind"] == *k));
+    let tiers = manifests
+        .into_iter()
+        .flatten()
+        .any(|m| TIERS.iter().any(|k| m["kind"] == *k));
     let mut out = Vec::new();
     for (agent, all_kinds) in AGENTS {
         let name = format!("{case}/path-{agent}");
@@ -71,7 +73,7 @@ pub fn may_be_pinned(name: &str) -> bool {
         return true;
     };
     let sum: usize = case.bytes().map(usize::from).sum();
-    sum % SAMPLE == 0 || case.starts_with("networkpolicy/corner-")
+    sum.is_multiple_of(SAMPLE) || case.starts_with("networkpolicy/corner-")
 }
 
 fn judged(value: &Value, agent: &str, case: &str) -> Result<(), String> {

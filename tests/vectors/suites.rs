@@ -23,9 +23,7 @@ const JUDGES: &[(&str, Judge)] = &[
 const FILE_JUDGES: &[(&str, Judge)] = &[("networkpolicy", policy::case)];
 
 /// What the others wait for, by what the suite's name begins with.
-const NEEDS: &[(&str, &str)] = &[
-    ("dns/", "needs DNS"),
-];
+const NEEDS: &[(&str, &str)] = &[("dns/", "needs DNS")];
 
 /// Every suite by name with its parts: those that are judged first, as in the table. Parts that are not
 /// `wanted`, and suites of areas that are not, may be left out.
@@ -56,7 +54,11 @@ pub fn all(
             });
             parts.extend(named);
             if *area == "networkpolicy" {
-                parts.extend(network_policy::parts(&format!("{area}/{stem}"), &value, wanted));
+                parts.extend(network_policy::parts(
+                    &format!("{area}/{stem}"),
+                    &value,
+                    wanted,
+                ));
             }
         }
         out.push(((*area).to_owned(), parts));

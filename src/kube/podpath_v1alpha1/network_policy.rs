@@ -1,11 +1,11 @@
 //! `spec.networkPolicy` of a Cluster: who enforces policies, and where implementations differ.
 //!
-//! Every field's default is what the agent named by `enforcement` does in reality; `kube::policy::enforce` has
-//! the grounds.
+//! Every field's default is what the agent named by `enforcement` does in reality; `kube::policy::enforce`
+//! has the grounds.
 
 use serde::Deserialize;
 
-use super::{CniPluginName, ClusterSpec};
+use super::{ClusterSpec, CniPluginName};
 
 /// `spec.networkPolicy`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -73,10 +73,14 @@ impl ClusterSpec {
     /// Who enforces policies: as written, or what the plugin comes with: Calico itself, kindnet
     /// kube-network-policies (kubernetes-sigs/kind images/kindnetd, since v0.24), others nobody.
     pub fn enforcement(&self) -> Enforcement {
-        self.network_policy.enforcement.unwrap_or(match self.cni.plugin {
-            CniPluginName::Calico => Enforcement::Calico,
-            CniPluginName::Kindnet => Enforcement::Nftables,
-            CniPluginName::Flannel | CniPluginName::Bridge | CniPluginName::Ptp => Enforcement::None,
-        })
+        self.network_policy
+            .enforcement
+            .unwrap_or(match self.cni.plugin {
+                CniPluginName::Calico => Enforcement::Calico,
+                CniPluginName::Kindnet => Enforcement::Nftables,
+                CniPluginName::Flannel | CniPluginName::Bridge | CniPluginName::Ptp => {
+                    Enforcement::None
+                }
+            })
     }
 }

@@ -4,22 +4,22 @@
 //! felix/rules/static.go (`StaticFilterForwardChains`, `filterInputChain`, `filterOutputChain`,
 //! `filterWorkloadToHostChain`), dispatch.go (`interfaceNameDispatchChains`), endpoints.go
 //! (`endpointIptablesChain`), iptables/actions.go and match_builder.go (the words); libcalico-go
-//! lib/hash/unique_id.go (names). The raw and mangle chains, host endpoints' failsafes and the chains for IPVS
-//! are not laid. Policies' own chains are [`super::calico_rules`]. Invariant: a rule's comment is the hash of
-//! all rules of its chain up to it.
+//! lib/hash/unique_id.go (names). The raw and mangle chains, host endpoints' failsafes and the chains for
+//! IPVS are not laid. Policies' own chains are [`super::calico_rules`]. Invariant: a rule's comment is the
+//! hash of all rules of its chain up to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use sha2::{Digest, Sha256};
 
+use super::Options;
 use super::calico_rules::{policy_chain, policy_chain_name, profile_chain};
 use super::layout::{Filter, HookRule, Layout, RuleLine, SetText};
 use super::plan::{Member, Plan};
-use super::Options;
-use crate::kube::podpath_v1alpha1::{Deny, Reach};
 use crate::base::Origin;
 use crate::kube::cni::calico::{rules, veth_name};
+use crate::kube::podpath_v1alpha1::{Deny, Reach};
 use crate::kube::policy::{Direction, Tier};
 
 /// The bits of the mark (felix/config: IptablesMarkMask 0xffff0000, handed out from the lowest).
@@ -234,7 +234,10 @@ impl Family<'_> {
             );
             c.said(&said, &text);
             let said = format!("Drop {family} VXLAN packets from non-allowed hosts");
-            c.said(&said, &format!("{ports} -m addrtype --dst-type LOCAL {deny}"));
+            c.said(
+                &said,
+                &format!("{ports} -m addrtype --dst-type LOCAL {deny}"),
+            );
         }
         c.rule("--in-interface cali+ --goto cali-wl-to-host")
             .rule("-m mark --mark 0x10000/0x10000 --jump ACCEPT")
@@ -350,12 +353,18 @@ impl Family<'_> {
                 &format!("-p 17 -m multiport --destination-ports 4789 {deny}"),
             );
             let text = format!("-p 4 {deny}");
-            c.said("Drop IPinIP encapped packets originating in workloads", &text);
+            c.said(
+                "Drop IPinIP encapped packets originating in workloads",
+                &text,
+            );
         }
         let member = self.plan.pods.get(pod);
-        if let (Reach::Open, Some(ip)) = (self.options.hairpin, member.and_then(|p| p.ip(self.v6))) {
-            c.rule(format!("--source {ip} --destination {ip} --jump MARK --set-mark 0x10000/0x10000"))
-                .rule("-m mark --mark 0x10000/0x10000 --jump RETURN");
+        if let (Reach::Open, Some(ip)) = (self.options.hairpin, member.and_then(|p| p.ip(self.v6)))
+        {
+            c.rule(format!(
+                "--source {ip} --destination {ip} --jump MARK --set-mark 0x10000/0x10000"
+            ))
+            .rule("-m mark --mark 0x10000/0x10000 --jump RETURN");
         }
         for tier in [Tier::Admin, Tier::NetworkPolicy, Tier::Baseline] {
             self.tier(&mut c, pod, tier, direction);
@@ -364,7 +373,10 @@ impl Family<'_> {
         let account = host.service_accounts.get(&member.name);
         let namespace = &member.name.namespace;
         let account = account.map_or("default", String::as_str);
-        for id in [format!("kns.{namespace}"), format!("ksa.{namespace}.{account}")] {
+        for id in [
+            format!("kns.{namespace}"),
+            format!("ksa.{namespace}.{account}"),
+        ] {
             let name = chain_name(profile_prefix(direction), &id);
             c.rule(format!("--jump {name}")).said(
                 "Return if profile accepted",
@@ -449,7 +461,11 @@ fn forward() -> Chain {
 /// (`StaticFilterForwardAppendRules`).
 fn hooks() -> Vec<HookRule> {
     let mut out = Vec::new();
-    for (chain, to) in [("INPUT", "cali-INPUT"), ("FORWARD", "cali-FORWARD"), ("OUTPUT", "cali-OUTPUT")] {
+    for (chain, to) in [
+        ("INPUT", "cali-INPUT"),
+        ("FORWARD", "cali-FORWARD"),
+        ("OUTPUT", "cali-OUTPUT"),
+    ] {
         let mut c = Chain::new(chain);
         c.rule(format!("--jump {to}"));
         out.extend(c.into_lines().1.into_iter().map(|l| HookRule {
@@ -478,7 +494,10 @@ fn common_prefix(names: &[&str]) -> usize {
         return 0;
     };
     let shared = |a: &str, b: &str| a.bytes().zip(b.bytes()).take_while(|(x, y)| x == y).count();
-    rest.iter().map(|n| shared(first, n)).min().unwrap_or(first.len())
+    rest.iter()
+        .map(|n| shared(first, n))
+        .min()
+        .unwrap_or(first.len())
 }
 
 #[cfg(test)]
@@ -495,10 +514,16 @@ mod tests {
             ipip: true,
             ..Host::default()
         };
-        let layout = layout(&plan, &host, Options::of(Enforcement::Calico, &Default::default()));
+        let layout = layout(
+            &plan,
+            &host,
+            Options::of(Enforcement::Calico, &Default::default()),
+        );
         let mut text = String::new();
         for (name, lines) in &layout.filter[0].chains {
-            lines.iter().for_each(|l| text += &format!("-A {name} {}\n", l.text));
+            lines
+                .iter()
+                .for_each(|l| text += &format!("-A {name} {}\n", l.text));
         }
         for hook in &layout.filter[0].hooks {
             text += &format!("-A {} {}\n", hook.chain, hook.text);
@@ -528,6 +553,9 @@ mod tests {
             chain_name("cali-pri-", "ksa.kube-system.coredns"),
             "cali-pri-_u2Tn2rSoAPffvE7JO6"
         );
-        assert_eq!(chain_name("cali-pri-", "kns.default"), "cali-pri-kns.default");
+        assert_eq!(
+            chain_name("cali-pri-", "kns.default"),
+            "cali-pri-kns.default"
+        );
     }
 }

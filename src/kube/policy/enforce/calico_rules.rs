@@ -1,9 +1,10 @@
 //! The chains of Calico's policies and profiles, and the ipsets they ask.
 //!
 //! projectcalico/calico at 018190a: felix/rules/policy.go (`ProtoRuleToIptablesRules`, `matchBlockBuilder`,
-//! `SplitPortList`), libcalico-go lib/backend/k8s/conversion (`K8sNetworkPolicyToCalico`: one rule for each peer
-//! and protocol; `HandlePolicyIngressRules`), lib/hash (`MakeUniqueID`). Set ids are hashes of podpath's text of
-//! a selector, not of Calico's. Invariant: a chain sets at most one of the marks accept and pass, and returns.
+//! `SplitPortList`), libcalico-go lib/backend/k8s/conversion (`K8sNetworkPolicyToCalico`: one rule for each
+//! peer and protocol; `HandlePolicyIngressRules`), lib/hash (`MakeUniqueID`). Set ids are hashes of
+//! podpath's text of a selector, not of Calico's. Invariant: a chain sets at most one of the marks accept
+//! and pass, and returns.
 
 use std::collections::BTreeSet;
 
@@ -66,12 +67,20 @@ pub(super) fn policy_chain(
 ) -> Chain {
     let mut c = Chain::new(policy_chain_name(policy, direction));
     for line in lines {
-        let from = format!("{} {direction}[{}] ({})", policy.key, line.index, line.origin);
+        let from = format!(
+            "{} {direction}[{}] ({})",
+            policy.key, line.index, line.origin
+        );
         let origin = Origin::controller("calico", from);
         let rules = rules_of(family, line, direction);
-        c.rules.extend(rules.into_iter().map(|text| RuleLine::of(text, &origin)));
+        c.rules
+            .extend(rules.into_iter().map(|text| RuleLine::of(text, &origin)));
     }
-    while c.rules.last().is_some_and(|r| r.text.ends_with("--jump RETURN")) {
+    while c
+        .rules
+        .last()
+        .is_some_and(|r| r.text.ends_with("--jump RETURN"))
+    {
         c.rules.pop();
     }
     let said = format!("Policy {} {direction}", full_name(policy));
@@ -138,7 +147,9 @@ fn port_groups(wanted: &Wanted) -> Vec<Group> {
                 out.len() - 1
             }
         };
-        let Some(group) = out.get_mut(at) else { continue };
+        let Some(group) = out.get_mut(at) else {
+            continue;
+        };
         match port {
             PortKind::Range {
                 protocol,
@@ -192,20 +203,32 @@ impl Blocks {
     fn start(&mut self, set: u32) {
         if self.rules.is_empty() {
             let both = mark::ALL_BLOCKS | mark::THIS_BLOCK;
-            let set = if set == 0 { "0".to_owned() } else { format!("{set:#x}") };
-            self.rules.push(format!("--jump MARK --set-mark {set}/{both:#x}"));
+            let set = if set == 0 {
+                "0".to_owned()
+            } else {
+                format!("{set:#x}")
+            };
+            self.rules
+                .push(format!("--jump MARK --set-mark {set}/{both:#x}"));
         }
     }
 
     fn any_of(&mut self, matches: &[String]) {
         self.start(0);
-        let bit = if self.positive { mark::THIS_BLOCK } else { mark::ALL_BLOCKS };
+        let bit = if self.positive {
+            mark::THIS_BLOCK
+        } else {
+            mark::ALL_BLOCKS
+        };
         for m in matches {
-            self.rules.push(format!("{m} --jump MARK --set-mark {bit:#x}/{bit:#x}"));
+            self.rules
+                .push(format!("{m} --jump MARK --set-mark {bit:#x}/{bit:#x}"));
         }
         if self.positive {
             let (this, all) = (mark::THIS_BLOCK, mark::ALL_BLOCKS);
-            self.rules.push(format!("-m mark --mark 0/{this:#x} --jump MARK --set-mark 0/{all:#x}"));
+            self.rules.push(format!(
+                "-m mark --mark 0/{this:#x} --jump MARK --set-mark 0/{all:#x}"
+            ));
         }
         self.positive = true;
     }
@@ -214,7 +237,8 @@ impl Blocks {
         self.start(mark::ALL_BLOCKS);
         let all = mark::ALL_BLOCKS;
         for m in matches {
-            self.rules.push(format!("{m} --jump MARK --set-mark 0/{all:#x}"));
+            self.rules
+                .push(format!("{m} --jump MARK --set-mark 0/{all:#x}"));
         }
     }
 }
@@ -254,7 +278,9 @@ fn one(
         let all: Vec<String> = numbers.iter().map(multiport).chain(sets).collect();
         blocks.any_of(&all);
     } else {
-        let numbers = numbers.iter().map(|s| format!("-m multiport --destination-ports {s}"));
+        let numbers = numbers
+            .iter()
+            .map(|s| format!("-m multiport --destination-ports {s}"));
         tail.extend(numbers.chain(sets));
     }
     match peer {

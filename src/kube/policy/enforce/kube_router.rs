@@ -2,19 +2,20 @@
 //!
 //! pkg/controllers/netpol/npc_iptables.go (`ensureTopLevelChains`, `ensureCommonPolicyChain`,
 //! `ensureDefaultNetworkPolicyChain`, `ensureExplicitAccept`), pod.go (`syncPodFirewallChains`,
-//! `setupPodNetpolRules`), policy.go (`syncNetworkPolicyChains`, `appendRuleToPolicyChain`, `evalIPBlockPeer`).
-//! Its own deviations are kept: the ipBlocks of a rule share one set, so that an `except` of one cuts out of
-//! another; named ports in egress rules without peers are those of the policy's namespace, those with ipBlocks
-//! are left out. Chain names carry no sync version here (the real ones change with every sync). Only
-//! NetworkPolicy is implemented. Invariant: a pod's chain ends with the mark 0x20000 or not at all.
+//! `setupPodNetpolRules`), policy.go (`syncNetworkPolicyChains`, `appendRuleToPolicyChain`,
+//! `evalIPBlockPeer`). Its own deviations are kept: the ipBlocks of a rule share one set, so that an
+//! `except` of one cuts out of another; named ports in egress rules without peers are those of the policy's
+//! namespace, those with ipBlocks are left out. Chain names carry no sync version here (the real ones
+//! change with every sync). Only NetworkPolicy is implemented. Invariant: a pod's chain ends with the mark
+//! 0x20000 or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnetwork::IpNetwork;
 
+use super::Options;
 use super::layout::{Filter, HookRule, Layout, RuleLine, SetText};
 use super::plan::{Line, Member, Plan, Resolved, Wanted, Who};
-use super::Options;
 use crate::base::Origin;
 use crate::kube::podpath_v1alpha1::{Deny, PortRange, Reach};
 use crate::kube::policy::{Direction, PortKind, Tier};
@@ -91,8 +92,15 @@ fn with_uuid(chain: &str, before: &[&str], comment: &str, after: &[&str]) -> Str
     spec.extend(after);
     let hash = base32(&format!("{chain}{}", spec.concat()), 16);
     let words = |w: &[&str]| w.join(" ");
-    let head = if before.is_empty() { String::new() } else { format!("{} ", words(before)) };
-    format!("{head}-m comment --comment \"{comment} - {hash}\" {}", words(after))
+    let head = if before.is_empty() {
+        String::new()
+    } else {
+        format!("{} ", words(before))
+    };
+    format!(
+        "{head}-m comment --comment \"{comment} - {hash}\" {}",
+        words(after)
+    )
 }
 
 fn hooks() -> Vec<HookRule> {
@@ -120,7 +128,10 @@ impl Family<'_> {
         let mark = "-m comment --comment \"rule to mark traffic matching a network policy\" -j MARK \
                     --set-xmark 0x10000/0x10000";
         self.push("KUBE-NWPLCY-DEFAULT", RuleLine::fixed(mark));
-        let mine = plan.policies.iter().filter(|p| p.tier == Tier::NetworkPolicy);
+        let mine = plan
+            .policies
+            .iter()
+            .filter(|p| p.tier == Tier::NetworkPolicy);
         for policy in mine.clone() {
             self.policy(policy);
         }
@@ -147,18 +158,35 @@ impl Family<'_> {
             let text = with_uuid(chain, &[], said, &["-d", &range, "-j", "RETURN"]);
             self.push(chain, RuleLine::fixed(text));
         }
-        let (first, last) = host.node_ports.map_or((30_000, 32_767), |r| (r.first, r.last));
+        let (first, last) = host
+            .node_ports
+            .map_or((30_000, 32_767), |r| (r.first, r.last));
         let range = format!("{first}:{last}");
         for protocol in ["tcp", "udp", "sctp"] {
-            let said = format!("allow LOCAL {} traffic to node ports", protocol.to_uppercase());
+            let said = format!(
+                "allow LOCAL {} traffic to node ports",
+                protocol.to_uppercase()
+            );
             let after = [
-                "-m", "addrtype", "--dst-type", "LOCAL", "-m", "multiport", "--dports", &range, "-j", "RETURN",
+                "-m",
+                "addrtype",
+                "--dst-type",
+                "LOCAL",
+                "-m",
+                "multiport",
+                "--dports",
+                &range,
+                "-j",
+                "RETURN",
             ];
             let text = with_uuid(chain, &["-p", protocol], &said, &after);
             self.push(chain, RuleLine::fixed(text));
         }
         if self.options.own_node == Reach::Open {
-            self.push(chain, RuleLine::fixed("-m addrtype --dst-type LOCAL -j RETURN"));
+            self.push(
+                chain,
+                RuleLine::fixed("-m addrtype --dst-type LOCAL -j RETURN"),
+            );
         }
     }
 
@@ -177,13 +205,22 @@ impl Family<'_> {
         ];
         let mut types = vec![
             ("echo-request", "allow icmp echo requests"),
-            ("destination-unreachable", "allow icmp destination unreachable messages"),
+            (
+                "destination-unreachable",
+                "allow icmp destination unreachable messages",
+            ),
             ("time-exceeded", "allow icmp time exceeded messages"),
         ];
         if self.v6 {
             types.extend([
-                ("neighbor-solicitation", "allow icmp neighbor solicitation messages"),
-                ("neighbor-advertisement", "allow icmp neighbor advertisement messages"),
+                (
+                    "neighbor-solicitation",
+                    "allow icmp neighbor solicitation messages",
+                ),
+                (
+                    "neighbor-advertisement",
+                    "allow icmp neighbor advertisement messages",
+                ),
                 ("echo-reply", "allow icmp echo reply messages"),
             ]);
         }
@@ -205,18 +242,26 @@ impl Family<'_> {
         let name = format!("{before}{prefix}{}", base32(hashed, 16));
         let family = if self.v6 { "inet6" } else { "inet" };
         let kind = format!("{kind} family {family} hashsize 1024 maxelem 65536 timeout 0");
-        self.sets.entry(name.clone()).or_insert(SetText { kind, members });
+        self.sets
+            .entry(name.clone())
+            .or_insert(SetText { kind, members });
         name
     }
 
     fn pods(&self, members: &BTreeSet<usize>) -> BTreeSet<String> {
         let pods = members.iter().filter_map(|i| self.plan.pods.get(*i));
-        pods.filter_map(|p| Some(format!("{} timeout 0", p.ip(self.v6)?))).collect()
+        pods.filter_map(|p| Some(format!("{} timeout 0", p.ip(self.v6)?)))
+            .collect()
     }
 
     fn policy_chain_name(&self, policy: &Resolved) -> String {
         let name = &policy.key.name;
-        let hashed = format!("{}{}{VERSION}{}", name.namespace, name.name, self.family_word());
+        let hashed = format!(
+            "{}{}{VERSION}{}",
+            name.namespace,
+            name.name,
+            self.family_word()
+        );
         format!("KUBE-NWPLCY-{}", base32(&hashed, 16))
     }
 
@@ -253,9 +298,15 @@ impl Family<'_> {
         target: &str,
     ) {
         let name = &policy.key.name;
-        let id = format!("{}{}{direction}rule{}", name.namespace, name.name, line.index);
+        let id = format!(
+            "{}{}{direction}rule{}",
+            name.namespace, name.name, line.index
+        );
         let word = self.family_word();
-        let from = format!("{} {direction}[{}] ({})", policy.key, line.index, line.origin);
+        let from = format!(
+            "{} {direction}[{}] ({})",
+            policy.key, line.index, line.origin
+        );
         let to = Written {
             chain,
             target,
@@ -406,7 +457,9 @@ impl Family<'_> {
             "-m comment --comment \"from local node\" -m addrtype --src-type LOCAL -d {ip} -j ACCEPT"
         )));
         if self.options.hairpin == Reach::Open {
-            rules.push(RuleLine::fixed(format!("-s {ip} -d {ip} -j MARK --set-mark 0x20000/0x20000")));
+            rules.push(RuleLine::fixed(format!(
+                "-s {ip} -d {ip} -j MARK --set-mark 0x20000/0x20000"
+            )));
             rules.push(RuleLine::fixed(format!("-s {ip} -d {ip} -j RETURN")));
         }
         // Each is inserted at the head: the last one stands first.
@@ -425,16 +478,23 @@ impl Family<'_> {
             };
             from |= ways[0];
             to |= ways[1];
-            let said = clamp(format!("{}/{} policy", policy.key.name.namespace, policy.key.name.name));
+            let said = clamp(format!(
+                "{}/{} policy",
+                policy.key.name.namespace, policy.key.name.name
+            ));
             let target = self.policy_chain_name(policy);
             let origin = Origin::controller("kube-router", policy.said());
             let text = format!("{only}-m comment --comment \"{said}\" -j {target}");
             inserted.push(RuleLine::of(text, &origin));
             all.push(policy.said());
         }
-        for (there, side, said) in [(to, "-d", "default ingress"), (from, "-s", "default egress")] {
+        for (there, side, said) in [
+            (to, "-d", "default ingress"),
+            (from, "-s", "default egress"),
+        ] {
             if !there {
-                let text = format!("{side} {ip} -m comment --comment \"{said}\" -j KUBE-NWPLCY-DEFAULT");
+                let text =
+                    format!("{side} {ip} -m comment --comment \"{said}\" -j KUBE-NWPLCY-DEFAULT");
                 inserted.push(RuleLine::fixed(text));
             }
         }
@@ -451,7 +511,10 @@ impl Family<'_> {
             Deny::Drop => "DROP",
         };
         let origin = Origin::controller("kube-router", all.join(", "));
-        let text = format!("-m comment --comment \"{}\" {unmarked} -j {deny}", id("reject"));
+        let text = format!(
+            "-m comment --comment \"{}\" {unmarked} -j {deny}",
+            id("reject")
+        );
         rules.push(RuleLine::of(text, &origin));
         rules.push(RuleLine::fixed("-j MARK --set-mark 0/0x10000"));
         rules.push(RuleLine::fixed(
@@ -470,11 +533,17 @@ impl Family<'_> {
         for top in ["KUBE-ROUTER-FORWARD", "KUBE-ROUTER-OUTPUT"] {
             add(top, format!("{inward} -d {ip} -j {chain}"));
         }
-        add("KUBE-ROUTER-FORWARD", format!("{bridged} {inward} -d {ip} -j {chain}"));
+        add(
+            "KUBE-ROUTER-FORWARD",
+            format!("{bridged} {inward} -d {ip} -j {chain}"),
+        );
         for (_, top) in TOP {
             add(top, format!("{outward} -s {ip} -j {chain}"));
         }
-        add("KUBE-ROUTER-FORWARD", format!("{bridged} {outward} -s {ip} -j {chain}"));
+        add(
+            "KUBE-ROUTER-FORWARD",
+            format!("{bridged} {outward} -s {ip} -j {chain}"),
+        );
     }
 }
 

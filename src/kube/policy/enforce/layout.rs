@@ -100,7 +100,10 @@ impl Layout {
 
     /// Input of `ipset restore` after the rules: sets that nothing asks any more.
     pub fn sets_after(&self, was: &Layout) -> String {
-        let gone = was.sets.keys().filter(|name| !self.sets.contains_key(*name));
+        let gone = was
+            .sets
+            .keys()
+            .filter(|name| !self.sets.contains_key(*name));
         gone.map(|name| format!("destroy {name}\n")).collect()
     }
 }
@@ -146,7 +149,10 @@ mod tests {
     fn filter(chains: &[(&str, &[&str])]) -> Filter {
         let lines = |rules: &[&str]| rules.iter().map(|r| RuleLine::fixed(*r)).collect();
         Filter {
-            chains: chains.iter().map(|(n, r)| ((*n).to_owned(), lines(r))).collect(),
+            chains: chains
+                .iter()
+                .map(|(n, r)| ((*n).to_owned(), lines(r)))
+                .collect(),
             hooks: Vec::new(),
         }
     }
@@ -172,11 +178,17 @@ mod tests {
             )]),
             ..Layout::default()
         };
-        let (a, b) = (layout(&["10.0.0.1", "10.0.0.2 nomatch"]), layout(&["10.0.0.3"]));
+        let (a, b) = (
+            layout(&["10.0.0.1", "10.0.0.2 nomatch"]),
+            layout(&["10.0.0.3"]),
+        );
         let none = Layout::default();
         let text = "create s hash:ip\nadd s 10.0.0.1\nadd s 10.0.0.2 nomatch\n";
         assert_eq!(a.sets_before(&none), text);
-        assert_eq!(b.sets_before(&a), "del s 10.0.0.1\ndel s 10.0.0.2\nadd s 10.0.0.3\n");
+        assert_eq!(
+            b.sets_before(&a),
+            "del s 10.0.0.1\ndel s 10.0.0.2\nadd s 10.0.0.3\n"
+        );
         assert_eq!(none.sets_after(&a), "destroy s\n");
     }
 }

@@ -34,10 +34,10 @@ impl Options {
     ///
     /// Calico: FilterDenyAction is DROP (felix/rules/rule_defs.go), nets are matched against any address,
     /// established connections are accepted first, pods' packets to their node meet egress policies
-    /// (`cali-wl-to-host`), a hairpin is a forward like any other. kube-router: REJECT (pkg/controllers/netpol/
-    /// pod.go), else the same; what comes from the node itself is accepted. kube-network-policies: drops,
-    /// judges known connections again (pkg/dataplane/controller.go, `firewallEnforcer`), queues pods' packets
-    /// to their node.
+    /// (`cali-wl-to-host`), a hairpin is a forward like any other. kube-router: REJECT
+    /// (pkg/controllers/netpol/ pod.go), else the same; what comes from the node itself is accepted.
+    /// kube-network-policies: drops, judges known connections again (pkg/dataplane/controller.go,
+    /// `firewallEnforcer`), queues pods' packets to their node.
     pub fn of(enforcement: Enforcement, spec: &NetworkPolicySpec) -> Self {
         let (deny, existing) = match enforcement {
             Enforcement::None | Enforcement::Calico => (Deny::Drop, Existing::Keep),

@@ -1,9 +1,9 @@
 //! Policies with their selectors applied to the pods there are: what a node's agent needs to know.
 //!
 //! A peer is a set of pods named by the selector that chose them, or a block of addresses. The agents
-//! ([`super::calico`], [`super::kube_router`], [`super::nftables`]) write what their data plane makes of it.
-//! Nothing is judged here. Invariant: every index into [`Plan::pods`] is valid, and policies stand in the order
-//! in which they are asked.
+//! ([`super::calico`], [`super::kube_router`], [`super::nftables`]) write what their data plane makes of
+//! it. Nothing is judged here. Invariant: every index into [`Plan::pods`] is valid, and policies stand in
+//! the order in which they are asked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -197,7 +197,10 @@ impl Maker<'_> {
         let mut parts: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
         for pod in subject {
             if let Some(of) = self.pods.get(pod) {
-                parts.entry(of.name.namespace.clone()).or_default().insert(pod);
+                parts
+                    .entry(of.name.namespace.clone())
+                    .or_default()
+                    .insert(pod);
             }
         }
         let mut out = Vec::new();
@@ -288,7 +291,10 @@ impl Maker<'_> {
 impl NamespaceScope {
     /// Whether it means other namespaces for each namespace of the policy's subject.
     fn is_relative(&self) -> bool {
-        matches!(self, NamespaceScope::SameLabels(_) | NamespaceScope::NotSameLabels(_))
+        matches!(
+            self,
+            NamespaceScope::SameLabels(_) | NamespaceScope::NotSameLabels(_)
+        )
     }
 }
 
