@@ -7,7 +7,9 @@
 use podpath::kube::controllers::{Facts, run};
 use podpath::kube::manifest::Input;
 use podpath::kube::policy::translate::ways;
-use podpath::kube::policy::{Direction, Evaluator, Inventory, L4, Policies, Query, Side};
+use podpath::kube::policy::{
+    Compiled, Direction, Evaluator, Inventory, L4, Options, Policies, Query, Side,
+};
 use podpath::kube::proxy::View;
 use podpath::kube::service::{Family, Protocol};
 use podpath::kube::store::{Name, Store};
@@ -147,8 +149,13 @@ pub fn case(case: &Value) -> Vec<(String, Result<(), String>)> {
         Err(why) => return vec![("evaluator".into(), Err(why))],
     };
     let evaluator = Evaluator::new(&loaded.policies, &loaded.inventory);
+    let compiled = Compiled::new(&loaded.policies, &loaded.inventory, Options::default());
     let by_evaluator = judge(case, &loaded, &|q, d| evaluator.side(q, d));
-    vec![("evaluator".into(), by_evaluator)]
+    let by_filter = judge(case, &loaded, &|q, d| compiled.side(q, d).to_side());
+    vec![
+        ("evaluator".into(), by_evaluator),
+        ("filter".into(), by_filter),
+    ]
 }
 
 fn judge(
@@ -166,17 +173,23 @@ fn judge(
             Err(why) => wrong.push(format!("{row}: {why}")),
         }
     }
-    if wrong.is_empty() {
-        return Ok(());
-    }
-    let head = format!("{} of {count} rows", wrong.len());
-    let text = format!("{head}\n{}", wrong.join("\n"));
-    if case["contested"] == true {
+    let contested = case["contested"] == true;
+    let name = case["name"].as_str().unwrap_or_default();
+    if contested {
+        let as_there = count - wrong.len();
         crate::say(&format!(
-            "contested, {}: {text}",
-            case["name"].as_str().unwrap_or_default()
+            "contested, not judged: {name}: {as_there} of {count} rows as there"
         ));
+        wrong
+            .iter()
+            .for_each(|line| crate::say(&format!("  {line}")));
+    }
+    if wrong.is_empty() || contested {
         return Ok(());
     }
-    Err(text)
+    Err(format!(
+        "{} of {count} rows\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    ))
 }

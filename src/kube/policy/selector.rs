@@ -102,6 +102,20 @@ impl Selector {
         Selector { requirements }
     }
 
+    /// Asks for these values.
+    pub fn equal(pairs: Vec<(String, String)>) -> Self {
+        let pairs = pairs.into_iter();
+        let mut requirements: Vec<Requirement> = pairs
+            .map(|(key, value)| Requirement {
+                key,
+                op: Op::In(vec![value]),
+            })
+            .collect();
+        requirements.sort();
+        requirements.dedup();
+        Selector { requirements }
+    }
+
     /// Its requirements, by key.
     pub fn requirements(&self) -> &[Requirement] {
         &self.requirements
