@@ -11,6 +11,9 @@ pub const HEADROOM: usize = 128;
 pub const WALK_DEPTH_MAX: u32 = 24;
 /// Devices one frame may pass in all before the world calls it a loop (TTL stops layer 3 earlier).
 pub const HOPS_MAX: u16 = 1_024;
+/// Frames of the backlog that are received before a process's own packet goes on
+/// (kernel: netdev_budget times MAX_SOFTIRQ_RESTART, then ksoftirqd).
+pub const SOFTIRQ_FRAMES_MAX: usize = 3_000;
 /// Events a world may hold.
 pub const EVENT_QUEUE_MAX: usize = 1 << 20;
 /// Steps kept in one trace; more are counted, not stored.
@@ -136,5 +139,7 @@ pub const IPVS_SERVICES_MAX: usize = 1 << 17;
 pub const IPVS_DESTS_MAX: usize = 1 << 21;
 /// Virtual addresses one lblc or lblcr service remembers (kernel: trims to 16384 from time to time).
 pub const IPVS_CACHE_MAX: usize = 1 << 14;
+/// The longest time an IPVS connection is read with, in seconds: ipvsadm's largest timeout (`MAX_TIMEOUT`).
+pub const IPVS_EXPIRE_SECS_MAX: u64 = 31 * 24 * 3600;
 /// Words of one line of ipvsadm's input.
 pub const IPVSADM_WORDS_MAX: usize = 256;

@@ -15,6 +15,18 @@ Examples:
 
 Exit codes: 0 clean, 1 findings or unmet expectations, 2 could not run.";
 
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  kubectl get nodes,svc,endpointslices -A -o yaml | podpath proxy compare -f -
+      How many classes of packets there are, and an example of each difference
+  podpath proxy compare -f cluster/ --node n1 --all
+      Every class that ends differently on n1
+  podpath proxy compare -f cluster/ --classes
+      What becomes of every class, Service by Service
+  podpath proxy compare -f cluster/ -o json | jq '.differences[] | select(.source == \"outside\")'
+
+Exit status: 0 when the modes differ in the ways that are known of kube-proxy only, 1 otherwise.";
+
 /// podpath: follow a packet through a Kubernetes cluster's network, without the cluster.
 #[derive(Parser, Debug)]
 #[command(version, about, after_help = EXAMPLES)]
@@ -275,6 +287,7 @@ pub enum ProxyCommand {
     /// Print what a node's kube-proxy writes, as it hands it to the kernel's tools
     Render(RenderArgs),
     /// Compare kube-proxy's three modes: where traffic to every Service goes, and where they differ
+    #[command(after_help = COMPARE_EXAMPLES)]
     Compare(CompareArgs),
 }
 
@@ -326,6 +339,9 @@ pub struct CompareArgs {
     /// Every class that differs, not an example of each cause
     #[arg(long)]
     pub all: bool,
+    /// Every class with what becomes of it, whether the modes differ or not
+    #[arg(long)]
+    pub classes: bool,
     /// Output
     #[arg(short, value_enum, default_value_t = Format::Text)]
     pub output: Format,

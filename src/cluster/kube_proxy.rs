@@ -162,9 +162,13 @@ fn host_of<'n>(c: &Cluster, name: &'n str) -> Option<Host<'n>> {
     })
 }
 
-/// Compares kube-proxy's modes, on one node or on all. An error names a rule that could not be read.
-pub fn compare(c: &Cluster, only: Option<&str>) -> Result<Report, String> {
-    let mut report = Report::default();
+/// Compares kube-proxy's modes, on one node or on all; with `every` the report lists the classes in which they
+/// agree, too. An error names a rule that could not be read.
+pub fn compare(c: &Cluster, only: Option<&str>, every: bool) -> Result<Report, String> {
+    let mut report = match every {
+        true => Report::of_every_class(),
+        false => Report::default(),
+    };
     let views = Family::ALL.map(|family| c.desired.view(family));
     let all: Vec<IpAddr> = c
         .nodes
@@ -178,6 +182,7 @@ pub fn compare(c: &Cluster, only: Option<&str>) -> Result<Report, String> {
         };
         let others = c.nodes.values().filter(|n| n.name != *name);
         let others: Vec<IpNetwork> = others.flat_map(|n| n.pod_cidrs.clone()).collect();
+        report.nodes += 1;
         let place = Place {
             node: name,
             pods: &node.pod_cidrs,

@@ -25,6 +25,9 @@ pub enum App {
     },
     /// Accepts and closes at once.
     Close,
+    /// The stack's caller plays it: [`super::UserEvent`] tells what comes, [`super::Stack::udp_send`] and
+    /// [`super::Stack::tcp_write`] send. TCP closes after the peer has.
+    User,
 }
 
 /// One TCP connection's application state.
@@ -36,6 +39,8 @@ pub(super) struct Session {
     /// Bytes to send, from `sent` onward.
     pub(super) out: Bytes,
     answered: bool,
+    /// What came in for a caller that plays the server.
+    inbox: Vec<u8>,
 }
 
 impl Session {
@@ -46,7 +51,21 @@ impl Session {
             request: Vec::new(),
             out: Bytes::new(),
             answered: false,
+            inbox: Vec::new(),
         }
+    }
+
+    /// What came in since the last call ([`App::User`]).
+    pub(super) fn take_inbox(&mut self) -> Vec<u8> {
+        core::mem::take(&mut self.inbox)
+    }
+
+    /// More to send ([`App::User`]); beyond the buffer's size it is lost with the connection's use.
+    pub(super) fn write(&mut self, data: &[u8]) {
+        let room = (2 * limits::ENDPOINT_BUFFER).saturating_sub(self.out.len());
+        let mut out = self.out.to_vec();
+        out.extend_from_slice(&data[..data.len().min(room)]);
+        self.out = out.into();
     }
 
     /// How many bytes the application wants to read now.
@@ -54,6 +73,7 @@ impl Session {
         match self.app {
             // An echo reads no faster than it can write: the peer's window closes, as with a real one.
             App::Echo if !self.out.is_empty() => 0,
+            App::User if self.inbox.len() >= limits::ENDPOINT_BUFFER => 0,
             _ => usize::MAX,
         }
     }
@@ -76,6 +96,7 @@ impl Session {
                     self.request = Vec::new();
                 }
             }
+            App::User => self.inbox.extend_from_slice(data),
             App::Fixed(_) | App::Http { .. } | App::Sink | App::Close => {}
         }
     }
@@ -84,7 +105,7 @@ impl Session {
     pub(super) fn closes(&self, peer_closed: bool) -> bool {
         match self.app {
             App::Close => true,
-            App::Echo | App::Sink => peer_closed,
+            App::Echo | App::Sink | App::User => peer_closed,
             App::Fixed(_) | App::Http { .. } => self.answered || peer_closed,
         }
     }
@@ -92,7 +113,7 @@ impl Session {
     /// Bytes of send buffer worth having.
     pub(super) fn send_buffer(&self) -> usize {
         match &self.app {
-            App::Echo => limits::ENDPOINT_BUFFER,
+            App::Echo | App::User => limits::ENDPOINT_BUFFER,
             App::Fixed(reply) => reply.len().clamp(1, limits::ENDPOINT_BUFFER),
             App::Http { .. } => 1024,
             App::Sink | App::Close => 1,
@@ -106,7 +127,7 @@ pub(super) fn datagram(app: &App, client: SocketAddr, payload: &[u8]) -> Option<
         App::Echo => Some(Bytes::copy_from_slice(payload)),
         App::Fixed(reply) => Some(reply.clone()),
         App::Http { name } => Some(format!("{name} sees {client}\n").into()),
-        App::Sink | App::Close => None,
+        App::Sink | App::Close | App::User => None,
     }
 }
 

@@ -8,6 +8,7 @@ mod bind;
 pub mod conn;
 mod hook;
 mod icmp;
+mod loaded;
 mod sched;
 mod schedule;
 pub mod service;

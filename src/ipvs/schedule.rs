@@ -273,7 +273,7 @@ impl Ipvs {
 }
 
 /// A mark as the kernel writes it where an address stands (`union nf_inet_addr fwmark`).
-fn mark_address(mark: u32, v6: bool) -> IpAddr {
+pub(super) fn mark_address(mark: u32, v6: bool) -> IpAddr {
     match v6 {
         false => Ipv4Addr::from(mark).into(),
         true => Ipv6Addr::from(u128::from(mark) << 96).into(),

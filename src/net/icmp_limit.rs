@@ -31,6 +31,37 @@ pub struct IcmpLimiter {
     global: Option<(u64, Instant)>,
 }
 
+/// ICMPv6 types as `net.ipv6.icmp.ratemask` has them: those that are limited.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TypeMask([u64; 4]);
+
+impl Default for TypeMask {
+    /// All but packet-too-big and what is no error: `0-1,3-127`.
+    fn default() -> Self {
+        TypeMask([!(1 << 2), u64::MAX, 0, 0])
+    }
+}
+
+impl TypeMask {
+    /// Reads the kernel's text, `0-1,3-127`; none: no type (kernel: `proc_do_large_bitmap`).
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bits = [0; 4];
+        for part in text.trim().split(',').filter(|p| !p.is_empty()) {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last): (u8, u8) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+            for t in first..=last {
+                bits[usize::from(t / 64)] |= 1 << (t % 64);
+            }
+        }
+        Some(TypeMask(bits))
+    }
+
+    /// Whether errors of this type are limited.
+    pub fn has(self, typ: u8) -> bool {
+        self.0[usize::from(typ / 64)] & 1 << (typ % 64) != 0
+    }
+}
+
 impl IcmpLimiter {
     fn peer(&mut self, peer: IpAddr, now: Instant) -> &mut (u64, Instant) {
         if self.peers.len() >= PEERS_MAX {
@@ -91,6 +122,15 @@ impl IcmpLimiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn masks_are_ranges() {
+        assert_eq!(TypeMask::parse("0-1,3-127"), Some(TypeMask::default()));
+        let none = TypeMask::parse("").unwrap();
+        assert!((0..=255).all(|t| !none.has(t)));
+        assert!(TypeMask::parse("255").is_some_and(|m| m.has(255) && !m.has(1)));
+        assert_eq!(TypeMask::parse("1-256"), None);
+    }
 
     #[test]
     fn six_at_once_then_one_a_second() {

@@ -3,6 +3,7 @@
 //! Per-device values combine with `all` as the kernel's `IN_DEV_*` macros do (include/linux/inetdevice.h):
 //! AND, OR or the larger. A name podpath does not model is kept and said, never refused silently.
 
+use crate::net::icmp_limit::TypeMask;
 use crate::net::neigh::NeighParms;
 use std::collections::BTreeMap;
 
@@ -175,6 +176,8 @@ pub struct Sysctl {
     pub icmp_ratemask: i32,
     /// `net.ipv6.icmp.ratelimit`, milliseconds.
     pub icmp6_ratelimit: i32,
+    /// `net.ipv6.icmp.ratemask`
+    pub icmp6_ratemask: TypeMask,
     /// `net.ipv4.icmp_echo_ignore_all`
     pub icmp_echo_ignore_all: i32,
     /// `net.ipv4.icmp_echo_ignore_broadcasts`
@@ -232,6 +235,7 @@ impl Default for Sysctl {
             icmp_ratelimit: 1000,
             icmp_ratemask: 0x1818,
             icmp6_ratelimit: 1000,
+            icmp6_ratemask: TypeMask::default(),
             icmp_echo_ignore_all: 0,
             icmp_echo_ignore_broadcasts: 1,
             icmp_errors_use_inbound_ifaddr: 0,
@@ -392,6 +396,14 @@ impl Sysctl {
                 key: key.to_owned(),
                 value: value.to_owned(),
             });
+        }
+        if key == "net.ipv6.icmp.ratemask" {
+            let bad = || SysctlError::NotANumber {
+                key: key.to_owned(),
+                value: value.to_owned(),
+            };
+            self.icmp6_ratemask = TypeMask::parse(value).ok_or_else(bad)?;
+            return Ok(SetSysctl::Done);
         }
         if key == "net.ipv4.fib_multipath_hash_seed" {
             let bad = || SysctlError::NotANumber {

@@ -59,6 +59,8 @@ pub struct Netfilter {
     pub sets: Sets,
     /// Native nftables rules.
     pub(super) nft: nft::eval::Nft,
+    /// Native base chains below the IP layer.
+    pub(super) link: nft::eval::link::LinkOps,
     /// What stateful matches remember by name, and the wall clock.
     pub state: State,
     /// Rules are asked one by one, without their index: for tests that compare.

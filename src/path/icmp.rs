@@ -98,6 +98,7 @@ impl<O: Observer> Walker<'_, O> {
         // Nobody waits for the result.
         let _ = self.local_out(f, oif);
         self.icmp_busy[family] = before;
+        self.softirqs();
     }
 
     /// Errors never answer groups, broadcasts, later fragments or other errors (RFC 1122 3.2.2, RFC 4443
@@ -187,7 +188,7 @@ impl<O: Observer> Walker<'_, O> {
             let masked = typ < 32 && s.icmp_ratemask & (1 << typ) != 0;
             (masked && !(typ == 3 && code == 4), s.icmp_ratelimit)
         } else {
-            (typ != 2, s.icmp6_ratelimit)
+            (typ != 2 && s.icmp6_ratemask.has(typ), s.icmp6_ratelimit)
         };
         if !limited {
             return true;

@@ -147,6 +147,9 @@ pub struct Walker<'w, O> {
     pub(crate) icmp_busy: [bool; 2],
     /// A TEE copy is on its way: it makes no further ones.
     pub(crate) teeing: bool,
+    /// A process is sending, not a softirq: the backlog runs where bottom halves are enabled again, in the
+    /// midst of the walk ([`Walker::softirqs`]).
+    in_process: bool,
 }
 
 impl<'w, O: Observer> Walker<'w, O> {
@@ -160,6 +163,7 @@ impl<'w, O: Observer> Walker<'w, O> {
             depth: 0,
             icmp_busy: [false; 2],
             teeing: false,
+            in_process: false,
         }
     }
 
@@ -266,6 +270,8 @@ impl<'w, O: Observer> Walker<'w, O> {
         f.id = self.cx.frame_id();
         f.root = cause.root;
         f.parent = Some(cause.id);
+        // An answer to an answer to an answer ends like any other loop.
+        f.hops = cause.hops;
         f
     }
 
@@ -278,6 +284,31 @@ impl<'w, O: Observer> Walker<'w, O> {
             return false;
         }
         true
+    }
+
+    /// Bottom halves are enabled again (kernel: `local_bh_enable`): what a process's packet has put on this
+    /// namespace's backlog so far (an error of REJECT, a TEE copy for this host) is received before the
+    /// packet goes on, that is while its own new connection is not confirmed yet. Walks that began with a
+    /// received frame run in a softirq themselves: there the backlog comes after them.
+    pub(crate) fn softirqs(&mut self) {
+        if !self.in_process || self.teeing || self.icmp_busy.contains(&true) {
+            return;
+        }
+        self.in_process = false;
+        let depth = std::mem::take(&mut self.depth);
+        for _ in 0..limits::SOFTIRQ_FRAMES_MAX {
+            let here = self.ns.id;
+            let next = |o: &Output| matches!(o, Output::Backlog { at, frame } if at.ns == here && frame.hops < limits::HOPS_MAX);
+            let Some(i) = self.cx.out.iter().position(next) else {
+                break;
+            };
+            if let Output::Backlog { at, mut frame } = self.cx.out.remove(i) {
+                frame.hops += 1;
+                self.receive(at.dev, frame);
+            }
+        }
+        self.depth = depth;
+        self.in_process = true;
     }
 
     /// A frame arrives at a device (kernel: `__netif_receive_skb_core`).
@@ -297,6 +328,10 @@ impl<'w, O: Observer> Walker<'w, O> {
         f.classify(mac);
         self.count_rx(dev, f.len());
         self.tap(dev, Direction::In, &f);
+        let Some(mut f) = self.received(dev, f) else {
+            self.depth -= 1;
+            return;
+        };
         if master {
             self.bridge_receive(dev, f);
         } else if vlan != 0
@@ -313,6 +348,14 @@ impl<'w, O: Observer> Walker<'w, O> {
             self.protocol_receive(dev, f);
         }
         self.depth -= 1;
+    }
+
+    /// Ingress rules, before anybody but a capture sees the frame (kernel: `nf_ingress`).
+    pub(crate) fn received(&mut self, dev: DevId, f: Frame) -> Option<Frame> {
+        match self.ns.nf {
+            Some(_) => self.ingress(dev, f),
+            None => Some(f),
+        }
     }
 
     /// Hands a frame to its protocol on behalf of a device.
@@ -373,13 +416,26 @@ impl<'w, O: Observer> Walker<'w, O> {
         if !self.enter(dev, &f) {
             return;
         }
+        let f = match self.ns.nf {
+            Some(_) => self.egress(dev, f),
+            None => Some(f),
+        };
+        if let Some(f) = f {
+            self.sent(dev, f);
+        }
+        self.depth -= 1;
+        // The end of `__dev_queue_xmit` (`rcu_read_unlock_bh`).
+        self.softirqs();
+    }
+
+    /// Its driver gets a frame (kernel: `dev_hard_start_xmit`).
+    fn sent(&mut self, dev: DevId, f: Frame) {
         if let Some(d) = self.ns.dev_mut(dev) {
             d.stats.tx_packets += 1;
             d.stats.tx_bytes += f.len() as u64;
         }
         self.tap(dev, Direction::Out, &f);
         self.driver_transmit(dev, f);
-        self.depth -= 1;
     }
 
     fn driver_transmit(&mut self, dev: DevId, f: Frame) {
@@ -426,6 +482,7 @@ impl<'w, O: Observer> Walker<'w, O> {
 
     /// A socket, or whoever plays one, sends an IP packet (kernel: `ip_local_out`).
     pub fn send_local(&mut self, f: Frame, oif: Option<DevId>) -> Result<(), Errno> {
+        self.in_process = true;
         self.local_out(f, oif)
     }
 
@@ -433,6 +490,7 @@ impl<'w, O: Observer> Walker<'w, O> {
     /// `rawv6_send_hdrinc`): refused before any hook if it is for a broadcast address or larger than the
     /// route's device takes, since nothing cuts it.
     pub fn send_raw(&mut self, mut f: Frame, oif: Option<DevId>) -> Result<(), Errno> {
+        self.in_process = true;
         if let Ok(h) = IpHeader::parse_lax(f.l3())
             && let Ok(found) = self.ns.route_output(None, h.dst, oif, f.mark, 0)
         {

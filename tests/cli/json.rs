@@ -158,6 +158,33 @@ fn all_endpoints() {
     assert_eq!(keys_of_all(runs), documented("### An endpoint's run"));
 }
 
+#[test]
+fn compare() {
+    let ask = ["proxy", "compare", "--classes", "-o", "json"];
+    let doc = of_topology(&ask, "services-vxlan");
+    assert_eq!(
+        keys(&doc),
+        documented("## `proxy compare -o json`, version 1")
+    );
+    assert_eq!(doc["classes"], array(&doc["listed"]).len());
+    let all = || {
+        array(&doc["listed"])
+            .iter()
+            .chain(array(&doc["differences"]))
+    };
+    assert_eq!(keys_of_all(all()), documented("### A class of packets"));
+    let modes = ["iptables", "nftables", "ipvs"];
+    let verdicts = all().flat_map(|c| modes.map(|mode| &c[mode]));
+    assert_eq!(
+        keys_of_all(verdicts),
+        documented("### What becomes of a class")
+    );
+    let caused = array(&doc["listed"])
+        .iter()
+        .filter(|c| c["cause"].is_string());
+    assert_eq!(caused.count(), array(&doc["differences"]).len());
+}
+
 /// Every event has the common keys, its kind's own, and no others.
 fn check_events(events: &[Value], seen: &mut Keys) {
     let common = documented("## Traces, version 1");

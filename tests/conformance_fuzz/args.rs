@@ -1,5 +1,16 @@
 //! The command line.
 
+/// What the rules of a round are written in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// iptables alone.
+    Iptables,
+    /// nftables alone.
+    Nft,
+    /// iptables and nftables.
+    Both,
+}
+
 /// What to do.
 #[derive(Debug, Default)]
 pub struct Args {
@@ -19,6 +30,8 @@ pub struct Args {
     pub record: Option<String>,
     /// Compare the kernel with itself: what differs then is drawn by it, or the comparison is too sharp.
     pub twice: bool,
+    /// What the rules are written in; nothing: mixed.
+    pub kind: Option<Kind>,
     /// Everything that differs.
     pub verbose: bool,
     /// Replay only rounds whose name holds one of these.
@@ -47,6 +60,7 @@ impl Args {
                 "--may-skip" => out.may_skip = true,
                 "--kernel-twice" => out.twice = true,
                 "--record" => out.record = args.next(),
+                "--kind" => out.kind = kind(args.next().as_deref())?,
                 "-v" | "--verbose" => out.verbose = true,
                 // Options that `cargo test` users pass to the standard harness.
                 "--test-threads" | "--format" | "--color" | "--skip" => drop(args.next()),
@@ -55,7 +69,7 @@ impl Args {
                 _ if a.starts_with('-') => {
                     return Err(format!(
                         "unknown option {a}; known: --rounds N --first N --seed S --packets N --keep-going \
-                         --may-skip --kernel-twice --record FILE -v NAME..."
+                         --may-skip --kernel-twice --kind iptables|nft|both|mixed --record FILE -v NAME..."
                     ));
                 }
                 _ => out.names.push(a),
@@ -63,4 +77,14 @@ impl Args {
         }
         Ok(out)
     }
+}
+
+fn kind(word: Option<&str>) -> Result<Option<Kind>, String> {
+    Ok(Some(match word {
+        Some("iptables") => Kind::Iptables,
+        Some("nft") => Kind::Nft,
+        Some("both") => Kind::Both,
+        Some("mixed") => return Ok(None),
+        _ => return Err("--kind iptables, nft, both or mixed".to_owned()),
+    }))
 }

@@ -1,13 +1,15 @@
 //! What came of a round, the kernel's against podpath's.
 //!
 //! Compared: every frame out of every cable, in order, byte by byte; of the tables the round loaded every chain,
-//! rule text and counter; every connection with its tuples, state, flags, mark and zone; every set with its
+//! rule text and counter, native ones included (`nft_compare.rs`); every connection with its tuples, state, flags, mark and zone; every set with its
 //! entries. Left out, since the kernel draws them:
 //! - the IPv4 identification of ICMP messages and TCP resets, which the router may have made itself, and the
 //!   flow label of the same in IPv6 (a header checksum that fits is then taken as such);
 //! - the time of day in ICMP timestamp replies (RFC 792);
 //! - `initval` and `bucketsize` of sets, and the order of their entries;
 //! - the remaining time of a connection by one second: the kernel is asked some milliseconds after the end.
+//!
+//! A round that the kernel itself plays in two ways is undetermined ([`amounts`]): said, counted, and no pass.
 
 use super::packet::{ICMP, RST, TCP, checksum};
 use super::round::{Out, Outcome};
@@ -30,6 +32,7 @@ pub fn differences(kernel: &Outcome, ours: &Outcome, rules: &str) -> Vec<String>
         .1,
     );
     out.extend(tables::sets(&kernel.sets, &ours.sets).1);
+    out.extend(super::nft_compare::differences(&kernel.nft, &ours.nft));
     out
 }
 
@@ -56,8 +59,32 @@ fn frames(kernel: &[Out], ours: &[Out]) -> Vec<String> {
     out
 }
 
+/// The first bytes are enough to see which frame it is.
 fn hex(b: &[u8]) -> String {
-    b.iter().map(|x| format!("{x:02x}")).collect()
+    let text: String = b.iter().take(120).map(|x| format!("{x:02x}")).collect();
+    match b.len() {
+        0..=120 => text,
+        n => format!("{text}.. ({n} bytes)"),
+    }
+}
+
+/// How much came of a round: frames out of each cable, every rule's and policy's counters, how many
+/// connections. Two plays by the kernel that differ here did not do the same: something in it hung on how
+/// long things took (a loop of errors and copies turns until the round is over). Random ports change none.
+pub fn amounts(o: &Outcome) -> Vec<String> {
+    let count = |c: &&str| o.out.iter().filter(|f| f.at == **c).count();
+    let mut out: Vec<String> = super::net::CABLES
+        .iter()
+        .map(|c| format!("{c}: {} frames", count(&c)))
+        .collect();
+    out.extend(
+        o.save
+            .lines()
+            .filter(|l| !l.starts_with('#'))
+            .map(str::to_owned),
+    );
+    out.push(format!("{} connections", o.conntrack.len()));
+    out
 }
 
 /// A frame with what the kernel draws put to zero.

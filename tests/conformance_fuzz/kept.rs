@@ -66,10 +66,20 @@ pub fn write_regression(r: &Round) -> Result<String, String> {
 
 /// A round for people.
 pub fn describe(r: &Round) -> String {
-    let family = if r.v6 { "IPv6" } else { "IPv4" };
+    let family = match (r.v6, r.dual) {
+        (_, true) => "both families",
+        (false, _) => "IPv4",
+        (true, _) => "IPv6",
+    };
     let mut out = format!(
-        "{family}, {:?}, {:?}, {:?}\n{}{}",
-        r.shape, r.backend, r.sysctl, r.sets, r.rules
+        "{family}, {:?}, {:?}, {:?}{}\n{}{}{}",
+        r.shape,
+        r.backend,
+        r.sysctl,
+        if r.nft_first { ", nft first" } else { "" },
+        r.sets,
+        r.rules,
+        r.nft
     );
     for s in &r.sent {
         let hex: String = s.data.iter().map(|b| format!("{b:02x}")).collect();

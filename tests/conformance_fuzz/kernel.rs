@@ -6,6 +6,7 @@
 //! when the value is dropped.
 
 use super::net::{CABLES, Shape, host_mac, mac};
+use super::nft_kernel;
 use super::packet::Seen;
 use super::rng::Rng;
 use super::round::{Backend, LOCAL, Out, Outcome, Round, Sent};
@@ -44,7 +45,7 @@ pub struct Kernel {
 }
 
 /// What a program said when it failed.
-fn run(program: &str, args: &[&str], input: &str) -> Result<String, String> {
+pub(super) fn run(program: &str, args: &[&str], input: &str) -> Result<String, String> {
     let fail = |e: std::io::Error| format!("{program}: {e}");
     let mut child = Command::new(program)
         .args(args)
@@ -74,6 +75,7 @@ pub fn lacks() -> Option<String> {
         ("ip", "-V"),
         ("iptables-nft", "-V"),
         ("iptables-legacy", "-V"),
+        ("nft", "-v"),
         ("ipset", "-v"),
         ("conntrack", "-V"),
         ("ethtool", "--version"),
@@ -236,8 +238,8 @@ impl Kernel {
         Ok((raw, events, lines))
     }
 
-    /// Loads a round's rules; an error is what the tool said.
-    fn load(&mut self, r: &Round) -> Result<(), String> {
+    /// Loads a round's rules; an error is what the tool said. Of `fresh` native ones those that are refused go.
+    fn load(&mut self, r: &mut Round, fresh: bool) -> Result<(), String> {
         if let Some((b, v6)) = self.loaded.take() {
             run(&tool(b, v6, "restore"), &[], empty(b))?;
         }
@@ -247,9 +249,17 @@ impl Kernel {
         for (k, v) in &r.sysctl {
             sysctl(k, v)?;
         }
-        self.loaded = Some((r.backend, r.v6));
-        // A restore replaces the tables it names; the others were emptied.
-        run(&tool(r.backend, r.v6, "restore"), &[], &r.rules)?;
+        if r.nft_first {
+            nft_kernel::load(&mut r.nft, fresh)?;
+        }
+        if !r.rules.is_empty() {
+            self.loaded = Some((r.backend, r.v6));
+            // A restore replaces the tables it names; the others were emptied.
+            run(&tool(r.backend, r.v6, "restore"), &[], &r.rules)?;
+        }
+        if !r.nft_first {
+            nft_kernel::load(&mut r.nft, fresh)?;
+        }
         run("conntrack", &["-F"], "")?;
         let _ = std::fs::write("/proc/sys/net/ipv4/route/flush", "1");
         self.drain();
@@ -266,13 +276,16 @@ impl Kernel {
     }
 
     fn inside(&mut self, r: &mut Round, draw: Option<(&mut Rng, usize)>) -> Result<(), String> {
-        self.load(r)?;
+        self.load(r, draw.is_some())?;
         let mut out: Vec<Vec<Out>> = vec![Vec::new(); CABLES.len()];
         let begun = Instant::now();
         match draw {
             Some((rng, count)) => {
                 let mut traffic = Traffic::new(r.shape, r.v6, rng.next() as u16);
                 while r.sent.len() < count {
+                    if r.dual {
+                        traffic.v6 = rng.chance(50);
+                    }
                     for mut s in traffic.draw(rng) {
                         s.t_us = begun.elapsed().as_micros() as u64;
                         if self.put(&s)? {
@@ -292,9 +305,15 @@ impl Kernel {
         }
         let events = self.events_until_quiet();
         self.take(&mut out, None);
-        let save = run(&tool(r.backend, r.v6, "save"), &["-c"], "")?;
-        let family = if r.v6 { "ipv6" } else { "ipv4" };
-        let conntrack = run("conntrack", &["-L", "-f", family, "-o", "extended"], "")?;
+        let save = match r.rules.is_empty() {
+            true => String::new(),
+            false => run(&tool(r.backend, r.v6, "save"), &["-c"], "")?,
+        };
+        let mut conntrack = String::new();
+        for family in r.families() {
+            let family = if *family { "ipv6" } else { "ipv4" };
+            conntrack += &run("conntrack", &["-L", "-f", family, "-o", "extended"], "")?;
+        }
         let sets = match r.sets.is_empty() {
             true => String::new(),
             false => run("ipset", &["save"], "")?,
@@ -305,8 +324,44 @@ impl Kernel {
             conntrack: conntrack.lines().map(str::to_owned).collect(),
             events,
             sets,
+            nft: nft_kernel::list(r)?,
         };
-        Ok(())
+        self.forget_fragments(r)
+    }
+
+    /// Ends reassembly that a round left unfinished: a timeout's ICMP error would be counted by a later round.
+    /// A fragment that overlaps what is queued kills the queue, and begins one where there is none (kernel:
+    /// `inet_frag_queue_insert`, `IPFRAG_OVERLAP`).
+    fn forget_fragments(&self, r: &Round) -> Result<(), String> {
+        let mut before = queued();
+        for s in r.sent.iter().filter(|s| s.at != LOCAL) {
+            for shift in [8, 16, 24] {
+                let Some(data) = super::packet::shifted(&s.data, shift) else {
+                    break;
+                };
+                if before == 0 {
+                    return Ok(());
+                }
+                let (at, what) = (s.at.clone(), String::new());
+                let t_us = 0;
+                self.put(&Sent {
+                    t_us,
+                    at,
+                    data,
+                    what,
+                })?;
+                let after = queued();
+                let killed = after < before;
+                before = after;
+                if killed {
+                    break;
+                }
+            }
+        }
+        match before {
+            0 => Ok(()),
+            n => Err(format!("round {}: {n} reassembly queues stay", r.number)),
+        }
     }
 
     /// Empties what a round left behind.
@@ -316,6 +371,7 @@ impl Kernel {
                 sysctl(k, usual[0])?;
             }
         }
+        nft_kernel::clean(r)?;
         if r.sets.is_empty() {
             return Ok(());
         }
@@ -438,6 +494,18 @@ fn tool(b: Backend, v6: bool, what: &str) -> String {
         "nft"
     };
     format!("{name}-{back}-{what}")
+}
+
+/// Reassembly queues of the namespace, IPv4's and IPv6's (`FRAG: inuse 2 memory 4608`).
+fn queued() -> u32 {
+    let of = |file: &str| -> u32 {
+        let text = std::fs::read_to_string(format!("/proc/thread-self/net/{file}"));
+        let text = text.unwrap_or_default();
+        let line = text.lines().find(|l| l.starts_with("FRAG"));
+        let used = line.and_then(|l| l.split_whitespace().nth(2));
+        used.and_then(|n| n.parse().ok()).unwrap_or(0)
+    };
+    of("sockstat") + of("sockstat6")
 }
 
 /// This thread, and the programs it starts, live in that namespace from now on.

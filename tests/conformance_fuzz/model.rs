@@ -128,6 +128,9 @@ impl Model {
         if !r.sets.is_empty() {
             engine::restore_sets(&mut self.world, self.router, &r.sets)?;
         }
+        if r.nft_first {
+            super::nft_model::load(&mut self.world, self.router, &r.nft)?;
+        }
         engine::restore(
             &mut self.world,
             self.router,
@@ -136,6 +139,9 @@ impl Model {
             false,
             &r.rules,
         )?;
+        if !r.nft_first {
+            super::nft_model::load(&mut self.world, self.router, &r.nft)?;
+        }
         for e in &r.kernel.events {
             if let Some((tuple, choice)) = choice(e) {
                 engine::force(&mut self.world, self.router, tuple, choice);
@@ -172,12 +178,18 @@ impl Model {
         self.world.run_until(end, &mut self.captures);
         let out = self.frames();
         let (family, backend) = (family(r), backend(r.backend));
+        let mut conntrack = Vec::new();
+        for v6 in r.families() {
+            let family = if *v6 { Family::V6 } else { Family::V4 };
+            conntrack.extend(engine::connections(&mut self.world, self.router, family)?);
+        }
         Ok(Outcome {
             out,
             save: engine::save(&self.world, self.router, family, backend)?,
-            conntrack: engine::connections(&mut self.world, self.router, family)?,
+            conntrack,
             events: Vec::new(),
             sets: engine::save_sets(&mut self.world, self.router)?,
+            nft: super::nft_model::list(&self.world, self.router, &r.nft),
         })
     }
 

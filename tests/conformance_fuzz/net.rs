@@ -99,8 +99,11 @@ impl Shape {
             ("net.ipv4.conf.default.rp_filter", "0"),
             ("net.ipv4.conf.all.send_redirects", "0"),
             ("net.ipv4.conf.default.send_redirects", "0"),
+            // No type of error is limited: the kernel takes a random credit for each (`icmp_global_consume`).
             ("net.ipv4.icmp_ratelimit", "0"),
             ("net.ipv6.icmp.ratelimit", "0"),
+            ("net.ipv4.icmp_ratemask", "0"),
+            ("net.ipv6.icmp.ratemask", "255"),
         ];
         if self == Shape::Bridged {
             out.push(("net.bridge.bridge-nf-call-iptables", "1"));

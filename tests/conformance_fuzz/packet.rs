@@ -196,6 +196,29 @@ fn crc32c(b: &[u8]) -> u32 {
     })
 }
 
+/// A frame with an IPv4 fragment as one that begins so many bytes later; `None` for any other.
+pub fn shifted(frame: &[u8], bytes: u16) -> Option<Vec<u8>> {
+    let mut f = frame.to_vec();
+    let p = f.get_mut(14..)?;
+    let frag = be16(p, 6)?;
+    if p.first()? >> 4 != 4 || frag & 0x3FFF == 0 {
+        return None;
+    }
+    let end = usize::from(p[0] & 15) * 4;
+    if checksum(p.get(..end)?) != 0 {
+        return None;
+    }
+    // More follow: its length is a whole number of eights then.
+    let len = end + p.len().checked_sub(end)? / 8 * 8;
+    p[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+    p[6..8].copy_from_slice(&((frag & 0x1FFF) + bytes / 8 | 0x2000).to_be_bytes());
+    p[10..12].fill(0);
+    let c = checksum(p.get(..end)?);
+    p[10..12].copy_from_slice(&c.to_be_bytes());
+    f.truncate(14 + len);
+    Some(f)
+}
+
 /// A frame that came out, taken apart.
 #[derive(Clone, Debug)]
 pub struct Seen {

@@ -1,6 +1,7 @@
 //! The test's own randomness: splitmix64, so that a seed means the same everywhere and for ever.
 
 /// A stream of numbers.
+#[derive(Clone)]
 pub struct Rng(u64);
 
 impl Rng {

@@ -55,6 +55,9 @@ pub struct Outcome {
     pub events: Vec<String>,
     /// `ipset save`.
     pub sets: String,
+    /// `nft -j list ruleset`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub nft: String,
 }
 
 /// A round.
@@ -76,10 +79,34 @@ pub struct Round {
     pub sets: String,
     /// Input of `iptables-restore`.
     pub rules: String,
+    /// Input of `nft -f`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub nft: String,
+    /// It is loaded before the rules.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub nft_first: bool,
+    /// Packets are of both families.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dual: bool,
     /// Frames in order.
     pub sent: Vec<Sent>,
     /// What the kernel did.
     pub kernel: Outcome,
+}
+
+impl Round {
+    /// Families of its packets: IPv6 if true.
+    pub fn families(&self) -> &'static [bool] {
+        match (self.dual, self.v6) {
+            (true, _) => &[false, true],
+            (_, false) => &[false],
+            (_, true) => &[true],
+        }
+    }
+}
+
+fn is_false(b: &bool) -> bool {
+    !b
 }
 
 mod hex {

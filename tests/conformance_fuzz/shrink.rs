@@ -18,6 +18,7 @@ pub fn shrink(round: Round, differs: &mut dyn FnMut(&mut Round) -> bool) -> Roun
         let before = s.tries;
         let frames = s.frames();
         let rules = s.rules();
+        let rules = s.nft() || rules;
         let sets = s.settings();
         if !(frames || rules || sets) || s.tries >= TRIES || s.tries == before {
             return s.best;
@@ -61,6 +62,23 @@ impl Shrinker<'_> {
         }
     }
 
+    /// Lines of the native rules, from the end: what is asked stands before who asks.
+    fn nft(&mut self) -> bool {
+        let mut any = false;
+        if !self.best.nft.is_empty() && !self.best.rules.is_empty() {
+            let mut c = self.best.clone();
+            c.nft.clear();
+            any |= self.attempt(c);
+        }
+        let lines: Vec<String> = self.best.nft.lines().map(str::to_owned).collect();
+        for l in lines.iter().rev() {
+            let mut c = self.best.clone();
+            c.nft = without(&c.nft, l);
+            any |= !c.nft.is_empty() && self.attempt(c);
+        }
+        any
+    }
+
     fn rules(&mut self) -> bool {
         let mut any = false;
         // Whole tables first.
@@ -73,7 +91,7 @@ impl Shrinker<'_> {
         for t in tables.iter().filter(|_| tables.len() > 1) {
             let mut c = self.best.clone();
             c.rules = c.rules.replacen(t.as_str(), "", 1);
-            any |= !c.rules.is_empty() && self.attempt(c);
+            any |= !(c.rules.is_empty() && c.nft.is_empty()) && self.attempt(c);
         }
         let lines: Vec<String> = self.best.rules.lines().map(str::to_owned).collect();
         for l in lines

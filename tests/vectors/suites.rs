@@ -1,7 +1,7 @@
 //! Which file is judged by what, and how many cases there are in those that nothing judges yet.
 
 use crate::recordings::Source;
-use crate::{Part, kube_proxy, network_policy, policy, proxy_modes};
+use crate::{Part, dns_client, kube_proxy, network_policy, policy, proxy_modes};
 use serde_json::Value;
 
 /// Judges one file's cases; names are without the suite.
@@ -17,6 +17,8 @@ const JUDGES: &[(&str, Judge)] = &[
     ("kube-proxy/kernel-dumps", kube_proxy::kernel_dumps),
     ("kube-proxy/nftables", proxy_modes::nftables),
     ("kube-proxy/ipvs", proxy_modes::ipvs),
+    ("dns/stub-resolver", dns_client::stub_resolver),
+    ("dns/pod-resolv-conf", dns_client::pod_resolv_conf),
 ];
 
 /// Areas where a file is a case, which is judged in parts.

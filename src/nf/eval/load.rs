@@ -11,6 +11,7 @@ use crate::base::Finding;
 use crate::nf::hook::NatChain;
 use crate::nf::hook::{self, HookOp, OpKind};
 use crate::nf::netfilter::{Backend, Netfilter, Registered, Rules};
+use crate::nf::nft::eval::link::LinkOps;
 use crate::nf::nft::model::ChainType;
 use crate::nf::{Chain, Counters, Family, Hook, Match, Rule, RuleSet, Table, TableName, Target};
 use std::collections::{BTreeMap, BTreeSet};
@@ -356,6 +357,7 @@ impl Netfilter {
                 self.ops[family as usize][hook as usize] = self.operations(family, hook);
             }
         }
+        self.link = LinkOps::of(&self.nft);
         State::keep(&mut self.state, &names);
         let families = [Family::V4, Family::V6];
         if families.iter().any(|f| self.family_has(*f, accounts)) || self.nft.accounts() {

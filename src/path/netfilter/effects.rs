@@ -92,5 +92,6 @@ impl<O: Observer> Walker<'_, O> {
             self.ip_output(&found, to, copy, None);
         }
         self.teeing = false;
+        self.softirqs();
     }
 }

@@ -8,6 +8,7 @@ mod bridge;
 mod defrag;
 mod effects;
 mod ipvs;
+mod link;
 mod ops;
 mod output;
 mod refragment;
@@ -27,6 +28,7 @@ use crate::wire::{ConnId, CtRef, Frame, IpHeader};
 use output::Routed;
 
 pub(crate) use defrag::LOCAL_DELIVER;
+pub(crate) use link::Part;
 pub(crate) use refragment::refragments;
 
 /// The route of a packet of this host's own, which OUTPUT may change.

@@ -69,7 +69,7 @@ impl<O: Observer> Walker<'_, O> {
 }
 
 /// What is assumed where nobody assumes anything.
-static NOTHING: std::collections::BTreeMap<RuleRef, bool> = std::collections::BTreeMap::new();
+pub(super) static NOTHING: std::collections::BTreeMap<RuleRef, bool> = std::collections::BTreeMap::new();
 
 /// The rules a packet meets.
 pub(super) fn family(f: &Frame) -> Family {

@@ -11,7 +11,7 @@ use crate::wire::{ETH_P_IP, Frame, IpHeader, build, checksum, proto};
 use std::net::IpAddr;
 
 /// ICMP code 3/x or ICMPv6 code 1/x (kernel: `reject_tg`, `reject_tg6`); `None` for a reset.
-fn code(with: RejectWith) -> Option<u8> {
+pub(super) fn code(with: RejectWith) -> Option<u8> {
     use RejectWith::*;
     Some(match with {
         NetUnreachable => 0,
@@ -79,7 +79,7 @@ impl<O: Observer> Walker<'_, O> {
     }
 
     /// The reset for a segment, as an IP packet (kernel: `nf_send_reset`, `nf_send_reset6`).
-    fn nf_reset(&self, f: &Frame) -> Option<Vec<u8>> {
+    pub(super) fn nf_reset(&self, f: &Frame) -> Option<Vec<u8>> {
         let h = IpHeader::parse_lax(f.l3()).ok()?;
         if h.proto != proto::TCP || h.frag_off > 0 || !checksum_ok(&h, f.l3()) {
             return None;
@@ -140,7 +140,7 @@ impl<O: Observer> Walker<'_, O> {
 
 /// Whether the packet's checksum lets it be answered (kernel: `nf_reject_verify_csum`, `nf_ip_checksum`,
 /// `nf_ip6_checksum`): protocols without a plain checksum pass, unknown ones are summed up all the same.
-fn checksum_ok(h: &IpHeader, packet: &[u8]) -> bool {
+pub(super) fn checksum_ok(h: &IpHeader, packet: &[u8]) -> bool {
     /// GRE, ESP, AH, DCCP, SCTP, UDP-Lite.
     const OTHER: [u8; 6] = [47, 50, 51, 33, proto::SCTP, 136];
     let p = h.payload(packet);

@@ -90,7 +90,7 @@ impl Walk<'_, '_, '_> {
         } else if let Some((at, _)) = l4.filter(|(at, _)| !own(*at)) {
             follow(b, at, from, &old);
         }
-        if let Some(new) = Pkt::of(f, p.family) {
+        if let Some(new) = Pkt::native(f, p.family) {
             self.env.pkt = new;
         }
         Ok(())

@@ -108,6 +108,8 @@ pub(super) enum PStmt {
     ),
     Queue(bool),
     Dup(PExpr, Option<PExpr>),
+    /// To another device, instead of its way.
+    Fwd(PExpr),
     SetOp(PSetOp),
     ResetTcpOption(u8),
     /// Changes nothing here.
@@ -248,6 +250,7 @@ impl Compiler<'_> {
                 let end = last_verdict(text);
                 PStmt::Unknown(end.is_some(), end)
             }
+            Stmt::Fwd(to) if to.addr.is_none() => PStmt::Fwd(self.expr(&to.device)),
             Stmt::Fwd(_) | Stmt::Synproxy(_) => PStmt::Unknown(false, None),
         }
     }

@@ -8,6 +8,7 @@ use super::super::elements::{Data, Element, Key, Part};
 use super::super::expr::{Op, RelOp, Verdict as NftVerdict};
 use super::super::model::{Chain, Policy, Table};
 use super::super::types::{Type, Value};
+use super::link::Link;
 use super::load::scale;
 use super::program::{PExpr, PRule, PSet, PStmt, Program, Rhs, data_parts};
 use super::state::{Seen, Slot, ask};
@@ -58,6 +59,8 @@ pub(super) struct Walk<'p, 'a, 'c> {
     told: usize,
     /// What maps gave in the rule at hand.
     found: Vec<String>,
+    /// The chain stands below the IP layer.
+    pub link: Option<Link>,
 }
 
 impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
@@ -71,6 +74,7 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
             stack: SmallVec::new(),
             told: 0,
             found: Vec::new(),
+            link: None,
         }
     }
 

@@ -20,7 +20,7 @@ use crate::nf::eval::conn::helper;
 use crate::nf::eval::{Effect, Verdict};
 use crate::nf::target::{FullMark, RejectWith, Tproxy};
 use crate::nf::value::MarkMask;
-use crate::wire::{CtRef, Frame, PacketType, proto};
+use crate::wire::{CtRef, ETH_P_IP, ETH_P_IPV6, Frame, PacketType, proto};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ impl Walk<'_, '_, '_> {
             PStmt::State(slot, what) => holds(self.state(*slot, what, f)),
             PStmt::Object(kind, name) => self.object(*kind, name, f)?,
             PStmt::Log(l) => self.log(l),
-            PStmt::Reject(r) => self.reject(*r)?,
+            PStmt::Reject(r) => self.reject(*r, f)?,
             PStmt::Nat(n) => self.nat(n, f)?,
             PStmt::Set(to, value) => {
                 let value = self.value(value, f)?;
@@ -77,6 +77,8 @@ impl Walk<'_, '_, '_> {
             // Nobody listens: the packet goes on to the next hook if it may (`nf_queue`).
             PStmt::Queue(true) => After::Done(Verdict::Bypass),
             PStmt::Queue(false) => After::Done(Verdict::Queue(self.env.rule)),
+            PStmt::Fwd(dev) => self.redirect(dev, true, f)?,
+            PStmt::Dup(dev, None) if self.link.is_some() => self.redirect(dev, false, f)?,
             PStmt::Dup(to, dev) => self.dup(to, dev.as_ref(), f)?,
             PStmt::SetOp(op) => self.set_op(op, f)?,
             PStmt::ResetTcpOption(kind) => self.reset_option(*kind, f),
@@ -186,7 +188,12 @@ impl Walk<'_, '_, '_> {
     }
 
     /// `nft_reject_ipv4_eval`, `nft_reject_ipv6_eval`, `nft_reject_inet_eval`
-    fn reject(&self, r: Reject) -> Result<After, Stop> {
+    fn reject(&self, r: Reject, f: &Frame) -> Result<After, Stop> {
+        // `nft_reject_bridge_eval`: nothing but IP is answered, all is dropped.
+        let ip = matches!(f.ethertype(), ETH_P_IP | ETH_P_IPV6);
+        if self.link.is_some() && (!ip || f.dst_mac().is_multicast()) {
+            return Ok(After::Done(Verdict::Drop(self.env.rule)));
+        }
         let v4 = self.env.pkt.family == Family::V4;
         let with = match (r, v4) {
             (Reject::TcpReset, _) if self.env.pkt.proto != Ok(proto::TCP) => {
@@ -335,6 +342,23 @@ impl Walk<'_, '_, '_> {
             copy: Box::new(f.clone()),
         });
         Ok(After::Next)
+    }
+
+    /// `nft_fwd_netdev_eval`, `nft_dup_netdev_eval`: as it is, out of another device.
+    fn redirect(&mut self, dev: &PExpr, whole: bool, f: &Frame) -> Result<After, Stop> {
+        let dev = match self.value(dev, f)? {
+            Value::Text(name, _) => self.env.ns.dev_by_name(&name).map(|d| d.id),
+            Value::Num(n) => Some(crate::base::DevId(n as u32)),
+        };
+        let Some(link) = &mut self.link else {
+            return Err(Stop::Unknown);
+        };
+        link.sent.extend(dev.map(|d| (d, f.clone())));
+        link.stolen |= whole;
+        Ok(match whole {
+            true => After::Done(Verdict::Accept),
+            false => After::Next,
+        })
     }
 
     /// `nft_dynset_eval`

@@ -1,0 +1,73 @@
+//! Native rules in the kernel: loading a script, taking out what is refused, listing, cleaning up.
+//!
+//! Called with the thread in the router's namespace.
+
+use super::kernel::run;
+use super::round::Round;
+use std::time::Duration;
+
+/// Most commands of one script that may be refused.
+const REFUSED_MAX: usize = 60;
+/// What rules held (conntrack, NAT) is let go by a worker a little after they are gone
+/// (`nf_tables_trans_destroy_work`).
+const LET_GO: Duration = Duration::from_millis(25);
+
+/// Loads a script, all of it or nothing; of a `fresh` one the commands that are refused are taken out.
+pub fn load(script: &mut String, fresh: bool) -> Result<(), String> {
+    for _ in 0..REFUSED_MAX {
+        if script.is_empty() {
+            return Ok(());
+        }
+        let Err(e) = run("nft", &["-f", "-"], script) else {
+            return Ok(());
+        };
+        if std::env::var_os("NFT_REFUSED").is_some() {
+            eprintln!("{e}");
+        }
+        let mut lines = refused(&e);
+        // A table that was found wrong stays so for the rest of the batch (`nft_table_validate`).
+        if e.contains("not supported") {
+            lines.truncate(1);
+        }
+        if lines.is_empty() || !fresh {
+            return Err(e);
+        }
+        let kept = script.lines().enumerate();
+        let kept = kept.filter(|(i, _)| !lines.contains(&(i + 1)));
+        *script = kept.map(|(_, l)| format!("{l}\n")).collect();
+    }
+    Err("nft -f: too many commands are refused".to_owned())
+}
+
+/// Numbers of the lines that a message names (`/dev/stdin:12:1-20: Error: ...`).
+fn refused(message: &str) -> Vec<usize> {
+    let number = |l: &str| -> Option<usize> {
+        let (_, rest) = l.split_once("/dev/stdin:")?;
+        rest.split(':').next()?.parse().ok()
+    };
+    message
+        .lines()
+        .filter(|l| l.contains("Error"))
+        .filter_map(number)
+        .collect()
+}
+
+/// All native rules, if the round has any.
+pub fn list(r: &Round) -> Result<String, String> {
+    match r.nft.is_empty() {
+        true => Ok(String::new()),
+        false => run("nft", &["-j", "list", "ruleset"], "").map(|t| t.trim().to_owned()),
+    }
+}
+
+/// Empties what native rules left behind.
+pub fn clean(r: &Round) -> Result<(), String> {
+    if r.nft.is_empty() {
+        return Ok(());
+    }
+    run("nft", &["flush", "ruleset"], "")?;
+    // A rule that asks how much a connection carried turned it on.
+    let _ = std::fs::write("/proc/sys/net/netfilter/nf_conntrack_acct", "0");
+    std::thread::sleep(LET_GO);
+    Ok(())
+}
