@@ -171,11 +171,11 @@ fn change(world: &mut PolicyWorld, objects: &mut Vec<Value>, rng: &mut Rng) -> S
             format!("without {}", meta["name"])
         }
         _ => {
-            let new = policy_gen::network_policy(rng, 90);
-            objects.retain(|o| o["metadata"]["name"] != "np90");
+            let number = objects.len() + 100;
+            let new = policy_gen::network_policy(rng, number);
             world.cluster.store.apply(&new, &at);
             objects.push(new);
-            "with np90".to_owned()
+            format!("with np{number}")
         }
     };
     let findings = world.cluster.objects_changed();

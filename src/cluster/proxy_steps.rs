@@ -73,7 +73,7 @@ pub(super) fn carry_out(
 }
 
 /// One transaction of `nft -f -`: all of it or nothing.
-fn nft(ns: &mut NetNs, text: &str, who: &str, now: Instant) -> Vec<Finding> {
+pub(super) fn nft(ns: &mut NetNs, text: &str, who: &str, now: Instant) -> Vec<Finding> {
     let nf = ns.nf_mut();
     let mut set = nf.nft_ruleset(now);
     let (script, mut findings) = Script::parse(who, text, &set);

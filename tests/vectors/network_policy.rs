@@ -10,7 +10,7 @@ use crate::policy_world::{Came, PolicyWorld, Try};
 use serde_json::{Value, json};
 
 /// The agents, and whether they implement policies beyond NetworkPolicy.
-const AGENTS: [(&str, bool); 2] = [("calico", true), ("kube-router", false)];
+const AGENTS: [(&str, bool); 3] = [("calico", true), ("kube-router", false), ("nftables", true)];
 
 /// Kinds of policies beyond NetworkPolicy.
 const TIERS: [&str; 3] = [
@@ -40,6 +40,11 @@ const DEVIATES: &[(&str, &str, &str)] = &[
         "kube-router",
         "cyclonus-121-egress-2-peer-simple-ipblock-ipblock-with-except",
         ONE_SET,
+    ),
+    (
+        "nftables",
+        "corner-nodeport-etp-cluster-source-is-node-ip",
+        "every node judges both sides: the entry node sees the client, not yet the node",
     ),
 ];
 const BOTH_WAYS: &str = "a policy of both types has one chain for both directions: an egress rule of the sender's policy opens ingress";

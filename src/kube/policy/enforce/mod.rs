@@ -1,12 +1,13 @@
 //! How policies are enforced on a node: the rules that the real agents write.
 //!
-//! [`plan`] applies selectors, [`layout`] is what an agent wants on a node and how it gets there, [`calico`]
-//! writes it as Felix does. Pure: same plan, same layout; `cluster` carries it out.
+//! [`plan`] applies selectors, [`layout`] is what an agent wants on a node and how it gets there; [`calico`],
+//! [`kube_router`] and [`nftables`] write it as Felix, kube-router and kube-network-policies do. Pure: same plan, same layout; `cluster` carries it out.
 
 pub mod calico;
 mod calico_rules;
 pub mod kube_router;
 pub mod layout;
+pub mod nftables;
 pub mod plan;
 
 pub use layout::{Filter, HookRule, Layout, RuleLine, SetText};
