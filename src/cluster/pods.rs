@@ -6,6 +6,7 @@
 use crate::base::{Finding, NsId, Origin};
 use crate::cluster::build::Builder;
 use crate::cluster::{ClusterNode, ClusterPod};
+use crate::kube::cni::calico;
 use crate::kube::cni::list::RuntimeConf;
 use crate::kube::cni::{CniState, Host, Namespaces, NetworkList, Registry};
 use crate::kube::store::{Name, is_finished, is_host_network, pod_ips};
@@ -292,7 +293,11 @@ fn request(
         .iter()
         .any(|p| p.get("type").and_then(|t| t.as_str()) == Some("calico"));
     if calico {
-        rt.args.push_str(&format!(";IP={}", ips[0]));
+        let all: Vec<String> = ips.iter().map(IpAddr::to_string).collect();
+        rt.args.push_str(&match all.as_slice() {
+            [one] => format!(";IP={one}"),
+            _ => format!(";{}={}", calico::plugin::ADDRESSES, all.join(",")),
+        });
         return (list, rt);
     }
     if let Some(main) = list.plugins.first_mut() {

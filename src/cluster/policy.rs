@@ -6,16 +6,18 @@
 //! names an agent. Invariant: after a change a node has what a cluster built from the new objects would have.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::base::{Finding, NsId, Span};
+use crate::base::{Finding, NsId};
 use crate::cluster::build::Builder;
-use crate::cluster::{Cluster, controllers};
+use crate::cluster::{Cluster, controllers, proxy_steps};
 use crate::kube::cni::calico::Encap;
 use crate::kube::podpath_v1alpha1::{Enforcement, Existing, NetworkPolicySpec};
-use crate::kube::policy::enforce::{Filter, Layout, Options, Plan, calico, kube_router};
-use crate::kube::policy::{Inventory, Policies};
+use crate::kube::policy::enforce::{Filter, Layout, Options, Plan, calico, kube_router, nftables};
+use crate::kube::policy::{Inventory, Kind, L4, Policies};
 use crate::kube::store::Name;
 use crate::nf::apply::{Restore, Tool, on_netns, restore, usual_backend};
+use crate::nf::ct::Dir;
 use crate::nf::{Family, RuleSet, TableName};
 
 /// The cluster's enforcement.
@@ -68,8 +70,14 @@ pub(super) fn sync(c: &mut Cluster) -> Vec<Finding> {
     if agents.enforcement == Enforcement::None {
         return nobody(c, &policies);
     }
-    let plan = plan(c, &policies);
-    let mut findings = Vec::new();
+    let inventory = inventory(c);
+    let plan = plan(c, &policies, &inventory);
+    let mut findings = gaps(c, &policies);
+    let judge = Arc::new(nftables::Judge::new(
+        &policies,
+        &inventory,
+        c.policies.options,
+    ));
     let names: Vec<String> = c.nodes.keys().cloned().collect();
     for name in names {
         let Some(wanted) = layout(c, &plan, &name) else {
@@ -80,25 +88,70 @@ pub(super) fn sync(c: &mut Cluster) -> Vec<Finding> {
             continue;
         };
         findings.extend(apply(c, ns, &name, &was, &wanted));
+        if c.policies.enforcement == Enforcement::Nftables
+            && let Some(space) = c.lab.world.ns_mut(ns)
+        {
+            let reader = Arc::clone(&judge);
+            space.nf_mut().queues.insert(nftables::QUEUE, reader);
+        }
         c.policies.laid.insert(name, wanted);
     }
     if c.policies.options.existing == Existing::Flush {
-        // Connections are judged again by their next packet: the rules ask of those that are known only.
-        flush(c);
+        flush(c, &judge);
     }
     findings
 }
 
+/// Kinds of policies that the agent does not know, said once.
+fn gaps(c: &mut Cluster, policies: &Policies) -> Vec<Finding> {
+    if c.policies.enforcement != Enforcement::KubeRouter || c.policies.told {
+        return Vec::new();
+    }
+    let mut unknown = policies
+        .iter()
+        .filter(|p| p.key.kind != Kind::NetworkPolicy);
+    let Some(first) = unknown.next() else {
+        return Vec::new();
+    };
+    let more = unknown.count();
+    c.policies.told = true;
+    let others = if more == 0 {
+        String::new()
+    } else {
+        format!(" and {more} more")
+    };
+    vec![Finding::warning(
+        first.source.span_of("metadata.name"),
+        format!(
+            "{}{others}: kube-router implements NetworkPolicy only, nobody enforces this",
+            first.key
+        ),
+        "use an agent that does (Calico, kube-network-policies), or NetworkPolicies",
+    )]
+}
+
 /// The policies with their selectors applied to the pods as the cluster has them.
-fn plan(c: &Cluster, policies: &Policies) -> Plan {
-    let inventory = Inventory::of(&c.store, &controllers::facts(c));
-    let mut plan = Plan::of(policies, &inventory);
+fn plan(c: &Cluster, policies: &Policies, inventory: &Inventory) -> Plan {
+    let mut plan = Plan::of(policies, inventory);
     for member in &mut plan.pods {
         if let Some(pod) = c.pods.get(&member.name) {
             member.node.clone_from(&pod.node);
         }
     }
     plan
+}
+
+/// Pods with the addresses and nodes that the cluster gave them.
+fn inventory(c: &Cluster) -> Inventory {
+    let mut inventory = Inventory::of(&c.store, &controllers::facts(c));
+    let unplaced = inventory.pods().filter(|p| p.node.is_empty());
+    for mut pod in unplaced.cloned().collect::<Vec<_>>() {
+        if let Some(placed) = c.pods.get(&pod.name) {
+            pod.node.clone_from(&placed.node);
+            inventory.set_pod(pod);
+        }
+    }
+    inventory
 }
 
 /// Says once that policies are there and nobody enforces them.
@@ -163,7 +216,7 @@ fn layout(c: &Cluster, plan: &Plan, name: &str) -> Option<Layout> {
             };
             Some(kube_router::layout(plan, &host, options))
         }
-        Enforcement::Nftables => Some(Layout::default()),
+        Enforcement::Nftables => Some(nftables::layout(plan)),
     }
 }
 
@@ -210,6 +263,12 @@ fn apply(c: &mut Cluster, ns: NsId, node: &str, was: &Layout, wanted: &Layout) -
             name_origins(set, new);
         });
     }
+    if wanted.nft != was.nft {
+        findings.extend(proxy_steps::nft(space, &wanted.nft, &who, now, &mut |_| {
+            crate::base::Origin::controller("policy agent", "")
+        }));
+    }
+    let nf = space.nf_mut();
     let after = wanted.sets_after(was);
     if !after.is_empty() {
         findings.extend(nf.sets.restore(&who, &after, now));
@@ -234,21 +293,19 @@ fn name_origins(set: &mut RuleSet, filter: &Filter) {
     }
 }
 
-/// Forgets connections, so that their next packets are judged.
-fn flush(c: &mut Cluster) {
+/// Forgets the connections that policies forbid now, so that their next packets are judged as new ones
+/// (kube-network-policies, `firewallEnforcer`, which takes their label away: destination as translated,
+/// source before translation).
+fn flush(c: &mut Cluster, judge: &nftables::Judge) {
     let nodes: Vec<NsId> = c.nodes.values().map(|n| n.ns).collect();
     for ns in nodes {
-        if let Some(space) = c.lab.world.ns_mut(ns) {
-            let _ = space;
-        }
+        let Some(space) = c.lab.world.ns_mut(ns) else {
+            continue;
+        };
+        space.nf_mut().ct.delete(|conn| {
+            let (there, back) = (conn.tuple(Dir::Original), conn.tuple(Dir::Reply));
+            let l4 = nftables::l4(there.proto, back.sport);
+            l4 != L4::Other && !judge.allows(there.src, back.src, l4)
+        });
     }
-}
-
-/// Where the cluster's document says who enforces.
-#[expect(dead_code, reason = "used by the findings of agents that lack a kind")]
-fn at(c: &Cluster) -> Span {
-    let document = c.store.cluster();
-    document
-        .map(|d| d.source.span_of("spec.networkPolicy"))
-        .unwrap_or_default()
 }

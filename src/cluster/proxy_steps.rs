@@ -67,7 +67,9 @@ pub(super) fn carry_out(
             Step::Nft(text) => {
                 let mut origins = Origins::new(&c.desired);
                 if let Some(space) = c.lab.world.ns_mut(ns) {
-                    findings.extend(nft(space, text, &who, now, &mut origins));
+                    findings.extend(nft(space, text, &who, now, &mut |chain| {
+                        origins.of_chain(chain)
+                    }));
                 }
             }
             Step::Ipset(_) | Step::Ipvs(_) | Step::Restore(_) => {
@@ -123,19 +125,19 @@ fn name_services(c: &mut Cluster, ns: NsId, family: Family) {
 }
 
 /// One transaction of `nft -f -`: all of it or nothing.
-fn nft(
+pub(super) fn nft(
     ns: &mut NetNs,
     text: &str,
     who: &str,
     now: Instant,
-    origins: &mut Origins<'_>,
+    of_chain: &mut dyn FnMut(&str) -> Origin,
 ) -> Vec<Finding> {
     let nf = ns.nf_mut();
     let mut set = nf.nft_ruleset(now);
     let (script, mut findings) = Script::parse(who, text, &set);
     match set.apply(&script) {
         Ok(()) => {
-            set.claim(|chain, _| origins.of_chain(chain));
+            set.claim(|chain, _| of_chain(chain));
             nf.set_nft(set, now);
         }
         Err(e) => findings.push(e),

@@ -28,6 +28,7 @@ pub mod matches;
 pub mod nat;
 pub mod netfilter;
 pub mod nft;
+pub mod queue;
 pub mod table;
 pub mod target;
 pub mod value;

@@ -8,7 +8,8 @@ use super::eval::{Loaded, State};
 use super::forced::Forced;
 use super::hook::HookOp;
 use super::ipset::Sets;
-use super::{Family, Hook, RuleSet, TableName, nft};
+use super::{Family, Hook, RuleSet, TableName, nft, queue};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Which tool's tables hold a rule; a node may have both.
@@ -71,6 +72,8 @@ pub struct Netfilter {
     pub sets_changed: u64,
     /// What NAT and random rules have to decide, for a replay.
     pub forced: Forced,
+    /// Programs behind queues, by number; queues without one have no reader.
+    pub queues: BTreeMap<u16, Arc<dyn queue::Reader>>,
     /// The families in which IPVS has its hooks.
     pub(super) ipvs: [bool; 2],
     /// Sorted operations by family and hook.

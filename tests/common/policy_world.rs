@@ -197,7 +197,7 @@ impl PolicyWorld {
     }
 
     /// An end's namespace and address.
-    fn place(&self, end: &End, v6: bool) -> Result<(NsId, IpAddr), String> {
+    pub fn place(&self, end: &End, v6: bool) -> Result<(NsId, IpAddr), String> {
         let c = &self.cluster;
         let of_family = |mut ips: &mut dyn Iterator<Item = IpAddr>| {
             Iterator::find(&mut ips, |ip| ip.is_ipv6() == v6)
@@ -232,8 +232,11 @@ impl PolicyWorld {
     /// Tries one connection.
     pub fn attempt(&mut self, t: &Try) -> Result<Came, String> {
         self.serve(t.proto, t.port);
-        let (ns, src) = self.place(&t.from, t.v6)?;
-        let (_, dst) = self.place(&t.to, t.v6)?;
+        // A row names a family, or an address of it.
+        let outside = |e: &End| matches!(e, End::Outside(ip) if ip.is_ipv6());
+        let v6 = t.v6 || outside(&t.from) || outside(&t.to);
+        let (ns, src) = self.place(&t.from, v6)?;
+        let (_, dst) = self.place(&t.to, v6)?;
         self.next = if self.next == u16::MAX {
             CLIENT
         } else {
@@ -285,7 +288,7 @@ impl PolicyWorld {
         world.run_until(now, ends);
         let got = world.take_deliveries();
         got.into_iter()
-            .find(|d| d.packet.l3().get(9) != Some(&proto::ICMP) && !is_icmp6(d.packet.l3()))
+            .find(|d| !is_icmp(d.packet.l3()))
             .map(|d| (d.ns, d.packet.l3().to_vec()))
     }
 }
@@ -298,9 +301,11 @@ fn route_outside(cluster: &mut Cluster) -> Result<(), String> {
     let mut lines = Vec::new();
     for p in cluster.pods.values().filter(|p| !p.host_network) {
         let node = cluster.nodes.get(&p.node).ok_or("a pod without a node")?;
-        for ip in p.ips.iter().filter(|ip| ip.is_ipv4()) {
-            let via = node.addresses.iter().find(|a| a.is_ipv4());
-            lines.extend(via.map(|via| format!("ip route add {ip}/32 via {}", via.ip())));
+        for ip in &p.ips {
+            let via = node.addresses.iter().find(|a| a.is_ipv4() == ip.is_ipv4());
+            let (six, len) = if ip.is_ipv4() { ("", 32) } else { ("-6 ", 128) };
+            let line = |via: IpAddr| format!("ip {six}route add {ip}/{len} via {via}");
+            lines.extend(via.map(|via| line(via.ip())));
         }
     }
     let at = Span::new("outside", 0, 0);
@@ -311,8 +316,9 @@ fn route_outside(cluster: &mut Cluster) -> Result<(), String> {
     Ok(())
 }
 
-fn is_icmp6(p: &[u8]) -> bool {
-    p.first().is_some_and(|b| b >> 4 == 6) && p.get(6) == Some(&proto::ICMPV6)
+fn is_icmp(p: &[u8]) -> bool {
+    let h = IpHeader::parse_lax(p);
+    h.is_ok_and(|h| matches!(h.proto, proto::ICMP | proto::ICMPV6))
 }
 
 /// The ports that containers and Services name.
@@ -365,6 +371,11 @@ fn objects(manifests: &[Value], spec: &Value, tries: &[Try]) -> String {
             items.push(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}));
         }
     }
+    let six = |m: &Value| m["status"]["podIPs"].to_string().contains("::");
+    let dual = items.iter().any(|m| kind(m, "Pod") && six(m));
+    if dual {
+        give_nodes_ipv6(&mut items);
+    }
     let addresses = |m: &Value| -> Vec<String> {
         let all = m["status"]["podIPs"].as_array().into_iter().flatten();
         all.filter_map(|i| i["ip"].as_str().map(str::to_owned))
@@ -399,6 +410,23 @@ fn objects(manifests: &[Value], spec: &Value, tries: &[Try]) -> String {
     json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
 }
 
+/// Nodes without an IPv6 address get one: a cluster with IPv6 pods has them.
+fn give_nodes_ipv6(items: &mut [Value]) {
+    let nodes = items.iter_mut().filter(|m| m["kind"] == "Node");
+    for (n, node) in nodes.enumerate() {
+        let mut all = node["status"]["addresses"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let v6 = |a: &Value| a["address"].as_str().is_some_and(|a| a.contains(':'));
+        if all.is_empty() || all.iter().any(v6) {
+            continue;
+        }
+        all.push(json!({"type": "InternalIP", "address": format!("fd01::{}", n + 2)}));
+        node["status"]["addresses"] = json!(all);
+    }
+}
+
 /// The Cluster document: pools with one address a block, so that an address that no pod has is not swallowed
 /// by a block's blackhole route; the outside as one host that the underlay's router leads to.
 fn cluster_document(
@@ -429,7 +457,7 @@ fn cluster_document(
     };
     let net = format!("{}.{}.{}", base[0], base[1], base[2]);
     spec["underlay"]["cidr"] = json!(format!("{net}.0/24"));
-    let mut host: Vec<String> = vec![format!("{net}.253/24")];
+    let mut host: Vec<String> = vec![format!("{net}.253/24"), "fd01::fd/64".to_owned()];
     host.extend(outside.iter().map(|ip| {
         if ip.is_ipv4() {
             format!("{ip}/32")
@@ -441,8 +469,10 @@ fn cluster_document(
         "routes": []}]);
     let routes: Vec<String> = outside
         .iter()
-        .filter(|ip| ip.is_ipv4())
-        .map(|ip| format!("{ip}/32 via {net}.253"))
+        .map(|ip| match ip.is_ipv4() {
+            true => format!("{ip}/32 via {net}.253"),
+            false => format!("{ip}/128 via fd01::fd"),
+        })
         .collect();
     spec["underlay"]["routes"] = json!(routes);
     json!({"apiVersion": "podpath.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": "case"}, "spec": spec})

@@ -34,10 +34,6 @@ mod dns_servers;
 mod engine;
 mod flows;
 mod kube_proxy;
-#[allow(
-    dead_code,
-    reason = "the frames of policy vectors: wired with their suite"
-)]
 mod network_policy;
 #[path = "../common/nft_script.rs"]
 #[allow(dead_code, reason = "shared with the tests of incremental syncs")]
@@ -105,8 +101,17 @@ fn run() -> Result<ExitCode, String> {
         (args.names.is_empty() || args.names.iter().any(|n| name.contains(n.as_str())))
             && (args.all || pins.contains(name))
     };
+    // A NAME with a slash begins with its area.
+    let area = |path: &str| path.split_once('/').map(|(area, _)| area.to_owned());
+    let area_wanted = |suite: &str| {
+        args.names.is_empty()
+            || args
+                .names
+                .iter()
+                .any(|n| area(n).is_none_or(|a| area(suite) == Some(a)))
+    };
     let (mut passed, mut failed, mut seen) = (pins.clone(), 0, BTreeSet::new());
-    for (suite, parts) in suites::all(&source)? {
+    for (suite, parts) in suites::all(&source, &wanted, &area_wanted)? {
         let parts: Vec<Part> = parts.into_iter().filter(|p| wanted(&p.name)).collect();
         let bad = report(&suite, &parts, args.verbose);
         failed += bad;
@@ -118,6 +123,7 @@ fn run() -> Result<ExitCode, String> {
         }
     }
     if args.pin {
+        passed.retain(|name| pins.contains(name) || network_policy::may_be_pinned(name));
         write_pins(&pin_file, &passed)?;
     }
     let partial = args.all || !args.names.is_empty();

@@ -1,7 +1,7 @@
 //! Which file is judged by what, and how many cases there are in those that nothing judges yet.
 
 use crate::recordings::Source;
-use crate::{Part, dns_client, kube_proxy, policy, proxy_modes};
+use crate::{Part, dns_client, kube_proxy, network_policy, policy, proxy_modes};
 use serde_json::Value;
 
 /// Judges one file's cases; names are without the suite.
@@ -27,10 +27,15 @@ const FILE_JUDGES: &[(&str, Judge)] = &[("networkpolicy", policy::case)];
 /// What the others wait for, by what the suite's name begins with.
 const NEEDS: &[(&str, &str)] = &[("dns/", "needs DNS")];
 
-/// Every suite by name with its parts: those that are judged first, as in the table.
-pub fn all(source: &Source) -> Result<Vec<(String, Vec<Part>)>, String> {
+/// Every suite by name with its parts: those that are judged first, as in the table. Parts that are not
+/// `wanted`, and suites of areas that are not, may be left out.
+pub fn all(
+    source: &Source,
+    wanted: &dyn Fn(&str) -> bool,
+    area_wanted: &dyn Fn(&str) -> bool,
+) -> Result<Vec<(String, Vec<Part>)>, String> {
     let mut out = Vec::new();
-    for (suite, judge) in JUDGES {
+    for (suite, judge) in JUDGES.iter().filter(|(suite, _)| area_wanted(suite)) {
         let value = read(source, &format!("{suite}.json"))?;
         let parts = judge(&value).into_iter().map(|(name, outcome)| Part {
             name: format!("{suite}/{name}"),
@@ -50,6 +55,13 @@ pub fn all(source: &Source) -> Result<Vec<(String, Vec<Part>)>, String> {
                 outcome,
             });
             parts.extend(named);
+            if *area == "networkpolicy" {
+                parts.extend(network_policy::parts(
+                    &format!("{area}/{stem}"),
+                    &value,
+                    wanted,
+                ));
+            }
         }
         out.push(((*area).to_owned(), parts));
     }

@@ -41,10 +41,12 @@ pub struct FaultSpec {
     /// kube-proxy of `node`, or of all nodes.
     #[serde(default)]
     pub kube_proxy: Option<KubeProxyFault>,
-    /// Objects that are written to the API server: Services, EndpointSlices, and Pods that run already.
+    /// Objects that are written to the API server: Services, EndpointSlices, Namespaces, policies of all kinds,
+    /// and Pods that run already.
     #[serde(default)]
     pub apply: Vec<serde_json::Value>,
-    /// Objects that are deleted from it: `service/NAMESPACE/NAME`, `endpointslice/NAMESPACE/NAME`.
+    /// Objects that are deleted from it: `service/NAMESPACE/NAME`, `networkpolicy/NAMESPACE/NAME`,
+    /// `clusternetworkpolicy/NAME`... ([`ObjectKind`]).
     #[serde(default, deserialize_with = "units::all_parsed")]
     pub delete: Vec<ObjectRef>,
 }
@@ -78,6 +80,29 @@ pub enum ObjectKind {
     Service,
     /// An EndpointSlice.
     EndpointSlice,
+    /// A NetworkPolicy.
+    NetworkPolicy,
+    /// A ClusterNetworkPolicy.
+    ClusterNetworkPolicy,
+    /// An AdminNetworkPolicy.
+    AdminNetworkPolicy,
+    /// A BaselineAdminNetworkPolicy.
+    BaselineAdminNetworkPolicy,
+}
+
+impl ObjectKind {
+    /// By its word, and whether it is in a namespace.
+    fn parse(word: &str) -> Option<(Self, bool)> {
+        Some(match word {
+            "service" => (ObjectKind::Service, true),
+            "endpointslice" => (ObjectKind::EndpointSlice, true),
+            "networkpolicy" => (ObjectKind::NetworkPolicy, true),
+            "clusternetworkpolicy" => (ObjectKind::ClusterNetworkPolicy, false),
+            "adminnetworkpolicy" => (ObjectKind::AdminNetworkPolicy, false),
+            "baselineadminnetworkpolicy" => (ObjectKind::BaselineAdminNetworkPolicy, false),
+            _ => return None,
+        })
+    }
 }
 
 impl FromStr for ObjectRef {
@@ -86,18 +111,19 @@ impl FromStr for ObjectRef {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "expected service/NAMESPACE/NAME or endpointslice/NAMESPACE/NAME, found \"{text}\""
+                "expected service/NAMESPACE/NAME, endpointslice/NAMESPACE/NAME, networkpolicy/NAMESPACE/NAME \
+                 or clusternetworkpolicy/NAME, found \"{text}\""
             )
         };
-        let mut parts = text.split('/');
-        let kind = match parts.next() {
-            Some("service") => ObjectKind::Service,
-            Some("endpointslice") => ObjectKind::EndpointSlice,
-            _ => return Err(wrong()),
+        let (word, rest) = text.split_once('/').ok_or_else(wrong)?;
+        let (kind, namespaced) = ObjectKind::parse(word).ok_or_else(wrong)?;
+        let (namespace, name) = match namespaced {
+            true => rest.split_once('/').ok_or_else(wrong)?,
+            false => ("", rest),
         };
-        let (Some(namespace), Some(name), None) = (parts.next(), parts.next(), parts.next()) else {
+        if name.is_empty() || name.contains('/') {
             return Err(wrong());
-        };
+        }
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
         Ok(ObjectRef {
             kind,
@@ -166,11 +192,21 @@ impl Fault {
         }
         for (index, object) in spec.apply.iter().enumerate() {
             let kind = object.get("kind").and_then(serde_json::Value::as_str);
-            if !matches!(kind, Some("Service" | "EndpointSlice" | "Pod")) {
+            const KINDS: [&str; 8] = [
+                "Service",
+                "EndpointSlice",
+                "Pod",
+                "Namespace",
+                "NetworkPolicy",
+                "ClusterNetworkPolicy",
+                "AdminNetworkPolicy",
+                "BaselineAdminNetworkPolicy",
+            ];
+            if !kind.is_some_and(|kind| KINDS.contains(&kind)) {
                 let found = kind.map_or_else(|| "none".into(), |kind| format!("`{kind}`"));
                 check.error(
                     &format!("spec.apply[{index}]"),
-                    format_args!("expected a Service, EndpointSlice or Pod, found {found}"),
+                    format_args!("expected one of {}, found {found}", KINDS.join(", ")),
                     "",
                 );
             }

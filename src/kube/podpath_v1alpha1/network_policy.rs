@@ -1,7 +1,7 @@
 //! `spec.networkPolicy` of a Cluster: who enforces policies, and where implementations differ.
 //!
-//! Every field's default is what the agent named by `enforcement` does in reality; `kube::policy::enforce` has
-//! the grounds.
+//! Every field's default is what the agent named by `enforcement` does in reality; `kube::policy::enforce`
+//! has the grounds.
 
 use serde::Deserialize;
 

@@ -11,7 +11,7 @@ use crate::kube::podpath_v1alpha1::{ObjectKind, ObjectRef};
 use super::{Name, Store, is_host_network};
 
 impl Store {
-    /// Writes a Service, an EndpointSlice, or a Pod that is there already and stays on its node; `place` is
+    /// Writes a Service, an EndpointSlice, a Namespace, a policy, or a Pod that is there already and stays on its node; `place` is
     /// where the object is written. With an error among the findings nothing was changed.
     pub fn apply(&mut self, object: &Value, place: &Span) -> Vec<Finding> {
         let input = Input::new(format!("{place}: apply"), object.to_string());
@@ -38,6 +38,13 @@ impl Store {
         }
         self.services.extend(read.services);
         self.endpoint_slices.extend(read.endpoint_slices);
+        self.namespaces.extend(read.namespaces);
+        self.network_policies.extend(read.network_policies);
+        let cluster_wide = read.cluster_network_policies;
+        self.cluster_network_policies.extend(cluster_wide);
+        self.admin_network_policies
+            .extend(read.admin_network_policies);
+        self.baseline_policies.extend(read.baseline_policies);
         if !read.pods.is_empty() {
             self.pods.extend(read.pods);
             self.pods_by_node.clear();
@@ -53,6 +60,14 @@ impl Store {
         match object.kind {
             ObjectKind::Service => self.services.remove(&name).is_some(),
             ObjectKind::EndpointSlice => self.endpoint_slices.remove(&name).is_some(),
+            ObjectKind::NetworkPolicy => self.network_policies.remove(&name).is_some(),
+            ObjectKind::ClusterNetworkPolicy => {
+                self.cluster_network_policies.remove(&name).is_some()
+            }
+            ObjectKind::AdminNetworkPolicy => self.admin_network_policies.remove(&name).is_some(),
+            ObjectKind::BaselineAdminNetworkPolicy => {
+                self.baseline_policies.remove(&name).is_some()
+            }
         }
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! Invariant: only connections of this namespace's table are given out.
 
+use super::Verdict;
 use super::chain::Env;
 use crate::nf::ct::conn::Zones;
 use crate::nf::ct::{Conn, Template};
+use crate::nf::queue::Answer;
 use crate::nf::target::{Ct, Zone};
 use crate::wire::{CtInfo, CtRef, Frame};
 
@@ -15,6 +17,24 @@ impl Env<'_, '_> {
             CtRef::Conn { id, info } => Some((self.nf.ct.get(id)?, info)),
             CtRef::Template(t) => Some((self.nf.ct.template(t)?, CtInfo::New)),
             CtRef::None | CtRef::Orphan | CtRef::Untracked => None,
+        }
+    }
+
+    /// A packet at a queue: what its reader says. Nobody reads it: the packet goes on to the next hook if it
+    /// may, and is dropped otherwise (kernel: `nf_queue`). What a program accepts skips the rest of its chain
+    /// (`nf_reinject`).
+    pub fn queue(&mut self, number: Option<u16>, bypass: bool, f: &Frame) -> Verdict {
+        let reader = number.and_then(|n| self.nf.queues.get(&n).cloned());
+        match reader.map(|r| r.answer(f.l3())) {
+            Some(Answer::Accept { labels }) => {
+                if let Some(c) = self.conn_mut(f) {
+                    c.labels |= labels;
+                }
+                Verdict::Bypass
+            }
+            Some(Answer::Drop) => Verdict::Drop(self.rule),
+            None if bypass => Verdict::Bypass,
+            None => Verdict::Queue(self.rule),
         }
     }
 

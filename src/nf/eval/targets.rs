@@ -61,7 +61,7 @@ pub(super) fn run(env: &mut Env<'_, '_>, f: &mut Frame, target: &Target) -> Opti
         Target::Tee(m) => env.tee(f, m),
         // Nothing leaves a checksum out here.
         Target::Checksum(_) => {}
-        Target::Nfqueue(m) => return Some(queue(env, m)),
+        Target::Nfqueue(m) => return Some(queue(env, m, f)),
         Target::Queue => return Some(Verdict::Queue(rule)),
         Target::None | Target::Accept | Target::Drop | Target::Return => {}
         Target::Jump(_) | Target::Goto(_) | Target::Unknown { .. } => {
@@ -85,12 +85,17 @@ fn notrack(f: &mut Frame) {
     }
 }
 
-/// `nfqueue_tg`: nobody listens. With bypass the packet goes on to the next table (`nf_queue` gives 1).
-fn queue(env: &Env<'_, '_>, m: &Nfqueue) -> Verdict {
-    match m.bypass {
-        true => Verdict::Bypass,
-        false => Verdict::Queue(env.rule),
-    }
+/// `nfqueue_tg`; of several queues none is asked.
+fn queue(env: &mut Env<'_, '_>, m: &Nfqueue, f: &Frame) -> Verdict {
+    env.queue(
+        if m.balance.is_some() {
+            None
+        } else {
+            m.num.or(Some(0))
+        },
+        m.bypass,
+        f,
+    )
 }
 
 impl Env<'_, '_> {

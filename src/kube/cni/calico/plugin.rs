@@ -35,8 +35,13 @@ pub const HOST_SIDE_MAC: MacAddr = MacAddr([0xee; 6]);
 /// The pods' IPv4 gateway, which no device has.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
+/// Every wanted address, with commas between them: what the real plugin reads from the pod's annotation
+/// `cni.projectcalico.org/ipAddrs` (cni-plugin/pkg/k8s/k8s.go `ipAddrsResult`).
+pub const ADDRESSES: &str = "PODPATH_IPADDRS";
+
 const KEYS: &[&str] = &[
     "IP",
+    ADDRESSES,
     "K8S_POD_NAME",
     "K8S_POD_NAMESPACE",
     "K8S_POD_INFRA_CONTAINER_ID",
@@ -51,7 +56,7 @@ struct Conf {
     v6: bool,
     pod: String,
     namespace: String,
-    ip: Option<IpAddr>,
+    ips: Vec<IpAddr>,
 }
 
 fn read(args: &CmdArgs, host: &Host<'_>) -> Result<Conf, CniError> {
@@ -82,10 +87,11 @@ fn read(args: &CmdArgs, host: &Host<'_>) -> Result<Conf, CniError> {
     )?;
     let env = cni_args::load(&args.args, KEYS)?;
     let text = |k| cni_args::last(&env, k).unwrap_or("").to_owned();
-    let ip = match cni_args::last(&env, "IP") {
-        Some(s) => Some(parse_ip_or_cidr(s).ok_or_else(|| format!("invalid IP address: {s}"))?),
-        None => None,
-    };
+    let mut ips = Vec::new();
+    let wanted = cni_args::last(&env, ADDRESSES).or(cni_args::last(&env, "IP"));
+    for s in wanted.into_iter().flat_map(|s| s.split(',')) {
+        ips.push(parse_ip_or_cidr(s).ok_or_else(|| format!("invalid IP address: {s}"))?);
+    }
     Ok(Conf {
         net,
         node: if named.is_empty() || named.starts_with("__") {
@@ -102,7 +108,7 @@ fn read(args: &CmdArgs, host: &Host<'_>) -> Result<Conf, CniError> {
         v6: assign("assign_ipv6", false)?,
         pod: text("K8S_POD_NAME"),
         namespace: text("K8S_POD_NAMESPACE"),
-        ip,
+        ips,
     })
 }
 
@@ -129,10 +135,14 @@ impl CniPlugin for CalicoIpam {
             address,
             gateway: None,
         };
-        if let Some(ip) = conf.ip {
-            ipam.assign_ip(ip, &conf.node, &handle)
-                .map_err(|e| e.to_string())?;
-            r.ips.push(config(host_net(ip)));
+        for ip in &conf.ips {
+            if let Err(e) = ipam.assign_ip(*ip, &conf.node, &handle) {
+                ipam.release_by_handle(&handle);
+                return Err(e.to_string().into());
+            }
+            r.ips.push(config(host_net(*ip)));
+        }
+        if !conf.ips.is_empty() {
             return r.to_json(&conf.net.version);
         }
         for v4 in [true, false] {

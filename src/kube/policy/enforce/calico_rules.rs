@@ -1,9 +1,10 @@
 //! The chains of Calico's policies and profiles, and the ipsets they ask.
 //!
 //! projectcalico/calico at 018190a: felix/rules/policy.go (`ProtoRuleToIptablesRules`, `matchBlockBuilder`,
-//! `SplitPortList`), libcalico-go lib/backend/k8s/conversion (`K8sNetworkPolicyToCalico`: one rule for each peer
-//! and protocol; `HandlePolicyIngressRules`), lib/hash (`MakeUniqueID`). Set ids are hashes of podpath's text of
-//! a selector, not of Calico's. Invariant: a chain sets at most one of the marks accept and pass, and returns.
+//! `SplitPortList`), libcalico-go lib/backend/k8s/conversion (`K8sNetworkPolicyToCalico`: one rule for each
+//! peer and protocol; `HandlePolicyIngressRules`), lib/hash (`MakeUniqueID`). Set ids are hashes of
+//! podpath's text of a selector, not of Calico's. Invariant: a chain sets at most one of the marks accept
+//! and pass, and returns.
 
 use std::collections::BTreeSet;
 

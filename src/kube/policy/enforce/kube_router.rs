@@ -2,11 +2,12 @@
 //!
 //! pkg/controllers/netpol/npc_iptables.go (`ensureTopLevelChains`, `ensureCommonPolicyChain`,
 //! `ensureDefaultNetworkPolicyChain`, `ensureExplicitAccept`), pod.go (`syncPodFirewallChains`,
-//! `setupPodNetpolRules`), policy.go (`syncNetworkPolicyChains`, `appendRuleToPolicyChain`, `evalIPBlockPeer`).
-//! Its own deviations are kept: the ipBlocks of a rule share one set, so that an `except` of one cuts out of
-//! another; named ports in egress rules without peers are those of the policy's namespace, those with ipBlocks
-//! are left out. Chain names carry no sync version here (the real ones change with every sync). Only
-//! NetworkPolicy is implemented. Invariant: a pod's chain ends with the mark 0x20000 or not at all.
+//! `setupPodNetpolRules`), policy.go (`syncNetworkPolicyChains`, `appendRuleToPolicyChain`,
+//! `evalIPBlockPeer`). Its own deviations are kept: the ipBlocks of a rule share one set, so that an
+//! `except` of one cuts out of another; named ports in egress rules without peers are those of the policy's
+//! namespace, those with ipBlocks are left out. Chain names carry no sync version here (the real ones
+//! change with every sync). Only NetworkPolicy is implemented. Invariant: a pod's chain ends with the mark
+//! 0x20000 or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 

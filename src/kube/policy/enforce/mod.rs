@@ -1,12 +1,13 @@
 //! How policies are enforced on a node: the rules that the real agents write.
 //!
-//! [`plan`] applies selectors, [`layout`] is what an agent wants on a node and how it gets there, [`calico`]
-//! writes it as Felix does. Pure: same plan, same layout; `cluster` carries it out.
+//! [`plan`] applies selectors, [`layout`] is what an agent wants on a node and how it gets there; [`calico`],
+//! [`kube_router`] and [`nftables`] write it as Felix, kube-router and kube-network-policies do. Pure: same plan, same layout; `cluster` carries it out.
 
 pub mod calico;
 mod calico_rules;
 pub mod kube_router;
 pub mod layout;
+pub mod nftables;
 pub mod plan;
 
 pub use layout::{Filter, HookRule, Layout, RuleLine, SetText};
@@ -34,10 +35,10 @@ impl Options {
     ///
     /// Calico: FilterDenyAction is DROP (felix/rules/rule_defs.go), nets are matched against any address,
     /// established connections are accepted first, pods' packets to their node meet egress policies
-    /// (`cali-wl-to-host`), a hairpin is a forward like any other. kube-router: REJECT (pkg/controllers/netpol/
-    /// pod.go), else the same; what comes from the node itself is accepted. kube-network-policies: drops,
-    /// judges known connections again (pkg/dataplane/controller.go, `firewallEnforcer`), queues pods' packets
-    /// to their node.
+    /// (`cali-wl-to-host`), a hairpin is a forward like any other. kube-router: REJECT
+    /// (pkg/controllers/netpol/ pod.go), else the same; what comes from the node itself is accepted.
+    /// kube-network-policies: drops, judges known connections again (pkg/dataplane/controller.go,
+    /// `firewallEnforcer`), queues pods' packets to their node.
     pub fn of(enforcement: Enforcement, spec: &NetworkPolicySpec) -> Self {
         let (deny, existing) = match enforcement {
             Enforcement::None | Enforcement::Calico => (Deny::Drop, Existing::Keep),

@@ -1,9 +1,9 @@
 //! Policies with their selectors applied to the pods there are: what a node's agent needs to know.
 //!
 //! A peer is a set of pods named by the selector that chose them, or a block of addresses. The agents
-//! ([`super::calico`], [`super::kube_router`], [`super::nftables`]) write what their data plane makes of it.
-//! Nothing is judged here. Invariant: every index into [`Plan::pods`] is valid, and policies stand in the order
-//! in which they are asked.
+//! ([`super::calico`], [`super::kube_router`], [`super::nftables`]) write what their data plane makes of
+//! it. Nothing is judged here. Invariant: every index into [`Plan::pods`] is valid, and policies stand in
+//! the order in which they are asked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

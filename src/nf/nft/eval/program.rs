@@ -106,7 +106,8 @@ pub(super) enum PStmt {
         Option<PExpr>,
         Option<PExpr>,
     ),
-    Queue(bool),
+    /// A queue's number, where one is named, and whether packets pass when nobody reads it.
+    Queue(Option<u16>, bool),
     Dup(PExpr, Option<PExpr>),
     /// To another device, instead of its way.
     Fwd(PExpr),
@@ -226,13 +227,16 @@ impl Compiler<'_> {
                 persistent: n.persistent,
                 prefix: n.prefix,
             }),
-            Stmt::Set(to, value) => PStmt::Set(to.clone(), self.expr(value)),
+            Stmt::Set(to, value) => {
+                let value = label_bits(&key_types(to), value);
+                PStmt::Set(to.clone(), self.expr(&value))
+            }
             Stmt::Notrack => PStmt::Notrack,
             Stmt::Tproxy(t) => {
                 let (addr, port) = (self.option(&t.addr), self.option(&t.port));
                 PStmt::Tproxy(t.family, addr, port)
             }
-            Stmt::Queue(q) => PStmt::Queue(q.bypass),
+            Stmt::Queue(q) => PStmt::Queue(queue_number(&q.to), q.bypass),
             Stmt::Dup(to, dev) => PStmt::Dup(self.expr(to), self.option(dev)),
             Stmt::SetOp(o) => PStmt::SetOp(PSetOp {
                 verb: o.verb,
@@ -260,6 +264,7 @@ impl Compiler<'_> {
         let none = op == RelOp::Not;
         let flags =
             (none || op == RelOp::Implicit) && matches!(types.as_slice(), [t] if t.is_flags());
+        let right = &label_bits(&types, right);
         let right = match right {
             Expr::Set(_) | Expr::SetRef(_) => Rhs::Set(self.set(right, &types)),
             Expr::Masked(value, mask) => Rhs::Masked(*value, *mask),
@@ -393,5 +398,32 @@ pub(super) fn data_parts(e: &Element) -> Option<SmallVec<[Part; 4]>> {
                 .collect(),
         ),
         Data::Verdict(_) => None,
+    }
+}
+
+/// A conntrack label is written by its number and is that bit (nft `ct_label_type_parse`).
+fn label_bits(types: &[Type], e: &Expr) -> Expr {
+    let bit = |v: &Value| match v.num() {
+        Some(n) => Value::Num(
+            u32::try_from(n)
+                .ok()
+                .and_then(|n| 1u128.checked_shl(n))
+                .unwrap_or(0),
+        ),
+        None => v.clone(),
+    };
+    match (types, e) {
+        ([Type::CtLabel], Expr::Value(v)) => Expr::Value(bit(v)),
+        ([Type::CtLabel], Expr::Flags(all)) => Expr::Flags(all.iter().map(bit).collect()),
+        _ => e.clone(),
+    }
+}
+
+/// The one queue that a statement names: none for a range or an expression.
+fn queue_number(to: &Option<Expr>) -> Option<u16> {
+    match to {
+        None => Some(0),
+        Some(Expr::Value(Value::Num(n))) => u16::try_from(*n).ok(),
+        Some(_) => None,
     }
 }

@@ -74,9 +74,7 @@ impl Walk<'_, '_, '_> {
                 After::Next
             }
             PStmt::Tproxy(family, addr, port) => self.tproxy((*family, addr, port), f)?,
-            // Nobody listens: the packet goes on to the next hook if it may (`nf_queue`).
-            PStmt::Queue(true) => After::Done(Verdict::Bypass),
-            PStmt::Queue(false) => After::Done(Verdict::Queue(self.env.rule)),
+            PStmt::Queue(number, bypass) => After::Done(self.env.queue(*number, *bypass, f)),
             PStmt::Fwd(dev) => self.redirect(dev, true, f)?,
             PStmt::Dup(dev, None) if self.link.is_some() => self.redirect(dev, false, f)?,
             PStmt::Dup(to, dev) => self.dup(to, dev.as_ref(), f)?,
