@@ -169,5 +169,9 @@ pub const DNS_UPSTREAMS_MAX: usize = 15;
 pub const DNS_LOG_MAX: usize = 1_024;
 /// Decisions of plugins that one traced query records.
 pub const DNS_DECISIONS_MAX: usize = 256;
+/// TCP clients of `dns serve` at a time; further ones are closed at once.
+pub const DNS_TCP_CLIENTS_MAX: usize = 128;
+/// Queries to upstreams over TCP that `dns serve` has open at a time; further ones count as broken.
+pub const DNS_TCP_UPSTREAMS_MAX: usize = 64;
 /// CNAMEs inside one zone that are followed (CoreDNS `plugin/backend_lookup.go`, `maxCnameChainLength`).
 pub const DNS_CNAME_CHAIN_MAX: usize = 10;

@@ -177,13 +177,19 @@ impl Objects {
         pods: &Table<v1::Pod>,
     ) -> Objects {
         let labels = |of: &Option<Labels>| of.clone().unwrap_or_default();
+        // An object stands in a namespace that exists, written in the manifests or not.
+        let standing = services
+            .keys()
+            .chain(slices.keys())
+            .chain(pods.keys())
+            .map(|name| (name.namespace.clone(), Labels::new()));
+        let written = namespaces
+            .values()
+            .map(|n| (n.name.name.clone(), labels(&n.metadata.labels)));
         Objects {
             services: services.values().filter_map(service).collect(),
             slices: slices.values().filter_map(slice).collect(),
-            namespaces: namespaces
-                .values()
-                .map(|n| (n.name.name.clone(), labels(&n.metadata.labels)))
-                .collect(),
+            namespaces: standing.chain(written).collect(),
             pods: pods
                 .values()
                 .filter(|p| p.metadata.deletion_timestamp.is_none())
