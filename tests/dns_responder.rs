@@ -329,6 +329,37 @@ fn stale_entries_are_verified_first() {
 }
 
 #[test]
+fn a_bad_corefile_keeps_the_old_one() {
+    let mut lab = lab(". {\n forward . 10.0.0.1\n cache\n}");
+    lab.ask("a.test", "A");
+    let parse = |text: &str| Corefile::parse("Corefile", text, &Default::default()).0;
+    let findings = lab
+        .dns
+        .reload(&parse(". {\n nonsense\n}"), &Environment::default());
+    assert!(findings.iter().any(|f| f.is_error()));
+    lab.ask("a.test", "A");
+    assert_eq!(lab.seen.len(), 1, "the cache is still there");
+    let findings = lab.dns.reload(
+        &parse(". {\n forward . 10.0.0.22\n}"),
+        &Environment::default(),
+    );
+    assert_eq!(findings, []);
+    assert_eq!(lab.ask("a.test", "A"), "NoError a.test. 100 IN A 192.0.2.9");
+}
+
+#[test]
+fn ready_once_is_ready() {
+    for (block, after) in [("ready", 0), ("ready {\n  monitor continuously\n }", 1)] {
+        let mut lab = lab(&format!(". {{\n {block}\n kubernetes cluster.local\n}}"));
+        assert_eq!(lab.dns.unready(), Vec::<&str>::new());
+        let mut gone = Objects::default();
+        gone.api.reachable = false;
+        lab.dns.learn(lab.now, &gone);
+        assert_eq!(lab.dns.unready().len(), after);
+    }
+}
+
+#[test]
 fn rewrites_of_every_kind() {
     let mut lab = lab(
         ". {\n rewrite type TXT A\n rewrite continue ttl suffix test 5-6\n\

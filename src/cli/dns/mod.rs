@@ -1,7 +1,7 @@
 //! `podpath dns serve`: the responder behind real sockets, so that dig and dnsperf can judge it.
 //!
-//! Here the Corefile and what it names are read, and the objects made; [`serve`] has the sockets. What is answered
-//! is decided in `kube::dns` alone.
+//! Here the Corefile and what it names are read, and the objects made; [`serve`] has the sockets. What is
+//! answered is decided in `kube::dns` alone.
 
 mod serve;
 mod upstream;

@@ -1,7 +1,9 @@
-//! Sockets and threads around one responder: UDP in this thread, a thread for each TCP client, one for timers.
+//! Sockets and threads around one responder: UDP in this thread, a thread for each TCP client, one for
+//! timers.
 //!
 //! Everything is bounded: TCP clients, queries in flight (the responder's own caps), octets of a message. A
-//! client that says nothing for ten seconds is closed. Who comes when all places are taken is closed at once.
+//! client that says nothing for ten seconds is closed. Who comes when all places are taken is closed at
+//! once.
 
 use super::upstream::{self, Carrier};
 use crate::base::Instant;

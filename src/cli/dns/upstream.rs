@@ -1,7 +1,7 @@
 //! Queries to upstreams: one UDP socket for each family and a thread for each TCP query, both bounded.
 //!
-//! A datagram is matched to its exchange by the upstream's address and the message's id, as CoreDNS does with a
-//! socket of its own for each.
+//! A datagram is matched to its exchange by the upstream's address and the message's id, as CoreDNS does
+//! with a socket of its own for each.
 
 use super::serve::{Shared, State, message};
 use crate::base::limits::DNS_TCP_UPSTREAMS_MAX;

@@ -59,6 +59,8 @@ pub struct Care {
     pub lameduck: Duration,
     /// Where `/ready` is served.
     pub ready: Option<String>,
+    /// `ready { monitor continuously }`: what was ready once is asked again.
+    pub ready_again: bool,
     /// Seconds between looks at the Corefile, and its jitter.
     pub reload: Option<(Duration, Duration)>,
 }
@@ -409,6 +411,16 @@ fn add(lines: &[&Line], server: &mut Server, reader: &mut Reader<'_>, kube: Opti
         "ready" => {
             let at = line.args.first().map_or(":8181", |w| w.text.as_str());
             server.care.ready = Some(at.to_owned());
+            for option in &line.body {
+                match (
+                    option.name.text.as_str(),
+                    option.args.first().map(|w| w.text.as_str()),
+                ) {
+                    ("monitor", Some("continuously")) => server.care.ready_again = true,
+                    ("monitor", Some("until-ready")) => {}
+                    _ => reader.unknown_option(option, "ready"),
+                }
+            }
         }
         "reload" => {
             let read = |i: usize, reader: &mut Reader<'_>, default: u64| {

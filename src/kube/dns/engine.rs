@@ -259,6 +259,13 @@ impl Io {
         }
     }
 
+    /// Goes on counting and drawing where another left off: no exchange is taken for an older one.
+    pub(super) fn continue_from(&mut self, other: &Io) {
+        self.next = other.next;
+        self.rng = other.rng.clone();
+        self.logs = other.logs.clone();
+    }
+
     /// A number that was not given before.
     pub(super) fn number(&mut self) -> u64 {
         self.next += 1;

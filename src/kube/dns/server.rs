@@ -62,6 +62,7 @@ pub struct Responder {
     answers: VecDeque<Answer>,
     hot: Hot,
     epoch: u64,
+    was_ready: bool,
     tracing: bool,
     decisions: Vec<Decision>,
 }
@@ -87,6 +88,7 @@ impl Responder {
             answers: VecDeque::new(),
             hot: Hot::default(),
             epoch: 0,
+            was_ready: false,
             tracing: false,
             decisions: Vec::new(),
         };
@@ -110,7 +112,20 @@ impl Responder {
         for kube in &mut self.kubes {
             kube.learn(objects, self.unix.saturating_add(seconds));
         }
+        self.was_ready |= self.kubes.iter().all(Kubernetes::is_synced);
         self.epoch += 1;
+    }
+
+    /// Takes another Corefile, as `reload` does: with an error in it the old one goes on. Caches are empty
+    /// then, upstreams are up, and the cluster is to be learned anew; what waits gets no reply.
+    pub fn reload(&mut self, corefile: &Corefile, environment: &Environment) -> Vec<Finding> {
+        let (mut other, findings) = Responder::new(corefile, environment);
+        if !findings.iter().any(Finding::is_error) {
+            other.io.continue_from(&self.io);
+            (other.tracing, other.epoch) = (self.tracing, self.epoch + 1);
+            *self = other;
+        }
+        findings
     }
 
     /// Whether decisions are kept: [`Responder::decisions`], [`Answer::decisions`].
@@ -133,10 +148,12 @@ impl Responder {
         self.io.logs.pop_front()
     }
 
-    /// Plugins that are not ready, as `/ready` lists them; empty: 200 OK.
+    /// Plugins that are not ready, as `/ready` lists them; empty: 200 OK. What was ready once stays so unless
+    /// the block says `monitor continuously`.
     pub fn unready(&self) -> Vec<&'static str> {
+        let again = self.servers.iter().any(|s| s.care.ready_again);
         let waits = self.kubes.iter().any(|k| !k.is_synced());
-        if waits {
+        if waits && (again || !self.was_ready) {
             vec!["kubernetes"]
         } else {
             Vec::new()

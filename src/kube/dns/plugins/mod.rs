@@ -151,7 +151,15 @@ pub(super) fn read(
     let line = lines.first()?;
     Some(match line.name.text.as_str() {
         "log" => Plugin::Log(log::Log::read(line, reader)),
-        "errors" => Plugin::Errors,
+        "errors" => {
+            let known = ["consolidate", "stacktrace", "show_first"];
+            for option in &line.body {
+                if !known.contains(&option.name.text.as_str()) {
+                    reader.unknown_option(option, "errors");
+                }
+            }
+            Plugin::Errors
+        }
         "local" => Plugin::Local,
         "acl" => Plugin::Acl(acl::Acl::read(lines, reader)),
         "any" => Plugin::Any,
