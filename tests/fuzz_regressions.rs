@@ -10,6 +10,8 @@
 mod conflist;
 #[path = "fuzz_regressions/conntrack.rs"]
 mod conntrack;
+#[path = "fuzz_regressions/dns.rs"]
+mod dns;
 #[path = "fuzz_regressions/frame.rs"]
 mod frame;
 #[path = "fuzz_regressions/ipcmd.rs"]
@@ -39,6 +41,11 @@ const TARGETS: &[Target] = &[
         "conntrack",
         conntrack::run,
         include_bytes!("../fuzz/seeds/conntrack/every-form"),
+    ),
+    (
+        "dns",
+        dns::run,
+        include_bytes!("../fuzz/seeds/dns/every-plugin"),
     ),
     ("frame", frame::run, FRAMES),
     (

@@ -119,6 +119,8 @@ pub enum Command {
     Proxy(ProxyArgs),
     /// What NetworkPolicies and their kin do
     Policy(PolicyArgs),
+    /// Cluster DNS
+    Dns(DnsArgs),
     /// Draw the cluster
     Topo(TopoArgs),
     /// Print a shell's completion script
@@ -281,6 +283,37 @@ pub struct ReplayArgs {
     /// Output
     #[arg(short, value_enum, default_value_t = Format::Text)]
     pub output: Format,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct DnsArgs {
+    #[command(subcommand)]
+    pub command: DnsCommand,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum DnsCommand {
+    /// Answer real clients over UDP and TCP as the cluster's CoreDNS would
+    Serve(DnsServeArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct DnsServeArgs {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5353")]
+    pub listen: std::net::SocketAddr,
+    /// The Corefile [default: the ConfigMap kube-system/coredns of the manifests]
+    #[arg(long, value_name = "FILE")]
+    pub corefile: Option<PathBuf>,
+    /// Which CoreDNS to play: the order of plugins and some behaviour follow it
+    #[arg(long, value_name = "VERSION", default_value = "1.13.2")]
+    pub coredns: String,
+    /// The server's own addresses, which the zone's NS records follow; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    pub address: Vec<std::net::IpAddr>,
+    /// Stop after so long: 5s, 500ms
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    pub duration: Option<core::time::Duration>,
 }
 
 #[derive(Args, Clone, Debug)]

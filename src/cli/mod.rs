@@ -7,6 +7,7 @@
 
 mod args;
 mod demo;
+mod dns;
 mod load;
 mod misc;
 mod out;
@@ -95,6 +96,7 @@ fn dispatch(cli: args::Cli) -> anyhow::Result<Exit> {
         Some(args::Command::Replay(a)) => replay::run(g, &a),
         Some(args::Command::Proxy(a)) => proxy::run(g, &a),
         Some(args::Command::Policy(a)) => policy::run(g, &a),
+        Some(args::Command::Dns(a)) => dns::run(g, &a),
         Some(args::Command::Topo(a)) => topo::run(g, &a),
         Some(args::Command::Completions { shell }) => misc::completions(shell),
         Some(args::Command::Man { dir }) => misc::man(dir.as_deref()),
