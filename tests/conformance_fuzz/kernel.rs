@@ -401,6 +401,7 @@ impl Kernel {
             }
             let left = self.forget_fragments(r)?;
             if left > 0 {
+                for s in r.sent.iter() { if super::packet::shifted(&s.data, 8).is_some() { eprintln!("{} {} {}", s.at, s.what, s.data.iter().map(|b| format!("{b:02x}")).collect::<String>());} }
                 return Err(format!("round {}: {left} reassembly queues stay", r.number));
             }
         }
