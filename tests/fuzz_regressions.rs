@@ -116,14 +116,26 @@ fn what_once_broke_a_target_is_survived() {
 fn inputs_of_each_kind_whole_cut_and_damaged_are_survived() {
     for (name, run, sample) in TARGETS {
         println!("{name}");
-        run(sample);
-        let step = (sample.len() / 40).max(1);
-        for at in (0..sample.len()).step_by(step) {
-            run(&sample[..at]);
-            let mut damaged = sample.to_vec();
-            damaged[at] ^= 0xff;
-            run(&damaged);
-        }
+        whole_cut_and_damaged(*run, sample);
+    }
+    let listing = include_bytes!("../fuzz/seeds/ipvsadm/every-listing");
+    whole_cut_and_damaged(ipvsadm::run, listing);
+    for rules in [
+        &include_bytes!("../fuzz/seeds/nft/every-expression")[..],
+        include_bytes!("../fuzz/seeds/nft/below-ip"),
+    ] {
+        whole_cut_and_damaged(nft::run, rules);
+    }
+}
+
+fn whole_cut_and_damaged(run: fn(&[u8]), sample: &[u8]) {
+    run(sample);
+    let step = (sample.len() / 40).max(1);
+    for at in (0..sample.len()).step_by(step) {
+        run(&sample[..at]);
+        let mut damaged = sample.to_vec();
+        damaged[at] ^= 0xff;
+        run(&damaged);
     }
 }
 

@@ -405,7 +405,7 @@ fn causes(report: &Report) -> Vec<Cause> {
 #[test]
 fn two_thousand_services_differ_in_the_known_ways_only() {
     let cluster = cluster(2000);
-    let report = kube_proxy::compare(&cluster, None).expect("rules that can be read");
+    let report = kube_proxy::compare(&cluster, None, false).expect("rules that can be read");
     let known = [
         Cause::UndefinedPort,
         Cause::Unallocated,
@@ -418,9 +418,9 @@ fn two_thousand_services_differ_in_the_known_ways_only() {
     }
     assert_eq!(causes(&report), known);
     // Per node: 2,000 Services, three addresses each, from four kinds of sources.
-    assert!(report.classes > 2 * 2000 * 3 * 4, "{}", report.classes);
+    assert!(report.classes() > 2 * 2000 * 3 * 4, "{}", report.classes());
     let ranges = &example[&Cause::RangesWithoutEndpoints];
-    let blocked = |d: &&&podpath::kube::proxy::compare::Difference| {
+    let blocked = |d: &&&podpath::kube::proxy::compare::Compared| {
         d.class.target == Target::LoadBalancer && d.class.in_ranges == Some(false)
     };
     assert_eq!(ranges.iter().filter(blocked).count(), ranges.len());
@@ -454,7 +454,7 @@ fn other_differences_have_their_causes_too() {
         .split_off(1),
     );
     let cluster = Cluster::build(load(&all), 1).0;
-    let report = kube_proxy::compare(&cluster, Some("n1")).expect("rules that can be read");
+    let report = kube_proxy::compare(&cluster, Some("n1"), false).expect("rules that can be read");
     let expected = [
         Cause::UndefinedPort,
         Cause::Unallocated,

@@ -139,5 +139,7 @@ pub const IPVS_SERVICES_MAX: usize = 1 << 17;
 pub const IPVS_DESTS_MAX: usize = 1 << 21;
 /// Virtual addresses one lblc or lblcr service remembers (kernel: trims to 16384 from time to time).
 pub const IPVS_CACHE_MAX: usize = 1 << 14;
+/// The longest time an IPVS connection is read with, in seconds: ipvsadm's largest timeout (`MAX_TIMEOUT`).
+pub const IPVS_EXPIRE_SECS_MAX: u64 = 31 * 24 * 3600;
 /// Words of one line of ipvsadm's input.
 pub const IPVSADM_WORDS_MAX: usize = 256;

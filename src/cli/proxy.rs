@@ -80,10 +80,11 @@ fn compare(g: &Global, a: &CompareArgs) -> anyhow::Result<Exit> {
         let names: Vec<&str> = cluster.nodes.keys().map(String::as_str).collect();
         bail!("{name}: no such node; there are {}", names.join(", "));
     }
-    let report = kube_proxy::compare(&cluster, a.node.as_deref()).map_err(anyhow::Error::msg)?;
+    let report =
+        kube_proxy::compare(&cluster, a.node.as_deref(), a.classes).map_err(anyhow::Error::msg)?;
     let text = match a.output {
-        Format::Text => proxy_compare::text(&report, a.all),
-        Format::Json => format!("{:#}\n", proxy_compare::json(&report)),
+        Format::Text => proxy_compare::text(&report, a.all, a.classes),
+        Format::Json => format!("{:#}\n", proxy_compare::json(&report, a.classes)),
     };
     write!(anstream::stdout(), "{text}")?;
     let unknown = report.by_cause().contains_key(&Cause::Unknown);

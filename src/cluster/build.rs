@@ -2,7 +2,7 @@
 
 use crate::base::{Finding, Span};
 use crate::cluster::{Cluster, Listening, agents, change, controllers};
-use crate::cluster::{kube_proxy, node, pods, underlay};
+use crate::cluster::{PolicyAgents, kube_proxy, node, pods, policy, underlay};
 use crate::kube::listen::{self, Protocol};
 use crate::kube::podpath_v1alpha1::{ClusterSpec, ProxyMode};
 use crate::kube::store::{Store, is_finished};
@@ -45,6 +45,7 @@ pub(super) fn build(store: Store, seed: u64) -> (Cluster, Vec<Finding>) {
         cni: String::new(),
         desired: Default::default(),
         proxy_mode: ProxyMode::None,
+        policies: PolicyAgents::new(spec.enforcement(), &spec.network_policy),
         seed,
     };
     let mut b = Builder { c, spec, findings };
@@ -54,6 +55,7 @@ pub(super) fn build(store: Store, seed: u64) -> (Cluster, Vec<Finding>) {
     let found = controllers::run(&mut b.c);
     b.findings.extend(found);
     kube_proxy::start(&mut b);
+    policy::start(&mut b);
     listeners(&mut b);
     change::node_settings(&mut b);
     change::underlay_blocks(&mut b);

@@ -3,7 +3,7 @@
 //! `kube::controllers` does the work; here its facts are gathered and its results handed on.
 
 use crate::base::Finding;
-use crate::cluster::{Cluster, kube_proxy};
+use crate::cluster::{Cluster, kube_proxy, policy};
 use crate::kube::controllers::{self, Facts, PodFact};
 
 /// Runs them, keeping what they gave before.
@@ -14,7 +14,7 @@ pub(super) fn run(c: &mut Cluster) -> Vec<Finding> {
     findings
 }
 
-fn facts(c: &Cluster) -> Facts {
+pub(super) fn facts(c: &Cluster) -> Facts {
     let with_network = c.pods.values().filter(|pod| !pod.ips.is_empty());
     let fact = |pod: &super::ClusterPod| PodFact {
         ips: pod.ips.clone(),
@@ -34,10 +34,12 @@ fn facts(c: &Cluster) -> Facts {
 }
 
 impl Cluster {
-    /// Objects of [`Cluster::store`] changed: controllers run again and every kube-proxy hears of it, now.
+    /// Objects of [`Cluster::store`] changed: controllers run again, every kube-proxy hears of it, now, and
+    /// policies' agents write their rules.
     pub fn objects_changed(&mut self) -> Vec<Finding> {
-        let findings = run(self);
+        let mut findings = run(self);
         kube_proxy::tell(self);
+        findings.extend(policy::sync(self));
         findings
     }
 }

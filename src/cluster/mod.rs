@@ -12,9 +12,11 @@ mod choices;
 mod controllers;
 mod faults;
 mod fork;
+mod health;
 pub mod kube_proxy;
 mod node;
 mod pods;
+mod policy;
 mod proxy_steps;
 mod scenario;
 mod services;
@@ -22,8 +24,9 @@ mod underlay;
 
 pub use change::run_command;
 pub use choices::EndpointRun;
-pub use fork::{Assumption, Branch, Fork};
+pub use fork::{Assumed, Assumption, Branch, Fork};
 pub use kube_proxy::NodeProxy;
+pub use policy::PolicyAgents;
 pub use scenario::{Checked, Mismatch, Scenario, disposition_name};
 pub use services::protocol as service_protocol;
 
@@ -118,6 +121,8 @@ pub struct Cluster {
     pub desired: Desired,
     /// How kube-proxy carries out Services.
     pub proxy_mode: ProxyMode,
+    /// Who enforces policies.
+    pub policies: PolicyAgents,
     seed: u64,
 }
 

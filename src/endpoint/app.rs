@@ -15,6 +15,8 @@ pub enum App {
     Echo,
     /// Sends these bytes once the first data arrive, then closes (UDP: for each datagram).
     Fixed(Bytes),
+    /// Sends these bytes once the head of an HTTP request is there, then closes (UDP: nothing).
+    Page(Bytes),
     /// Reads and says nothing; closes after the peer has.
     Sink,
     /// Answers a `GET` with 200 and one line `NAME sees CLIENT:PORT`, then closes (any other method:
@@ -25,6 +27,9 @@ pub enum App {
     },
     /// Accepts and closes at once.
     Close,
+    /// The stack's caller plays it: [`super::UserEvent`] tells what comes, [`super::Stack::udp_send`] and
+    /// [`super::Stack::tcp_write`] send. TCP closes after the peer has.
+    User,
 }
 
 /// One TCP connection's application state.
@@ -36,6 +41,8 @@ pub(super) struct Session {
     /// Bytes to send, from `sent` onward.
     pub(super) out: Bytes,
     answered: bool,
+    /// What came in for a caller that plays the server.
+    inbox: Vec<u8>,
 }
 
 impl Session {
@@ -46,7 +53,21 @@ impl Session {
             request: Vec::new(),
             out: Bytes::new(),
             answered: false,
+            inbox: Vec::new(),
         }
+    }
+
+    /// What came in since the last call ([`App::User`]).
+    pub(super) fn take_inbox(&mut self) -> Vec<u8> {
+        core::mem::take(&mut self.inbox)
+    }
+
+    /// More to send ([`App::User`]); beyond the buffer's size it is lost with the connection's use.
+    pub(super) fn write(&mut self, data: &[u8]) {
+        let room = (2 * limits::ENDPOINT_BUFFER).saturating_sub(self.out.len());
+        let mut out = self.out.to_vec();
+        out.extend_from_slice(&data[..data.len().min(room)]);
+        self.out = out.into();
     }
 
     /// How many bytes the application wants to read now.
@@ -54,6 +75,7 @@ impl Session {
         match self.app {
             // An echo reads no faster than it can write: the peer's window closes, as with a real one.
             App::Echo if !self.out.is_empty() => 0,
+            App::User if self.inbox.len() >= limits::ENDPOINT_BUFFER => 0,
             _ => usize::MAX,
         }
     }
@@ -66,6 +88,16 @@ impl Session {
                 self.out = reply.clone();
                 self.answered = true;
             }
+            App::Page(reply) if !self.answered => {
+                let room = limits::ENDPOINT_REQUEST_MAX.saturating_sub(self.request.len());
+                self.request
+                    .extend_from_slice(&data[..data.len().min(room)]);
+                if head_is_whole(&self.request) {
+                    self.out = reply.clone();
+                    self.answered = true;
+                    self.request = Vec::new();
+                }
+            }
             App::Http { name } if !self.answered => {
                 let room = limits::ENDPOINT_REQUEST_MAX.saturating_sub(self.request.len());
                 self.request
@@ -76,7 +108,8 @@ impl Session {
                     self.request = Vec::new();
                 }
             }
-            App::Fixed(_) | App::Http { .. } | App::Sink | App::Close => {}
+            App::User => self.inbox.extend_from_slice(data),
+            App::Fixed(_) | App::Page(_) | App::Http { .. } | App::Sink | App::Close => {}
         }
     }
 
@@ -84,16 +117,16 @@ impl Session {
     pub(super) fn closes(&self, peer_closed: bool) -> bool {
         match self.app {
             App::Close => true,
-            App::Echo | App::Sink => peer_closed,
-            App::Fixed(_) | App::Http { .. } => self.answered || peer_closed,
+            App::Echo | App::Sink | App::User => peer_closed,
+            App::Fixed(_) | App::Page(_) | App::Http { .. } => self.answered || peer_closed,
         }
     }
 
     /// Bytes of send buffer worth having.
     pub(super) fn send_buffer(&self) -> usize {
         match &self.app {
-            App::Echo => limits::ENDPOINT_BUFFER,
-            App::Fixed(reply) => reply.len().clamp(1, limits::ENDPOINT_BUFFER),
+            App::Echo | App::User => limits::ENDPOINT_BUFFER,
+            App::Fixed(reply) | App::Page(reply) => reply.len().clamp(1, limits::ENDPOINT_BUFFER),
             App::Http { .. } => 1024,
             App::Sink | App::Close => 1,
         }
@@ -106,15 +139,19 @@ pub(super) fn datagram(app: &App, client: SocketAddr, payload: &[u8]) -> Option<
         App::Echo => Some(Bytes::copy_from_slice(payload)),
         App::Fixed(reply) => Some(reply.clone()),
         App::Http { name } => Some(format!("{name} sees {client}\n").into()),
-        App::Sink | App::Close => None,
+        App::Page(_) | App::Sink | App::Close | App::User => None,
     }
+}
+
+/// Whether a request's head is there, or more than is ever read of one.
+fn head_is_whole(request: &[u8]) -> bool {
+    let full = request.len() >= limits::ENDPOINT_REQUEST_MAX;
+    full || request.windows(4).any(|w| w == b"\r\n\r\n")
 }
 
 /// The answer to `request`; `None` while its head is incomplete.
 fn http_reply(request: &[u8], name: &str, client: SocketAddr) -> Option<Bytes> {
-    let full = request.len() >= limits::ENDPOINT_REQUEST_MAX;
-    let end = request.windows(4).position(|w| w == b"\r\n\r\n");
-    if end.is_none() && !full {
+    if !head_is_whole(request) {
         return None;
     }
     let line = request.split(|b| *b == b'\r').next().unwrap_or(&[]);

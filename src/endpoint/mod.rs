@@ -13,12 +13,14 @@ mod device;
 mod errno;
 mod event;
 mod icmp;
+mod play;
 mod segment;
 mod sender;
 mod sockets;
 mod stack;
 mod tcp;
 mod timer;
+mod user;
 
 pub use app::App;
 pub use config::{Config, TcpSysctl};
@@ -27,3 +29,4 @@ pub use event::{ClientEvent, ClientId, PingRequest, Reply, TcpRequest, UdpReques
 pub use icmp::IcmpSeen;
 pub use sockets::{SocketChange, SocketInfo};
 pub use stack::{Delivery, Stack};
+pub use user::{UserEvent, UserSock};

@@ -13,6 +13,7 @@ use super::icmp::{self, IcmpError};
 use super::sockets::{Changes, SocketChange, SocketInfo, echo_tuple, endpoints, unicast};
 use super::tcp::{Conn, Fate};
 use super::timer::TIMEWAIT;
+use super::user::Users;
 use crate::base::{Instant, Rng, limits};
 use crate::wire::{IpHeader, Tuple, build, proto};
 use bytes::Bytes;
@@ -49,8 +50,8 @@ struct TimeWait {
     last_ack: Vec<u8>,
 }
 
-struct Slot {
-    conn: Box<Conn>,
+pub(super) struct Slot {
+    pub(super) conn: Box<Conn>,
     at: Option<Instant>,
 }
 
@@ -77,19 +78,20 @@ impl Listener {
 
 /// The sockets of one network namespace.
 pub struct Stack {
-    config: Config,
-    rng: Rng,
+    pub(super) config: Config,
+    pub(super) rng: Rng,
     next: u32,
     listeners: Vec<Listener>,
     /// By tuple as we send: source is our end.
-    conns: BTreeMap<Tuple, Slot>,
+    pub(super) conns: BTreeMap<Tuple, Slot>,
     time_wait: BTreeMap<Tuple, TimeWait>,
     udp: BTreeMap<Tuple, Waiting>,
     pings: BTreeMap<(Tuple, u16), Waiting>,
     path_mtus: BTreeMap<IpAddr, (u32, Instant)>,
     timers: BTreeSet<(Instant, Timer)>,
-    out: Out,
-    changes: Changes,
+    pub(super) out: Out,
+    pub(super) changes: Changes,
+    pub(super) users: Users,
 }
 
 impl Stack {
@@ -108,6 +110,7 @@ impl Stack {
             timers: BTreeSet::new(),
             out: Out::default(),
             changes: Changes::default(),
+            users: Users::default(),
         }
     }
 
@@ -243,7 +246,7 @@ impl Stack {
         id
     }
 
-    fn path_mtu(&mut self, now: Instant, dst: IpAddr, told: Option<u32>) -> u32 {
+    pub(super) fn path_mtu(&mut self, now: Instant, dst: IpAddr, told: Option<u32>) -> u32 {
         let learned = self.path_mtus.get(&dst).filter(|(_, until)| *until > now);
         let mtu = self.config.mtu.min(told.unwrap_or(u32::MAX));
         learned.map_or(mtu, |(m, _)| mtu.min(*m))
@@ -272,6 +275,7 @@ impl Stack {
         };
         if let Some(slot) = self.conns.get_mut(&t) {
             slot.conn.input(now, h, packet, &mut self.out);
+            self.unread(t);
             self.settle(now, t);
             return Delivery::Taken;
         }
@@ -337,9 +341,17 @@ impl Stack {
             self.out.event(w.id, ClientEvent::Done { at: now });
             return Delivery::Taken;
         }
+        if let Some(sock) = self.users.of(&t) {
+            self.users.datagram(Some(sock), &t, payload);
+            return Delivery::Taken;
+        }
         let Some(app) = self.listener(proto::UDP, t.src, t.sport) else {
             return Delivery::NoSocket;
         };
+        if *app == App::User {
+            self.users.datagram(None, &t, payload);
+            return Delivery::Taken;
+        }
         let answer = app::datagram(app, SocketAddr::new(t.dst, t.dport), payload);
         // A datagram to a broadcast or multicast address is read, but its answer needs a source address
         // only the kernel model can choose: none is sent.
@@ -375,7 +387,7 @@ impl Stack {
     fn owns(&self, e: &IcmpError) -> bool {
         match e.tuple.proto {
             proto::TCP => self.conns.contains_key(&e.tuple),
-            proto::UDP => self.udp.contains_key(&e.tuple),
+            proto::UDP => self.udp.contains_key(&e.tuple) || self.users.owns(&e.tuple),
             _ => self.pings.contains_key(&(e.tuple, e.seq as u16)),
         }
     }
@@ -397,6 +409,7 @@ impl Stack {
                 }
             }
             proto::UDP => {
+                self.users.icmp(e);
                 if let Some(errno) = datagram::udp_error(e.meaning)
                     && let Some(w) = self.end_udp(&e.tuple)
                 {
@@ -423,6 +436,7 @@ impl Stack {
                     self.settle(now, tuple);
                 }
             }
+            proto::UDP if self.users.refused(&tuple, errno) => {}
             proto::UDP => {
                 if let Some(w) = self.end_udp(&tuple) {
                     self.out.failed(w.id, now, errno, None);
@@ -473,7 +487,7 @@ impl Stack {
     }
 
     /// Follows a connection's timer, or its end.
-    fn settle(&mut self, now: Instant, t: Tuple) {
+    pub(super) fn settle(&mut self, now: Instant, t: Tuple) {
         let Some(slot) = self.conns.get_mut(&t) else {
             return;
         };
@@ -509,6 +523,7 @@ impl Stack {
                     if let Some(slot) = self.conns.get_mut(&t) {
                         slot.at = None;
                         slot.conn.fire(now, &mut self.out);
+                        self.unread(t);
                         self.settle(now, t);
                     }
                 }
@@ -565,6 +580,7 @@ impl Stack {
             .chain(waits)
             .chain(udp)
             .chain(pings)
+            .chain(self.users.infos())
             .collect()
     }
 }

@@ -226,6 +226,44 @@ impl Conn {
             .min()
     }
 
+    /// What came in for a caller that plays this server.
+    pub(super) fn take_inbox(&mut self) -> Vec<u8> {
+        match &mut self.role {
+            Role::Server(s) => s.take_inbox(),
+            Role::Client(_) | Role::Orphan => Vec::new(),
+        }
+    }
+
+    /// Sends for a caller that plays this server; false when there is no server any more.
+    pub(super) fn write(&mut self, now: Instant, data: &[u8], out: &mut Out) -> bool {
+        let Role::Server(s) = &mut self.role else {
+            return false;
+        };
+        s.write(data);
+        self.machine.advance(now);
+        self.step(now, out);
+        true
+    }
+
+    /// A client has all it came for before the server closed: closes, and is told no more.
+    pub(super) fn hang_up(&mut self, now: Instant, out: &mut Out) {
+        if !matches!(self.role, Role::Client(_)) {
+            return;
+        }
+        self.machine.advance(now);
+        self.role = Role::Orphan;
+        self.machine.socket().close();
+        self.step(now, out);
+    }
+
+    /// Whose connection it is.
+    pub(super) fn client(&self) -> Option<ClientId> {
+        match &self.role {
+            Role::Client(c) => Some(c.id),
+            Role::Server(_) | Role::Orphan => None,
+        }
+    }
+
     /// Takes a packet of this connection (header `h`, checksum verified).
     pub(super) fn input(&mut self, now: Instant, h: &IpHeader, packet: &[u8], out: &mut Out) {
         let Some(mut r) = segment::parse(h.src, h.dst, h.payload(packet)) else {

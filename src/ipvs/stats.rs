@@ -3,6 +3,9 @@
 //! Packets are counted at once, but what `ipvsadm --stats` shows is what the estimator saw last, every two
 //! seconds. Invariant: `shown` and the rates change only in [`Stats::estimate`] and [`Stats::zero`].
 
+/// The largest rate there is room for.
+const RATE_MAX: u64 = 1 << 52;
+
 /// Connections, packets and bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
@@ -79,6 +82,27 @@ impl Stats {
             *r += (new - *r) >> 2;
         }
         self.last = self.live;
+    }
+
+    /// Begins with what a listing shows.
+    pub fn set_counts(&mut self, columns: [u64; 5]) {
+        let [conns, in_pkts, out_pkts, in_bytes, out_bytes] = columns;
+        self.live = Counts {
+            conns,
+            in_pkts,
+            out_pkts,
+            in_bytes,
+            out_bytes,
+        };
+        (self.seen, self.last, self.base) = (self.live, self.live, Counts::default());
+    }
+
+    /// Begins with the rates that a listing shows, a second's worth.
+    pub fn set_rates(&mut self, columns: [u64; 5]) {
+        for (i, (rate, shown)) in self.rate.iter_mut().zip(columns).enumerate() {
+            let shift = if i < 3 { 10 } else { 5 };
+            *rate = (shown.min(RATE_MAX) << shift) as i64;
+        }
     }
 
     /// `ipvsadm -Z` (`ip_vs_zero_stats`).

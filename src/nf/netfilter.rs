@@ -59,10 +59,16 @@ pub struct Netfilter {
     pub sets: Sets,
     /// Native nftables rules.
     pub(super) nft: nft::eval::Nft,
+    /// Native base chains below the IP layer.
+    pub(super) link: nft::eval::link::LinkOps,
     /// What stateful matches remember by name, and the wall clock.
     pub state: State,
     /// Rules are asked one by one, without their index: for tests that compare.
     pub linear: bool,
+    /// What the packet at hand touches, while somebody asks for it.
+    pub record: Option<Box<super::record::Record>>,
+    /// Counts what packets changed in sets: others may be answered differently from then on.
+    pub sets_changed: u64,
     /// What NAT and random rules have to decide, for a replay.
     pub forced: Forced,
     /// The families in which IPVS has its hooks.

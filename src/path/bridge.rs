@@ -5,8 +5,11 @@
 use crate::base::{DevId, Origin};
 use crate::net::bridge::FdbEntry;
 use crate::net::{BridgePort, Device};
+use crate::nf::Hook;
+use crate::path::netfilter::Part;
 use crate::path::observer::{Direction, Observer, Step};
 use crate::path::reason::DropReason;
+use crate::path::touch::{Touch, Varies};
 use crate::path::walker::Walker;
 use crate::wire::{ETH_HLEN, Frame, MacAddr, PacketType};
 
@@ -92,27 +95,27 @@ impl<O: Observer> Walker<'_, O> {
         if dst.is_multicast() {
             self.bridge_flood(bridge, Some(port), vlan, &f);
             let promisc = self.device(bridge).is_some_and(|d| d.promisc);
-            return self.bridge_up(bridge, vlan, f, promisc);
+            return self.bridge_up(bridge, port, vlan, f, promisc);
         }
         let entry = self.fdb_lookup(bridge, vlan, dst, ageing);
         match entry {
-            Some(e) if e.local => self.bridge_up(bridge, vlan, f, false),
+            Some(e) if e.local => self.bridge_up(bridge, port, vlan, f, false),
             Some(e) => {
                 if self.should_deliver(bridge, Some(port), flags, e.port, vlan, &f, true) {
                     self.step(Some(bridge), &f, |ns| Step::BridgeForward {
                         port: ns.dev_name(e.port).into(),
                     });
-                    self.bridge_forward(bridge, e.port, f);
+                    self.bridge_forward(bridge, (port, e.port), f);
                 }
             }
             None => {
                 if f.pkt_type == PacketType::Host {
-                    return self.bridge_up(bridge, vlan, f, false);
+                    return self.bridge_up(bridge, port, vlan, f, false);
                 }
                 let promisc = self.device(bridge).is_some_and(|d| d.promisc);
                 let sent = self.bridge_flood(bridge, Some(port), vlan, &f);
                 if promisc {
-                    return self.bridge_up(bridge, vlan, f, true);
+                    return self.bridge_up(bridge, port, vlan, f, true);
                 }
                 if sent == 0 {
                     self.drop(Some(bridge), &f, DropReason::NoFloodPort);
@@ -122,7 +125,7 @@ impl<O: Observer> Walker<'_, O> {
     }
 
     fn fdb_lookup(
-        &self,
+        &mut self,
         bridge: DevId,
         vlan: u16,
         dst: MacAddr,
@@ -130,7 +133,11 @@ impl<O: Observer> Walker<'_, O> {
     ) -> Option<FdbEntry> {
         let b = self.device(bridge)?.bridge()?;
         let own = b.fdb.lookup(0, dst, self.now, ageing).filter(|e| e.local);
-        own.or_else(|| b.fdb.lookup(vlan, dst, self.now, ageing))
+        let entry = own.or_else(|| b.fdb.lookup(vlan, dst, self.now, ageing));
+        if let Some(e) = entry.filter(|e| !e.is_static && !e.local) {
+            self.touch(Some(bridge), Touch::Until(e.updated + ageing));
+        }
+        entry
     }
 
     fn fdb_learn(&mut self, bridge: DevId, port: DevId, vlan: u16, f: &Frame) {
@@ -139,7 +146,24 @@ impl<O: Observer> Walker<'_, O> {
             return;
         };
         let is_own = b.fdb.iter().any(|(v, m, e)| v == 0 && m == mac && e.local);
-        if !is_own && b.fdb.learn(vlan, mac, port, now) {
+        if is_own {
+            return;
+        }
+        let moved = b.fdb.learn(vlan, mac, port, now);
+        self.touch(
+            Some(bridge),
+            match moved {
+                true => Touch::Varies(Varies::Learned),
+                false => Touch::FdbSeen {
+                    bridge,
+                    vlan,
+                    mac,
+                    port,
+                },
+            },
+        );
+        if moved {
+            self.cx.learned += 1;
             self.step(Some(bridge), f, |ns| Step::FdbLearn {
                 mac,
                 port: ns.dev_name(port).into(),
@@ -230,8 +254,8 @@ impl<O: Observer> Walker<'_, O> {
         for p in &to {
             let c = self.copy(f);
             match from {
-                Some(_) => self.bridge_forward(bridge, *p, c),
-                None => self.bridge_port_transmit(*p, c),
+                Some(from) => self.bridge_forward(bridge, (from, *p), c),
+                None => self.bridge_flooded(*p, c),
             }
         }
         to.len()
@@ -250,7 +274,7 @@ impl<O: Observer> Walker<'_, O> {
     }
 
     /// To the host (kernel: `br_pass_frame_up`).
-    fn bridge_up(&mut self, bridge: DevId, vlan: u16, mut f: Frame, promisc: bool) {
+    fn bridge_up(&mut self, bridge: DevId, from: DevId, vlan: u16, f: Frame, promisc: bool) {
         let Some(d) = self.device(bridge) else { return };
         let in_vlan = d
             .bridge()
@@ -258,13 +282,18 @@ impl<O: Observer> Walker<'_, O> {
         if !in_vlan {
             return self.drop(Some(bridge), &f, DropReason::VlanFiltered);
         }
-        self.bridge_local_in(bridge, &mut f, promisc);
         self.count_rx(bridge, f.len());
+        let Some(mut f) = self.bridge_hook(Hook::Input, Part::Whole, f, Some(from), None) else {
+            return;
+        };
+        self.bridge_local_in(bridge, &mut f, promisc);
         self.step(Some(bridge), &f, |ns| Step::BridgeUp {
             bridge: ns.dev_name(bridge).into(),
         });
         self.tap(bridge, Direction::In, &f);
-        self.protocol_receive(bridge, f);
+        if let Some(f) = self.received(bridge, f) {
+            self.protocol_receive(bridge, f);
+        }
     }
 
     /// The host sends through its bridge (kernel: `br_dev_xmit`).

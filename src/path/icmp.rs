@@ -38,6 +38,8 @@ impl<O: Observer> Walker<'_, O> {
             b => b.and_then(|b| b.routed).or(in_dev),
         };
         let src = self.icmp_source(&h, if h.is_v4() { in_dev } else { known_by }, oif);
+        // Of this packet only, not of what its sending causes.
+        self.route_back = false;
         let route = self.ns.route_output(src, h.src, oif, 0, 0).ok();
         let Some(src) = src.or_else(|| route.as_ref().and_then(|r| self.ns.source_for(r, h.src)))
         else {
@@ -132,7 +134,7 @@ impl<O: Observer> Walker<'_, O> {
             IpAddr::V6(a) => a.is_multicast(),
         };
         // IPv4 asks the packet's route, and a TEE copy's leads to the gateway (`rt_flags` in `__icmp_send`).
-        if group(h.dst) && !group_ok && !(self.by_gateway() && h.is_v4()) {
+        if group(h.dst) && !group_ok && !(h.is_v4() && (self.by_gateway() || self.route_back)) {
             return Err("it was sent to a group");
         }
         // IPv4 leaves that to the check of the source on input, which translation to a group comes after.
@@ -140,6 +142,13 @@ impl<O: Observer> Walker<'_, O> {
             return Err("its source is no host");
         }
         Ok(())
+    }
+
+    /// A packet that is delivered here answers with its own destination (`RTCF_LOCAL` in `icmp_send`), which has
+    /// to be ours (`ip_route_output_key_hash_rcu`).
+    pub(crate) fn no_source(&self, h: &IpHeader) -> bool {
+        let kind = self.ns.fib.address_kind(h.dst);
+        h.is_v4() && kind == RouteKind::Unicast
     }
 
     /// Link-local senders are answered on the device they were heard on.
@@ -159,7 +168,7 @@ impl<O: Observer> Walker<'_, O> {
         oif: Option<DevId>,
     ) -> Option<IpAddr> {
         // IPv4 asks the packet's route, and a TEE copy's leads to the gateway (`RTCF_LOCAL` in `icmp_send`).
-        if self.is_own(h.dst) && !(self.by_gateway() && h.is_v4()) {
+        if self.is_own(h.dst) && !(h.is_v4() && (self.by_gateway() || self.route_back)) {
             return Some(h.dst);
         }
         if h.is_v4() && self.ns.sysctl.icmp_errors_use_inbound_ifaddr != 0 {

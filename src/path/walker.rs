@@ -4,13 +4,15 @@
 //! namespaces hands them on. Each protocol's part is a file beside this one.
 
 use crate::base::{DevId, FrameId, Instant, NsId, Origin, Rng, limits};
+use crate::ipvs::OpenChoice;
 use crate::net::{Device, DeviceKind, NetNs, PortAt, RouteKind, SocketId};
 use crate::nf::eval::RuleRef;
 use crate::path::observer::{Direction, Observer, Place, Step};
 use crate::path::reason::{Disposition, DropReason, IcmpSent};
+use crate::path::touch::Touch;
 use crate::wire::{ETH_HLEN, ETH_P_8021Q, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, Frame, IpHeader, Tuple};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Why the kernel refused to send what a socket gave it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -67,12 +69,18 @@ pub struct Shared {
     /// Seeded randomness.
     pub rng: Rng,
     next_frame: u64,
+    /// Counts what walks learned that other frames go by: bridge ports, neighbours' states, tunnels' ends.
+    pub learned: u64,
     /// What left, in order.
     pub out: Vec<Output>,
     /// What is assumed of netfilter rules that are not understood: matched or not.
     pub assume: BTreeMap<NsId, BTreeMap<RuleRef, bool>>,
     /// Rules that are not understood, not assumed anything of, and that decided, as they were met.
     pub undecided: Vec<(NsId, RuleRef)>,
+    /// Real servers that are assumed to be IPVS's choice, by namespace and the choice's number.
+    pub servers: BTreeMap<(NsId, u32), SocketAddr>,
+    /// Choices of IPVS of which nothing was assumed, as they were met.
+    pub open_choices: Vec<(NsId, OpenChoice)>,
 }
 
 impl Shared {
@@ -81,9 +89,12 @@ impl Shared {
         Shared {
             rng: Rng::new(seed),
             next_frame: 0,
+            learned: 0,
             out: Vec::new(),
             assume: BTreeMap::new(),
             undecided: Vec::new(),
+            servers: BTreeMap::new(),
+            open_choices: Vec::new(),
         }
     }
 
@@ -149,6 +160,8 @@ pub struct Walker<'w, O> {
     pub(crate) teeing: bool,
     /// OUTPUT routed that copy anew: no longer to the rule's gateway.
     pub(crate) copy_rerouted: bool,
+    /// What is being answered has no route but the one back to its sender (`nf_reject_fill_skb_dst`).
+    pub(crate) route_back: bool,
     /// A process is sending, not a softirq: the backlog runs where bottom halves are enabled again, in the
     /// midst of the walk ([`Walker::softirqs`]).
     in_process: bool,
@@ -166,6 +179,7 @@ impl<'w, O: Observer> Walker<'w, O> {
             icmp_busy: [false; 2],
             teeing: false,
             copy_rerouted: false,
+            route_back: false,
             in_process: false,
         }
     }
@@ -185,6 +199,18 @@ impl<'w, O: Observer> Walker<'w, O> {
                 dev,
             };
             self.obs.step(at, f, s);
+        }
+    }
+
+    /// Tells whoever compiles what the walk touched.
+    pub(crate) fn touch(&mut self, dev: Option<DevId>, what: Touch) {
+        if O::RECORDING {
+            let at = Place {
+                now: self.now,
+                ns: self.ns,
+                dev,
+            };
+            self.obs.touch(at, what);
         }
     }
 
@@ -339,6 +365,10 @@ impl<'w, O: Observer> Walker<'w, O> {
         f.classify(mac);
         self.count_rx(dev, f.len());
         self.tap(dev, Direction::In, &f);
+        let Some(mut f) = self.received(dev, f) else {
+            self.depth -= 1;
+            return;
+        };
         if master {
             self.bridge_receive(dev, f);
         } else if vlan != 0
@@ -355,6 +385,14 @@ impl<'w, O: Observer> Walker<'w, O> {
             self.protocol_receive(dev, f);
         }
         self.depth -= 1;
+    }
+
+    /// Ingress rules, before anybody but a capture sees the frame (kernel: `nf_ingress`).
+    pub(crate) fn received(&mut self, dev: DevId, f: Frame) -> Option<Frame> {
+        match self.ns.nf {
+            Some(_) => self.ingress(dev, f),
+            None => Some(f),
+        }
     }
 
     /// Hands a frame to its protocol on behalf of a device.
@@ -415,15 +453,26 @@ impl<'w, O: Observer> Walker<'w, O> {
         if !self.enter(dev, &f) {
             return;
         }
+        let f = match self.ns.nf {
+            Some(_) => self.egress(dev, f),
+            None => Some(f),
+        };
+        if let Some(f) = f {
+            self.sent(dev, f);
+        }
+        self.depth -= 1;
+        // The end of `__dev_queue_xmit` (`rcu_read_unlock_bh`).
+        self.softirqs();
+    }
+
+    /// Its driver gets a frame (kernel: `dev_hard_start_xmit`).
+    fn sent(&mut self, dev: DevId, f: Frame) {
         if let Some(d) = self.ns.dev_mut(dev) {
             d.stats.tx_packets += 1;
             d.stats.tx_bytes += f.len() as u64;
         }
         self.tap(dev, Direction::Out, &f);
         self.driver_transmit(dev, f);
-        self.depth -= 1;
-        // The end of `__dev_queue_xmit` (`rcu_read_unlock_bh`).
-        self.softirqs();
     }
 
     fn driver_transmit(&mut self, dev: DevId, f: Frame) {

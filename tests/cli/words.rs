@@ -34,6 +34,9 @@ fn help_of_each_command() {
         assert!(said.lines().all(|l| l.chars().count() <= 100), "{said}");
         insta::assert_snapshot!(format!("help-{name}"), said);
     }
+    let said = podpath(&["proxy", "compare", "-h"]).exits(0).out;
+    assert!(said.lines().all(|l| l.chars().count() <= 100), "{said}");
+    insta::assert_snapshot!("help-proxy-compare", said);
 }
 
 #[test]

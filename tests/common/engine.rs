@@ -8,6 +8,7 @@ use podpath::nf::apply::{self, Restore, Tool};
 use podpath::nf::ct::CtTuple;
 use podpath::nf::ct::text::{Style, list};
 use podpath::nf::forced::Choice;
+use podpath::nf::nft::Script;
 use podpath::nf::{Backend, Family, Netfilter};
 use podpath::sim::World;
 use std::net::IpAddr;
@@ -67,6 +68,26 @@ pub fn restore_ipvs(world: &mut World, ns: NsId, rules: &str) -> Result<(), Stri
         Some(f) => Err(f.to_string()),
         None => Ok(()),
     }
+}
+
+/// Carries out the input of `nft -f`.
+pub fn nft(world: &mut World, ns: NsId, text: &str) -> Result<(), String> {
+    let now = world.now();
+    let nf = nf(world, ns)?;
+    let mut set = nf.nft_ruleset(now);
+    let (script, findings) = Script::parse("rules", text, &set);
+    if let Some(f) = findings.first() {
+        return Err(f.to_string());
+    }
+    set.apply(&script).map_err(|f| f.to_string())?;
+    nf.set_nft(set, now);
+    Ok(())
+}
+
+/// What `nft list ruleset` prints.
+pub fn list_nft(world: &World, ns: NsId) -> String {
+    let nf = world.ns(ns).and_then(|ns| ns.nf());
+    nf.map_or(String::new(), |nf| nf.nft_ruleset(world.now()).to_text())
 }
 
 /// Carries out a line that begins with ipvsadm; what it prints.

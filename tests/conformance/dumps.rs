@@ -1,6 +1,7 @@
 //! What the recorder dumped of each node at the end, against podpath's state: rule counters, connections, sets.
 //!
-//! Rules: every chain's policy and every rule, text and both counters. Connections: tuples, state, flags, mark and
+//! Rules: every chain's policy and every rule, text and both counters; native rule sets line by line, elements and
+//! counters included. Connections: tuples, state, flags, mark and
 //! zone exactly; the remaining time may be up to [`SLACK`] seconds less than podpath's, since the nodes were
 //! dumped one after the other, some time after the last frame. The outer source port of a VXLAN connection is the
 //! kernel's flow hash under a secret: it is left out, the number of such connections is not.
@@ -9,7 +10,7 @@ use super::conntrack::Line;
 use super::play::Player;
 use super::recordings::Recording;
 use super::topo::Topo;
-use super::{engine, tables};
+use super::{engine, nft, tables};
 use podpath::nf::{Backend, Family};
 use std::collections::BTreeMap;
 
@@ -24,6 +25,8 @@ pub struct State {
     pub save: [Result<String, String>; 2],
     connections: Result<Vec<String>, String>,
     sets: Result<String, String>,
+    /// `nft list ruleset`
+    nft: String,
 }
 
 /// What was compared and what differs.
@@ -61,6 +64,7 @@ pub fn read(p: &mut Player<'_, '_>) {
             save,
             connections: failed.map_or(Ok(all), Err),
             sets: engine::save_sets(&mut p.world, ns),
+            nft: engine::list_nft(&p.world, ns),
         };
         p.out.states.insert(name, state);
     }
@@ -93,6 +97,9 @@ pub fn compare(r: &Recording<'_>, topo: &Topo<'_>, states: &BTreeMap<String, Sta
                 .as_ref()
                 .map(|s| tables::counters(&kernel, s, &all));
             add(&mut rules, found.map_err(Clone::clone));
+        }
+        if let Some(kernel) = text("nft-ruleset.txt") {
+            add(&mut rules, Ok(nft::compare(&kernel, &ours.nft, SLACK)));
         }
         if let Some(kernel) = text("conntrack.txt") {
             let kernel: Vec<String> = kernel.lines().map(str::to_owned).collect();

@@ -78,6 +78,7 @@ fn judged(rec: &Value) -> Result<Verdict, String> {
         &play.show("-Ln --stats")?,
     );
     v.conns(&lines(rec, "final_conns"), &play.show("-Lnc")?);
+    v.read_back(rec);
     Ok(Verdict {
         tally: Tally {
             compared: v.compared,
@@ -112,6 +113,31 @@ impl Checks {
             let line = |l: &[String]| at.and_then(|i| l.get(i).cloned()).unwrap_or_default();
             format!("{what}: recorded `{}`, podpath `{}`", line(want), line(got))
         });
+    }
+
+    /// The final tables as text in, and out again.
+    fn read_back(&mut self, rec: &Value) {
+        let conns = lines(rec, "final_conns");
+        // Where the recorder kept some rows only, what -Ln counts is not in them.
+        let whole = conns.len() < ROWS + 2;
+        let tables = [
+            ("-Ln", lines(rec, "final_Ln")),
+            ("-Ln --stats", lines(rec, "final_stats")),
+            ("-Lnc", if whole { conns } else { Vec::new() }),
+        ];
+        let text: Vec<String> = tables.iter().flat_map(|t| t.1.clone()).collect();
+        let (dump, mut findings) = text::parse_dump(&text.join("\n"), "recording");
+        let mut vs = podpath::ipvs::Ipvs::default();
+        findings.extend(text::load_dump(&mut vs, &dump, false, Instant::ZERO));
+        findings.retain(podpath::base::Finding::is_error);
+        self.one(findings.is_empty(), || format!("tables read: {findings:?}"));
+        for (words, want) in tables.iter().filter(|t| !t.1.is_empty()) {
+            let split: Vec<&str> = words.split(' ').collect();
+            let shown = text::command(&split).map(|c| text::run(&mut vs, &c, Instant::ZERO));
+            let shown = shown.ok().and_then(Result::ok).unwrap_or_default();
+            let shown: Vec<String> = shown.lines().map(str::to_owned).collect();
+            self.equal(&format!("{words} read and printed"), want, &shown);
+        }
     }
 
     fn conns(&mut self, want: &[String], got: &[String]) {

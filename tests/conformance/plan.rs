@@ -92,6 +92,8 @@ pub enum RuleTool {
     Ipset,
     /// `ipvsadm -R`
     Ipvs,
+    /// `nft -f -`
+    Nft,
 }
 
 /// A packet that a process on an emulated node sends.
@@ -272,25 +274,24 @@ fn loads(
     let (legacy, flush) = (flag("legacy"), flag("flush"));
     let mut out = Vec::new();
     for (name, tool) in [
-        ("ipset", Some(RuleTool::Ipset)),
-        ("iptables", Some(RuleTool::Iptables)),
-        ("ip6tables", Some(RuleTool::Ip6tables)),
-        ("nft", None),
-        ("ipvs", Some(RuleTool::Ipvs)),
+        ("ipset", RuleTool::Ipset),
+        ("iptables", RuleTool::Iptables),
+        ("ip6tables", RuleTool::Ip6tables),
+        ("nft", RuleTool::Nft),
+        ("ipvs", RuleTool::Ipvs),
     ] {
         for key in [name.to_owned(), format!("{name}_text")] {
             let Some(value) = set.get(&key) else { continue };
-            match (tool, text(value)) {
-                (Some(tool), Some(text)) => out.push(What::Load(Load {
+            match text(value) {
+                Some(text) => out.push(What::Load(Load {
                     tool,
                     text,
                     legacy,
                     flush,
                 })),
-                (Some(_), None) => plan
+                None => plan
                     .lacks
                     .push(format!("{ns}: {key} names a file that is nowhere: {value}")),
-                (None, _) => plan.lacks.push(format!("needs {name} in {ns}")),
             }
         }
     }

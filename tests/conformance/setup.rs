@@ -25,6 +25,7 @@ pub fn load(p: &mut Player<'_, '_>, name: &str, l: &Load) -> Result<(), String> 
     let family = match l.tool {
         RuleTool::Ipset => return engine::restore_sets(&mut p.world, ns, &l.text),
         RuleTool::Ipvs => return engine::restore_ipvs(&mut p.world, ns, &l.text),
+        RuleTool::Nft => return engine::nft(&mut p.world, ns, &l.text),
         RuleTool::Iptables => Family::V4,
         RuleTool::Ip6tables => Family::V6,
     };

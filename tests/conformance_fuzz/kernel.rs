@@ -38,6 +38,8 @@ const EVENT_WAIT: Duration = Duration::from_secs(5);
 const REST: Duration = Duration::from_millis(600);
 /// Frames a round may make.
 const FRAMES_MAX: usize = 4000;
+/// Most waits of 50 microseconds for a frame to be worked off: what turns in a loop never is.
+const WAITS_MAX: usize = 100;
 
 /// A router of one shape with everything around it.
 pub struct Kernel {
@@ -298,14 +300,22 @@ impl Kernel {
         match draw {
             Some((rng, count)) => {
                 let mut traffic = Traffic::new(r.shape, r.v6, rng.next() as u16);
+                let mut other = Traffic::new(r.shape, !r.v6, 1);
                 while r.sent.len() < count && rested(&out) {
-                    if r.dual {
-                        traffic.v6 = rng.chance(50);
+                    if r.dual && rng.chance(50) {
+                        std::mem::swap(&mut traffic, &mut other);
                     }
                     for mut s in traffic.draw(rng) {
                         s.t_us = begun.elapsed().as_micros() as u64;
                         if self.put(&s)? {
-                            self.take(&mut out, Some(&mut traffic.seen));
+                            let mut seen = Vec::new();
+                            self.take(&mut out, Some(&mut seen));
+                            for s in seen {
+                                match r.dual && s.ip.src.is_ipv6() != traffic.v6 {
+                                    true => other.seen.push(s),
+                                    false => traffic.seen.push(s),
+                                }
+                            }
                             r.sent.push(s);
                         }
                     }
@@ -438,6 +448,7 @@ impl Kernel {
             let to = SockaddrIn::new(dst[0], dst[1], dst[2], dst[3], 0);
             // Refused by a rule, or no route: both are results.
             let _ = sendto(self.local.as_raw_fd(), &s.data, &to, MsgFlags::MSG_DONTWAIT);
+            worked_off();
             return Ok(true);
         }
         let cable = CABLES
@@ -445,7 +456,10 @@ impl Kernel {
             .position(|c| *c == s.at)
             .ok_or("no such cable")?;
         match send(self.cables[cable].as_raw_fd(), &s.data, MsgFlags::empty()) {
-            Ok(_) => Ok(true),
+            Ok(_) => {
+                worked_off();
+                Ok(true)
+            }
             Err(nix::Error::ENOBUFS) => Ok(false),
             Err(e) => Err(fail(e)),
         }
@@ -551,6 +565,24 @@ fn tool(b: Backend, v6: bool, what: &str) -> String {
         "nft"
     };
     format!("{name}-{back}-{what}")
+}
+
+/// Waits until no processor has frames left to receive: on a busy machine they are worked off by a thread of
+/// the kernel's own (`ksoftirqd`), not in the sender's context. The twelfth number of a line is the backlog's
+/// length (`softnet_seq_show`).
+fn worked_off() {
+    for _ in 0..WAITS_MAX {
+        let text = std::fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default();
+        let waiting = |l: &str| {
+            l.split_whitespace()
+                .nth(11)
+                .is_some_and(|n| n != "00000000")
+        };
+        if !text.lines().any(waiting) {
+            return;
+        }
+        std::thread::sleep(Duration::from_micros(50));
+    }
 }
 
 /// Reassembly queues of the namespace, IPv4's and IPv6's (`FRAG: inuse 2 memory 4608`).

@@ -48,6 +48,7 @@ mod round;
 mod rules;
 mod shrink;
 #[path = "../common/tables.rs"]
+#[allow(dead_code, reason = "shared with the kernel recordings")]
 mod tables;
 mod traffic;
 

@@ -3,9 +3,11 @@
 use podpath::base::Instant;
 use podpath::ipvs::{Ipvs, text};
 
-/// No panic; what is saved is read back as the same services.
+/// No panic; what is saved is read back as the same services, and what a dump loads is listed so that it
+/// loads the same again.
 pub fn run(data: &[u8]) {
     let input = String::from_utf8_lossy(data);
+    dump(&input);
     for listing in [false, true] {
         let (commands, _) = match listing {
             false => text::parse(&input, "fuzz"),
@@ -37,4 +39,45 @@ pub fn run(data: &[u8]) {
             }
         }
     }
+}
+
+const LISTINGS: [&str; 6] = [
+    "-Lnc",
+    "-Ln",
+    "-Ln --stats --exact",
+    "-Ln --rate --exact",
+    "-Ln --thresholds",
+    "-Ln --timeout",
+];
+
+fn dump(input: &str) {
+    let (dump, _) = text::parse_dump(input, "fuzz");
+    let mut vs = Ipvs::default();
+    text::load_dump(&mut vs, &dump, true, Instant::ZERO);
+    let listed = listings(&mut vs);
+    let (dump, findings) = text::parse_dump(&(text::save(&vs) + &listed), "again");
+    let wrong: Vec<_> = findings.iter().filter(|f| f.is_error()).collect();
+    // A listing can show what no command makes: port 0 without persistence, an address of another family.
+    if !wrong.is_empty() {
+        return;
+    }
+    let mut again = Ipvs::default();
+    text::load_dump(&mut again, &dump, true, Instant::ZERO);
+    assert_eq!(text::save(&again), text::save(&vs));
+    assert_eq!(listings(&mut again), listed);
+}
+
+fn listings(vs: &mut Ipvs) -> String {
+    let mut out = String::new();
+    for words in LISTINGS {
+        // Where connections are known by number only, an empty table would say that there are none.
+        if words == "-Lnc" && vs.conns().is_empty() {
+            continue;
+        }
+        let words: Vec<&str> = words.split(' ').collect();
+        if let Ok(c) = text::command(&words) {
+            out += &text::run(vs, &c, Instant::ZERO).unwrap_or_default();
+        }
+    }
+    out
 }

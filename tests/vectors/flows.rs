@@ -5,7 +5,8 @@
 //! real node: which rules counted (`iptables-save -c`) and the connection (`conntrack -L`). The possible backends
 //! are what comes out over all choices of the random rules: each endpoint that a DNAT rule names is forced once, on
 //! a node of its own. Verdicts in this order: DNAT if the connection is mapped; REJECT, DROP if such a rule counted;
-//! ACCEPT if a rule of KUBE-NODEPORTS in filter did; else NONE.
+//! ACCEPT if a rule of KUBE-NODEPORTS in filter did; else NONE. Rules of nft have no counters there: which of them
+//! decided is what the packet's trace says.
 
 use crate::{conntrack, engine};
 use podpath::base::{Instant, NsId, Origin, Span};
@@ -13,8 +14,10 @@ use podpath::import::ipcmd::{apply, parse};
 use podpath::net::{DeviceKind, LinkSpec, PortAt};
 use podpath::nf::ct::CtTuple;
 use podpath::nf::forced::{Choice, Place, endpoints};
+use podpath::nf::nft::eval::forced as nft_forced;
+use podpath::nf::nft::model::ChainType;
 use podpath::nf::{Backend, Family, RuleSet, TableName};
-use podpath::path::NoTrace;
+use podpath::path::{Disposition, DropReason, Event, EventKind, NoTrace, Step, TraceBuilder};
 use podpath::sim::{SendOptions, World};
 use podpath::wire::{Frame, MacAddr, build, proto};
 use serde_json::Value;
@@ -46,6 +49,15 @@ pub enum Rules {
     Add(String),
     /// A command that makes a chain or rule; a chain that is there already is no mistake.
     Ensure(String),
+    /// `nft -f`
+    Nft(String),
+}
+
+impl Node {
+    /// Whether its rules are native ones.
+    fn is_nft(&self) -> bool {
+        self.rules.iter().any(|r| matches!(r, Rules::Nft(_)))
+    }
 }
 
 /// Judges every flow of a case.
@@ -86,6 +98,16 @@ impl Outcome {
             verdict: v["verdict"].as_str().unwrap_or_default().to_owned(),
             backends: list.filter_map(|b| b.as_str().map(str::to_owned)).collect(),
             masquerade: v["masquerade"] == true,
+        }
+    }
+
+    /// Only what is mapped has a backend and a masqueraded source.
+    fn of(verdict: &str, to: Option<SocketAddr>, masquerade: bool) -> Outcome {
+        let to = to.filter(|_| verdict == "DNAT");
+        Outcome {
+            verdict: verdict.to_owned(),
+            backends: to.map(|t| t.to_string()).into_iter().collect(),
+            masquerade: to.is_some() && masquerade,
         }
     }
 }
@@ -131,15 +153,8 @@ impl Flow {
 
     /// One outcome over all choices.
     fn verdict(&self, node: &Node) -> Result<Outcome, String> {
-        let first = Try::new(node)?;
-        let text = engine::save(&first.world, first.ns, node.family, Backend::Nft)?;
-        let (set, _) = RuleSet::parse("rules", &text, node.family);
-        let nat = set.table(TableName::Nat).ok_or("no nat table")?;
         let mut out: Option<Outcome> = None;
-        let mut wishes: Vec<Option<Place>> = endpoints(nat, &self.tuple())
-            .into_iter()
-            .map(Some)
-            .collect();
+        let mut wishes: Vec<Option<Place>> = self.endpoints(node)?.into_iter().map(Some).collect();
         wishes.push(None);
         for wish in wishes {
             let found = Try::new(node)?.send(self, wish)?;
@@ -157,6 +172,28 @@ impl Flow {
             }
         }
         out.ok_or("nothing was tried".to_owned())
+    }
+
+    /// Where the node's rules could lead the connection.
+    fn endpoints(&self, node: &Node) -> Result<Vec<Place>, String> {
+        let first = Try::new(node)?;
+        if node.is_nft() {
+            let nf = first.world.ns(first.ns).and_then(|ns| ns.nf());
+            let tables = nf.map(|nf| nf.nft().tables.values());
+            let mut all = BTreeSet::new();
+            for table in tables.into_iter().flatten() {
+                let is_nat = |b: &podpath::nf::nft::model::Base| b.kind == ChainType::Nat;
+                let chains = table.chains.values();
+                for c in chains.filter(|c| c.base.as_ref().is_some_and(is_nat)) {
+                    all.extend(nft_forced::endpoints(table, &c.name, &self.tuple()));
+                }
+            }
+            return Ok(all.into_iter().collect());
+        }
+        let text = engine::save(&first.world, first.ns, node.family, Backend::Nft)?;
+        let (set, _) = RuleSet::parse("rules", &text, node.family);
+        let nat = set.table(TableName::Nat).ok_or("no nat table")?;
+        Ok(endpoints(nat, &self.tuple()))
     }
 
     /// The first packet.
@@ -287,6 +324,7 @@ impl<'n> Try<'n> {
                     _ => Ok(()),
                 };
             }
+            Rules::Nft(text) => return engine::nft(&mut self.world, self.ns, text),
         };
         engine::restore(
             &mut self.world,
@@ -308,12 +346,11 @@ impl<'n> Try<'n> {
             engine::force(&mut self.world, self.ns, flow.tuple(), choice);
         }
         let packet = flow.packet()?;
+        let mut trace = TraceBuilder::default();
         if flow.src.is_loopback() || self.node.addresses.contains(&flow.src) {
             let options = SendOptions::default();
             // Refused, or no route: both are results.
-            let _ = self
-                .world
-                .send_with(self.ns, &packet, options, &mut NoTrace);
+            let _ = self.world.send_with(self.ns, &packet, options, &mut trace);
         } else {
             let at = self.far[usize::from(!is_pod(flow.src))];
             let mut frame: Vec<u8> = mac(NEAR_MAC)?.0.to_vec();
@@ -324,15 +361,60 @@ impl<'n> Try<'n> {
                 [0x86, 0xdd]
             });
             frame.extend_from_slice(&packet);
-            self.world
-                .transmit(at, Frame::ethernet(&frame), &mut NoTrace);
+            self.world.transmit(at, Frame::ethernet(&frame), &mut trace);
         }
         let until = self.world.now() + std::time::Duration::from_millis(100);
-        self.world.run_until(until, &mut NoTrace);
-        self.outcome(flow)
+        self.world.run_until(until, &mut trace);
+        match self.node.is_nft() {
+            true => self.told(flow, &trace.take()),
+            false => self.counted(flow),
+        }
     }
 
-    fn outcome(&mut self, flow: &Flow) -> Result<Outcome, String> {
+    /// Where the connection was mapped to, by `conntrack -L`.
+    fn mapped(&mut self, flow: &Flow) -> Result<Option<SocketAddr>, String> {
+        let lines = engine::connections(&mut self.world, self.ns, self.node.family)?;
+        Ok(lines
+            .iter()
+            .filter_map(|l| conntrack::parse(l))
+            .find_map(|l| {
+                let mine = l.ip(0, "src") == Some(flow.src) && l.number(0, "sport") == Some(CLIENT);
+                let to = SocketAddr::new(l.ip(1, "src")?, l.number(1, "sport")?);
+                (mine && to != SocketAddr::new(flow.dst, flow.dport)).then_some(to)
+            }))
+    }
+
+    /// The outcome of native rules: what the trace says of the node.
+    fn told(&mut self, flow: &Flow, events: &[Event]) -> Result<Outcome, String> {
+        let mine = || events.iter().filter(|e| e.ns == self.ns);
+        let ended = |why: DropReason| {
+            mine().any(|e| match &e.kind {
+                EventKind::End(
+                    Disposition::Dropped { reason, .. } | Disposition::Rejected { reason, .. },
+                ) => *reason == why,
+                _ => false,
+            })
+        };
+        let (rejects, drops) = (
+            ended(DropReason::NetfilterReject),
+            ended(DropReason::Netfilter),
+        );
+        let masquerade = mine().any(|e| {
+            matches!(&e.kind, EventKind::Step(Step::NatSetup { what: "source", at: Some(at), .. })
+                if at.text.contains("masquerade"))
+        });
+        let to = self.mapped(flow)?;
+        let verdict = match () {
+            () if rejects => "REJECT",
+            () if drops => "DROP",
+            () if to.is_some() => "DNAT",
+            () => "NONE",
+        };
+        Ok(Outcome::of(verdict, to, masquerade))
+    }
+
+    /// The outcome of iptables' rules: which of them counted.
+    fn counted(&mut self, flow: &Flow) -> Result<Outcome, String> {
         let family = self.node.family;
         let save = engine::save(&self.world, self.ns, family, Backend::Nft)?;
         let counted: Vec<&str> = save
@@ -344,15 +426,7 @@ impl<'n> Try<'n> {
             let with = format!("-j {target} ");
             counted.iter().any(|r| format!("{r} ").contains(&with))
         };
-        let lines = engine::connections(&mut self.world, self.ns, family)?;
-        let to = lines
-            .iter()
-            .filter_map(|l| conntrack::parse(l))
-            .find_map(|l| {
-                let mine = l.ip(0, "src") == Some(flow.src) && l.number(0, "sport") == Some(CLIENT);
-                let to = SocketAddr::new(l.ip(1, "src")?, l.number(1, "sport")?);
-                (mine && to != SocketAddr::new(flow.dst, flow.dport)).then_some(to)
-            });
+        let to = self.mapped(flow)?;
         let accepted = counted
             .iter()
             .any(|r| r.starts_with("KUBE-NODEPORTS ") && r.ends_with("-j ACCEPT"));
@@ -363,15 +437,7 @@ impl<'n> Try<'n> {
             () if accepted => "ACCEPT",
             () => "NONE",
         };
-        Ok(Outcome {
-            verdict: verdict.to_owned(),
-            backends: to
-                .filter(|_| verdict == "DNAT")
-                .map(|t| t.to_string())
-                .into_iter()
-                .collect(),
-            masquerade: verdict == "DNAT" && does("MASQUERADE"),
-        })
+        Ok(Outcome::of(verdict, to, does("MASQUERADE")))
     }
 }
 

@@ -10,6 +10,7 @@ use podpath::kube::proxy::{Features, KubeProxyConfiguration, Machine, Settings, 
 use podpath::kube::service::{Endpoint, Family, PortName, Protocol};
 use podpath::kube::store::{Name, Store};
 use podpath::nf;
+use podpath::nf::nft::Ruleset;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -83,7 +84,8 @@ pub fn kernel_dumps(file: &Value) -> Outcomes {
     for case in list(&file["cases"]) {
         let (id, dump) = (text(&case["id"]), text(&case["dump"]));
         if text(&case["tool"]).contains("nft list") {
-            out.push((id.to_owned(), Err("needs nftables".to_owned())));
+            out.push((format!("{id}/dump"), nft_dump(id, dump)));
+            out.push((format!("{id}/flows"), nft_dump_flows(case)));
             continue;
         }
         let family = if text(&case["tool"]).contains("ip6tables") {
@@ -112,6 +114,34 @@ pub fn kernel_dumps(file: &Value) -> Outcomes {
     out
 }
 
+/// A listing prints as it was read, and through JSON too.
+fn nft_dump(id: &str, dump: &str) -> Result<(), String> {
+    let (set, wrong) = Ruleset::parse(id, dump);
+    if let Some(f) = wrong.first() {
+        return Err(f.to_string());
+    }
+    equal(dump, &set.to_text())?;
+    let (again, wrong) = Ruleset::parse_json(id, &set.to_json().to_string());
+    match wrong.first() {
+        Some(f) => Err(format!("JSON: {f}")),
+        None => equal(dump, &again.to_text()),
+    }
+}
+
+fn nft_dump_flows(case: &Value) -> Result<(), String> {
+    let dump = text(&case["dump"]);
+    let node = Node {
+        family: match dump.starts_with("table ip6 ") {
+            true => nf::Family::V6,
+            false => nf::Family::V4,
+        },
+        addresses: addresses(&case["localAddresses"]),
+        route_localnet: false,
+        rules: vec![Rules::Nft(dump.to_owned())],
+    };
+    flows::judge(&node, list(&case["flows"]))
+}
+
 /// A case's flows, on a node whose rules kubelet and kube-proxy made.
 fn flows_of(case: &Value) -> Result<(), String> {
     let store = store(&case["objects"])?;
@@ -137,7 +167,7 @@ fn flows_of(case: &Value) -> Result<(), String> {
     flows::judge(&node, list(&case["expect"]["flows"]))
 }
 
-fn addresses(list_of: &Value) -> Vec<IpAddr> {
+pub fn addresses(list_of: &Value) -> Vec<IpAddr> {
     let each = list(list_of).iter();
     each.filter_map(|a| text(a).parse().ok()).collect()
 }

@@ -25,14 +25,27 @@
 #[path = "../common/conntrack.rs"]
 #[allow(dead_code, reason = "shared by judges")]
 mod conntrack;
+mod dns_client;
+#[path = "../common/dns_servers.rs"]
+#[allow(dead_code, reason = "shared with the tests of the client")]
+mod dns_servers;
 #[path = "../common/engine.rs"]
 #[allow(dead_code, reason = "shared by judges")]
 mod engine;
 mod flows;
 mod kube_proxy;
+#[allow(
+    dead_code,
+    reason = "the frames of policy vectors: wired with their suite"
+)]
+mod network_policy;
 #[path = "../common/nft_script.rs"]
 #[allow(dead_code, reason = "shared with the tests of incremental syncs")]
 mod nft_script;
+mod policy;
+#[path = "../common/policy_world.rs"]
+#[allow(dead_code, reason = "shared with the tests of policies")]
+mod policy_world;
 mod proxy_modes;
 #[path = "../conformance/recordings.rs"]
 #[allow(dead_code, reason = "only a folder or an archive is needed of it")]

@@ -1,13 +1,16 @@
 //! kube-proxy's other modes: nftables.json and ipvs.json.
 
-use crate::kube_proxy::{Outcomes, equal, list, settings, store, text};
+use crate::flows::{self, Node, Rules};
+use crate::kube_proxy::{Outcomes, addresses as ips, equal, list, settings, store, text};
 use crate::nft_script::State;
 use crate::rules;
 use podpath::kube::proxy::ipvs::{Desired, SetKind};
 use podpath::kube::proxy::{Settings, View, nftables};
+use podpath::kube::service::Family;
+use podpath::nf;
 use serde_json::{Value, json};
 
-/// nftables.json: the rules.
+/// nftables.json: the rules, and where packets go.
 pub fn nftables(file: &Value) -> Outcomes {
     let mut out = Outcomes::new();
     for case in list(&file["cases"]) {
@@ -16,8 +19,7 @@ pub fn nftables(file: &Value) -> Outcomes {
             out.push((format!("{id}/rules"), nft_rules(case)));
         }
         if case["expect"].get("flows").is_some() {
-            let why = "needs nftables to be carried out".to_owned();
-            out.push((format!("{id}/flows"), Err(why)));
+            out.push((format!("{id}/flows"), nft_flows(case)));
         }
     }
     out
@@ -32,6 +34,22 @@ fn nft_rules(case: &Value) -> Result<(), String> {
     (count == 0)
         .then_some(())
         .ok_or(format!("{count} differences\n{}", differences.join("\n")))
+}
+
+/// A case's flows, on a node whose rules kube-proxy made.
+fn nft_flows(case: &Value) -> Result<(), String> {
+    let (view, settings) = prepared(case)?;
+    let node = Node {
+        family: match settings.family {
+            Family::V4 => nf::Family::V4,
+            Family::V6 => nf::Family::V6,
+        },
+        addresses: ips(&case["environment"]["localAddresses"]),
+        // Loopback node ports are iptables mode's alone.
+        route_localnet: false,
+        rules: vec![Rules::Nft(nftables::sync(&view, &settings))],
+    };
+    flows::judge(&node, list(&case["expect"]["flows"]))
 }
 
 /// Judges one part of a case of ipvs.json.

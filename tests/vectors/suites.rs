@@ -1,7 +1,7 @@
 //! Which file is judged by what, and how many cases there are in those that nothing judges yet.
 
 use crate::recordings::Source;
-use crate::{Part, kube_proxy, proxy_modes};
+use crate::{Part, dns_client, kube_proxy, policy, proxy_modes};
 use serde_json::Value;
 
 /// Judges one file's cases; names are without the suite.
@@ -17,13 +17,15 @@ const JUDGES: &[(&str, Judge)] = &[
     ("kube-proxy/kernel-dumps", kube_proxy::kernel_dumps),
     ("kube-proxy/nftables", proxy_modes::nftables),
     ("kube-proxy/ipvs", proxy_modes::ipvs),
+    ("dns/stub-resolver", dns_client::stub_resolver),
+    ("dns/pod-resolv-conf", dns_client::pod_resolv_conf),
 ];
 
+/// Areas where a file is a case, which is judged in parts.
+const FILE_JUDGES: &[(&str, Judge)] = &[("networkpolicy", policy::case)];
+
 /// What the others wait for, by what the suite's name begins with.
-const NEEDS: &[(&str, &str)] = &[
-    ("dns/", "needs DNS"),
-    ("networkpolicy/", "needs NetworkPolicy"),
-];
+const NEEDS: &[(&str, &str)] = &[("dns/", "needs DNS")];
 
 /// Every suite by name with its parts: those that are judged first, as in the table.
 pub fn all(source: &Source) -> Result<Vec<(String, Vec<Part>)>, String> {
@@ -36,7 +38,23 @@ pub fn all(source: &Source) -> Result<Vec<(String, Vec<Part>)>, String> {
         });
         out.push(((*suite).to_owned(), parts.collect()));
     }
-    for area in source.list("") {
+    for (area, judge) in FILE_JUDGES {
+        let mut parts = Vec::new();
+        for file in source.list(area) {
+            let Some(stem) = file.strip_suffix(".json") else {
+                continue;
+            };
+            let value = read(source, &format!("{area}/{file}"))?;
+            let named = judge(&value).into_iter().map(|(name, outcome)| Part {
+                name: format!("{area}/{stem}/{name}"),
+                outcome,
+            });
+            parts.extend(named);
+        }
+        out.push(((*area).to_owned(), parts));
+    }
+    let judged = |area: &String| FILE_JUDGES.iter().any(|(name, _)| name == area);
+    for area in source.list("").into_iter().filter(|area| !judged(area)) {
         let mut waiting: Vec<(String, Vec<Part>)> = Vec::new();
         for file in source.list(&area) {
             let Some(stem) = file.strip_suffix(".json") else {

@@ -66,6 +66,11 @@ pub fn name(proto: u8, state: u8) -> &'static str {
     }
 }
 
+/// The state of a name.
+pub(super) fn of_name(proto: u8, text: &str) -> Option<u8> {
+    (0..=sctp::CLOSED).find(|s| name(proto, *s) == text && (proto == proto::SCTP || *s < 11))
+}
+
 /// The state after a packet whose upper-layer bytes are `l4`; `None`: it is too short to say.
 pub(super) fn next(proto: u8, state: u8, way: Way, l4: &[u8], secure: bool) -> Option<u8> {
     match proto {

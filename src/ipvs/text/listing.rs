@@ -1,7 +1,7 @@
 //! `ipvsadm -Ln` as input: the services and destinations it shows.
 //!
-//! Counters are what they were, not configuration, and are left out. Invariant: every destination belongs to
-//! the last service above it.
+//! Counts of connections are not configuration; `super::dump` reads them. Invariant: every destination
+//! belongs to the last service above it.
 
 use super::super::sched::Scheduler;
 use super::super::service::{DestSpec, Forward, Mask, ServiceSpec, TunnelKind, TunnelSum, Virtual};
@@ -22,8 +22,7 @@ pub fn parse_listing(text: &str, file: impl Into<Arc<str>>) -> (Vec<Placed>, Vec
         let read = match texts.first().copied() {
             None | Some("IP" | "Prot") => continue,
             Some("->") if texts.get(1) == Some(&"RemoteAddress:Port") => continue,
-            Some("->") => destination(&texts, service),
-            Some(_) => virtual_service(&texts),
+            Some(_) => row(&texts, service),
         };
         let column = |word: usize| words.get(word).map_or(1, |w| w.0);
         let place = |word| Span::new(file.clone(), i as u32 + 1, column(word));
@@ -48,7 +47,16 @@ pub fn parse_listing(text: &str, file: impl Into<Arc<str>>) -> (Vec<Placed>, Vec
 
 type Fault = (usize, String);
 
-fn virtual_service(w: &[&str]) -> Result<Command, Fault> {
+/// A line: a service, or a real server of the service above.
+pub(super) fn row(w: &[&str], above: Option<Virtual>) -> Result<Command, Fault> {
+    match w.first() {
+        Some(&"->") => destination(w, above),
+        _ => virtual_service(w),
+    }
+}
+
+/// The service that a line begins with, and the number of words that name it.
+pub(super) fn service_name(w: &[&str]) -> Result<(Virtual, usize), Fault> {
     let proto = match w.first().copied() {
         Some("TCP") => proto::TCP,
         Some("UDP") => proto::UDP,
@@ -75,6 +83,12 @@ fn virtual_service(w: &[&str]) -> Result<Command, Fault> {
         let port = port.unwrap_or(0);
         Virtual::Addr { proto, ip, port }
     };
+    Ok((at, next))
+}
+
+fn virtual_service(w: &[&str]) -> Result<Command, Fault> {
+    let (at, next) = service_name(w)?;
+    let missing = |n| move || (n, "the line ends too early".to_owned());
     let sched = *w.get(next).ok_or_else(missing(next))?;
     let unknown = || (next, format!("unknown scheduler `{sched}`"));
     let mut spec = ServiceSpec {

@@ -1,16 +1,18 @@
-//! ipvsadm's text: commands in (`-R`, command words), `-Sn`, `-Ln`, `-Lnc`, `--stats`, `--rate` out, and
-//! `-Ln` in.
+//! ipvsadm's text: commands in (`-R`, command words), `-Sn`, `-Ln`, `-Lnc`, `--stats`, `--rate` out and in.
 //!
 //! Follows ipvsadm 1.31. Names of hosts and ports are not looked up: everything is numeric. Invariant:
 //! what [`save`] prints, [`parse`] reads back to the same services and destinations.
 
 mod command;
+mod dump;
 mod list;
 mod listing;
+mod rows;
 mod sort;
 mod words;
 
 pub use command::{Command, List, Show};
+pub use dump::{Dump, Numbers, load_dump, parse_dump};
 pub use list::{list, save};
 pub use listing::parse_listing;
 

@@ -133,3 +133,126 @@ proptest! {
         prop_assert_eq!(save(&again), saved);
     }
 }
+
+/// Everything that ipvsadm lists, one behind the other.
+const DUMP: &str = include_str!("../../../fuzz/seeds/ipvsadm/every-listing");
+
+fn from_dump(text: &str) -> (Ipvs, Vec<String>) {
+    let (dump, mut findings) = parse_dump(text, "f");
+    let mut vs = Ipvs::default();
+    findings.extend(load_dump(&mut vs, &dump, true, Instant::ZERO));
+    let said = findings
+        .iter()
+        .map(|f| format!("{}: {}", f.span, f.message));
+    (vs, said.collect())
+}
+
+fn listing(vs: &mut Ipvs, words: &str) -> String {
+    let words: Vec<&str> = words.split(' ').collect();
+    run(vs, &command(&words).unwrap(), Instant::ZERO).unwrap()
+}
+
+/// The lines of a dump from one that begins so to the next heading.
+fn part(from: &str) -> String {
+    let lines = DUMP.lines().skip_while(|l| !l.starts_with(from));
+    let end =
+        |l: &&str| !l.starts_with("Prot ") && !l.starts_with("IPVS ") && !l.starts_with("Timeout");
+    let mut lines = lines.peekable();
+    let title = lines.next().unwrap_or_default();
+    let rest: Vec<&str> = lines.take_while(end).collect();
+    format!("{title}\n{}\n", rest.join("\n"))
+}
+
+#[test]
+fn a_whole_dump_is_loaded_and_printed_back() {
+    let (mut vs, said) = from_dump(DUMP);
+    assert_eq!(said, Vec::<String>::new());
+    let conns = part("IPVS connection");
+    let listed = listing(&mut vs, "-Lnc");
+    assert_eq!(listed, conns);
+    assert!(
+        listing(&mut vs, "-Ln")
+            .contains("10.244.1.2:8080              Masq    1      1          0")
+    );
+    let stats = listing(&mut vs, "-Ln --stats");
+    for line in part("Prot LocalAddress:Port               Conns").lines() {
+        assert!(stats.contains(line), "{line} in\n{stats}");
+    }
+    let rates = listing(&mut vs, "-Ln --rate");
+    assert!(rates.contains(
+        "TCP  10.96.0.10:80                       1       10        9      640      800"
+    ));
+    let thresholds = listing(&mut vs, "-Ln --thresholds");
+    assert!(
+        thresholds.contains("10.244.1.2:8080              10         5          1"),
+        "{thresholds}"
+    );
+    // A template knows its connections, and none is found by a packet of another.
+    let of = |port: u16| vs.conns().iter().find(move |(_, c)| c.key.cport == port);
+    let (id, template) = of(0).expect("the template");
+    assert_eq!(
+        (template.controls, of(5353).and_then(|c| c.1.control)),
+        (1, Some(id))
+    );
+    assert_eq!(
+        of(41234).map(|c| (c.1.state, c.1.inactive)),
+        Some((1, false))
+    );
+}
+
+#[test]
+fn a_loaded_connection_ends_when_the_dump_said() {
+    let (mut vs, _) = from_dump(DUMP);
+    let before = vs.conns().len();
+    vs.expire(Instant::from_secs(29));
+    assert_eq!(vs.conns().len(), before);
+    vs.expire(Instant::from_secs(30));
+    assert_eq!(vs.conns().len(), before - 1, "the SCTP one");
+}
+
+#[test]
+fn faults_in_listings_are_placed_and_the_rest_is_loaded() {
+    let text = "TCP 00:10 NONE 10.0.0.1:1 10.0.0.2:2 10.0.0.3:3
+pro expire state       source             virtual            destination
+TCP 14:58  ESTABLISHED 10.244.0.5:41234   10.96.0.10:80      10.244.1.2:8080
+TCP 14:58  BEST        10.244.0.5:41235   10.96.0.10:80      10.244.1.2:8080
+TCP 14:61  ESTABLISHED 10.244.0.5:41236   10.96.0.10:80      10.244.1.2:8080
+TCP 14:58  ESTABLISHED 10.244.0.5         10.96.0.10:80      10.244.1.2:8080
+UDP 04:58  UDP         10.244.0.5:41238   10.96.0.10:80
+Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes
+TCP  10.96.0.10:80                       7       42       40      12Z        0
+TCP  10.96.0.10:80                       7       42       40       12        0
+  -> 10.244.1.2:8080                     7       42       40       12
+";
+    let (vs, said) = from_dump(text);
+    assert_eq!(
+        said,
+        [
+            "f:1:1: a command or the heading of a listing was expected",
+            "f:4:12: `BEST` is not a state of TCP",
+            "f:5:5: `14:61` is not a time (minutes:seconds)",
+            "f:6:24: `10.244.0.5` has no port",
+            "f:7:56: the line ends too early",
+            "f:9:67: `12Z` is not a number",
+            "f:11:70: the line ends too early",
+            "f:10:1: there is no such service",
+        ]
+    );
+    assert_eq!(vs.conns().len(), 1);
+}
+
+#[test]
+fn connections_known_by_number_only_weigh_with_the_scheduler() {
+    let table = DUMP.split("IPVS connection").next().unwrap();
+    let (mut vs, said) = from_dump(table);
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(
+        said[0].contains("1 active and 0 inactive connections are known by number only"),
+        "{said:?}"
+    );
+    assert!(listing(&mut vs, "-Ln").contains("Masq    1      1          0"));
+    let (_, said) = from_dump(&table.replace("1      1          0", "1      9          0"));
+    assert!(said[0].contains("9 active"), "{said:?}");
+    let (_, said) = from_dump(&DUMP.replacen("1      1          0", "1      9          0", 1));
+    assert!(said[0].contains("the table counts"), "{said:?}");
+}

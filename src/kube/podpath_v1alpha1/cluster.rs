@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
+use super::network_policy::NetworkPolicySpec;
 use super::target::Side;
 use super::units;
 use crate::kube::listen::Port;
@@ -44,6 +45,9 @@ pub struct ClusterSpec {
     /// kube-proxy.
     #[serde(default)]
     pub proxy: Proxy,
+    /// Who enforces policies, and how.
+    #[serde(default)]
+    pub network_policy: NetworkPolicySpec,
     /// A KubeProxyConfiguration object, kept as it is.
     #[serde(default)]
     pub kube_proxy_configuration: Option<serde_json::Value>,
@@ -88,6 +92,7 @@ impl ClusterSpec {
             node_port_range: None,
             load_balancer: LoadBalancer::default(),
             proxy: Proxy::default(),
+            network_policy: NetworkPolicySpec::default(),
             kube_proxy_configuration: None,
             node: NodeDefaults::default(),
             underlay: Underlay::default(),

@@ -8,6 +8,7 @@
 mod cluster;
 mod cluster_check;
 mod fault;
+mod network_policy;
 mod probe;
 mod target;
 mod units;
@@ -18,6 +19,7 @@ use serde::de::IgnoredAny;
 
 pub use cluster::*;
 pub use fault::*;
+pub use network_policy::*;
 pub use probe::*;
 pub use target::*;
 pub use units::parse_duration;

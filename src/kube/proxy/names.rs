@@ -92,7 +92,7 @@ pub fn probability(n: usize) -> String {
 }
 
 /// The first `length` characters of the SHA-256 of `text` in base 32.
-fn base32(text: &str, length: usize) -> String {
+pub(in crate::kube) fn base32(text: &str, length: usize) -> String {
     const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let sum = Sha256::digest(text.as_bytes());
     let (mut bits, mut held, mut out) = (0_u32, 0_u32, String::new());

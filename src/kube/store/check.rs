@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Container, Node, Pod};
 
 use crate::base::{Finding, Span};
 use crate::kube::listen;
-use crate::kube::manifest::{NodeId, Tree};
+use crate::kube::manifest::{NodeId, Tree, Value};
 use crate::kube::podpath_v1alpha1::{Cluster, Fault, Probe};
 
 use super::is_port_name;
@@ -28,6 +28,14 @@ impl Check<'_> {
     /// The place of a field.
     pub(crate) fn span(&self, path: &str) -> Span {
         self.tree.span(self.tree.lookup(self.id, path))
+    }
+
+    /// Whether an object without any field is written at `path`.
+    pub(crate) fn is_written_empty(&self, path: &str) -> bool {
+        let Ok(node) = self.tree.try_lookup(self.id, path) else {
+            return false;
+        };
+        matches!(self.tree.value(node), Value::Map(_)) && self.tree.entries(node).is_empty()
     }
 
     /// The field at `path` is wrong.

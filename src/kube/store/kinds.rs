@@ -3,6 +3,7 @@
 use super::check;
 use super::load::{Item, Loader};
 use super::name::NameRule::{self, Label, Subdomain};
+use crate::kube::policy::{check as policy, check_crd};
 use crate::kube::service::check as service;
 
 /// A kind that the store types.
@@ -24,6 +25,9 @@ pub struct Kind {
 
 const CORE: &str = "v1";
 const DISCOVERY: &str = "discovery.k8s.io/v1";
+const NETWORKING: &str = "networking.k8s.io/v1";
+const POLICY1: &str = "policy.networking.k8s.io/v1alpha1";
+const POLICY2: &str = "policy.networking.k8s.io/v1alpha2";
 const PODPATH: &str = "podpath.dev/v1alpha1";
 const NODE: &[&str] = &["spec.podCIDR", "spec.podCIDRs", "status.addresses"];
 const POD: &[&str] = &[
@@ -53,6 +57,10 @@ pub const KINDS: &[Kind] = &[
     row(CORE, "Pod", true, Subdomain, POD, |l, i| l.put(i, |s| &mut s.pods, check::pod)),
     row(CORE, "Service", true, Label, SERVICE, |l, i| l.put(i, |s| &mut s.services, service::service)),
     row(DISCOVERY, "EndpointSlice", true, Subdomain, &[], |l, i| l.put(i, |s| &mut s.endpoint_slices, service::endpoint_slice)),
+    row(NETWORKING, "NetworkPolicy", true, Subdomain, &[], |l, i| l.put(i, |s| &mut s.network_policies, policy::network_policy)),
+    row(POLICY2, "ClusterNetworkPolicy", false, Subdomain, &[], |l, i| l.put(i, |s| &mut s.cluster_network_policies, check_crd::cluster_network_policy)),
+    row(POLICY1, "AdminNetworkPolicy", false, Subdomain, &[], |l, i| l.put(i, |s| &mut s.admin_network_policies, check_crd::admin_network_policy)),
+    row(POLICY1, "BaselineAdminNetworkPolicy", false, Subdomain, &[], |l, i| l.put(i, |s| &mut s.baseline_policies, check_crd::baseline_policy)),
 ];
 
 const fn row(

@@ -20,11 +20,15 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde::de::DeserializeOwned;
 
 use crate::base::Finding;
 use crate::kube::manifest::Input;
 use crate::kube::podpath_v1alpha1::{Cluster, Fault, Probe};
+use crate::kube::policy::crd::{
+    AdminNetworkPolicy, BaselineAdminNetworkPolicy, ClusterNetworkPolicy,
+};
 
 pub(crate) use check::Check;
 pub use kinds::{KINDS, Kind};
@@ -85,6 +89,14 @@ pub struct Store {
     pub services: Table<Service>,
     /// `discovery.k8s.io/v1` EndpointSlices.
     pub endpoint_slices: Table<EndpointSlice>,
+    /// `networking.k8s.io/v1` NetworkPolicies.
+    pub network_policies: Table<NetworkPolicy>,
+    /// `policy.networking.k8s.io/v1alpha2` ClusterNetworkPolicies.
+    pub cluster_network_policies: Table<ClusterNetworkPolicy>,
+    /// `policy.networking.k8s.io/v1alpha1` AdminNetworkPolicies.
+    pub admin_network_policies: Table<AdminNetworkPolicy>,
+    /// `policy.networking.k8s.io/v1alpha1` BaselineAdminNetworkPolicies: the API allows one, `default`.
+    pub baseline_policies: Table<BaselineAdminNetworkPolicy>,
     /// `podpath.dev/v1alpha1` Clusters: at most one, see [`Store::cluster`].
     pub clusters: Table<Cluster>,
     /// `podpath.dev/v1alpha1` Probes.

@@ -13,6 +13,7 @@ use super::{At, Cx, Effect, NfStep, RuleRef, Verdict, targets};
 use crate::base::{DevId, limits};
 use crate::net::NetNs;
 use crate::nf::netfilter::{Backend, Netfilter};
+use crate::nf::record::{self, CounterAt};
 use crate::nf::{Counters, Hook, Match, Policy, TableName, Target};
 use crate::wire::Frame;
 use std::sync::Arc;
@@ -273,11 +274,16 @@ impl<'p> Walk<'p, '_, '_> {
             }
             Act::Unknown if self.assumed(rule) == Some(true) => Next::Rule,
             Act::Unknown => Next::Done(Verdict::Drop(at)),
-            Act::Ext(target) => match targets::run(&mut self.env, f, target) {
-                Some(verdict) => Next::Done(verdict),
-                None if matches!(target, Target::Tee(_)) => Next::Pause,
-                None => Next::Rule,
-            },
+            Act::Ext(target) => {
+                if !record::steady_target(target) {
+                    self.env.varies();
+                }
+                match targets::run(&mut self.env, f, target) {
+                    Some(verdict) => Next::Done(verdict),
+                    None if matches!(target, Target::Tee(_)) => Next::Pause,
+                    None => Next::Rule,
+                }
+            }
         }
     }
 
@@ -311,6 +317,20 @@ impl<'p> Walk<'p, '_, '_> {
         if let Some(c) = counters {
             c.packets += 1;
             c.bytes += self.env.pkt.len as u64;
+        }
+        let RuleRef {
+            family,
+            backend,
+            table,
+            ..
+        } = self.env.rule;
+        if let Some(r) = &mut self.env.nf.record {
+            r.counters.push(CounterAt {
+                family,
+                backend,
+                table,
+                id,
+            });
         }
     }
 
@@ -377,6 +397,9 @@ fn is_unknown(c: &Cond) -> bool {
 impl Env<'_, '_> {
     /// Asks one match.
     fn ask(&mut self, f: &mut Frame, cond: &Cond, slots: &mut [Slot]) -> Answer {
+        if self.nf.record.is_some() && !record::steady(&cond.m, &self.nf.sets) {
+            self.varies();
+        }
         let slot = slots.get_mut(cond.slot as usize);
         match &cond.m {
             Match::Source(is) => (is.value.contains(self.pkt.src) != is.not).into(),
@@ -426,6 +449,14 @@ impl Env<'_, '_> {
             Match::Connbytes(m) => self.connbytes(f, m).into(),
             Match::Connlabel(m) => self.connlabel(f, m),
             Match::Unknown { .. } => Answer::Unknown,
+        }
+    }
+
+    /// Notes for whoever compiles that the rule at hand does not answer by the flow alone.
+    fn varies(&mut self) {
+        let rule = self.rule;
+        if let Some(r) = &mut self.nf.record {
+            r.varies.get_or_insert(rule);
         }
     }
 

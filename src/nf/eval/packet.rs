@@ -26,10 +26,19 @@ pub(in crate::nf) struct Pkt {
 impl Pkt {
     /// Reads a frame; `None` if it does not even hold the fixed header of the family.
     pub fn of(f: &Frame, family: Family) -> Option<Pkt> {
-        let b = f.l3();
+        Self::read(f.l3(), family, true)
+    }
+
+    /// The same as nf_tables sees it, to which an authentication header is the upper layer
+    /// (`nft_set_pktinfo_ipv6`, `IP6_FH_F_AUTH`).
+    pub fn native(f: &Frame, family: Family) -> Option<Pkt> {
+        Self::read(f.l3(), family, false)
+    }
+
+    fn read(b: &[u8], family: Family, past_auth: bool) -> Option<Pkt> {
         match family {
             Family::V4 => Self::v4(b),
-            Family::V6 => Self::v6(b),
+            Family::V6 => Self::v6(b, past_auth),
         }
     }
 
@@ -47,7 +56,7 @@ impl Pkt {
         })
     }
 
-    fn v6(b: &[u8]) -> Option<Pkt> {
+    fn v6(b: &[u8], past_auth: bool) -> Option<Pkt> {
         let h: &[u8; 40] = b.first_chunk()?;
         let addr = |at: usize| {
             let mut a = [0u8; 16];
@@ -63,16 +72,16 @@ impl Pkt {
             fragoff: 0,
             len: b.len(),
         };
-        pkt.find_header(b, h[6]);
+        pkt.find_header(b, h[6], past_auth);
         Some(pkt)
     }
 
     /// Follows extension headers to the upper layer (kernel: `ipv6_find_hdr` with target -1).
-    fn find_header(&mut self, b: &[u8], mut next: u8) {
+    fn find_header(&mut self, b: &[u8], mut next: u8, past_auth: bool) {
         const NONE: u8 = 59;
         const AH: u8 = 51;
         let is_ext = |n: u8| matches!(n, 0 | 43 | 44 | AH | NONE | 60);
-        while is_ext(next) && next != NONE {
+        while is_ext(next) && next != NONE && (past_auth || next != AH) {
             let Some(ext) = b.get(self.l4..).filter(|e| e.len() >= 2) else {
                 self.proto = Err(true);
                 return;

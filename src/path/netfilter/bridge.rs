@@ -10,6 +10,7 @@ use crate::net::fib::Found;
 use crate::net::{BridgePort, NudState};
 use crate::nf::Hook;
 use crate::path::input::{Input, NoInput};
+use crate::path::netfilter::Part;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::DropReason;
 use crate::path::walker::Walker;
@@ -27,11 +28,15 @@ impl<O: Observer> Walker<'_, O> {
         flags: &BridgePort,
         f: Frame,
     ) {
+        let here = Some(port);
+        let Some(f) = self.bridge_hook(Hook::Prerouting, Part::BeforeIp, f, here, None) else {
+            return;
+        };
         let Some((mut f, shown)) = self.bridge_header(port, f) else {
             return;
         };
         let Some(h) = shown else {
-            return self.bridge_input(bridge, port, flags, f);
+            return self.bridge_prerouted(bridge, port, flags, f);
         };
         f.bridged = Some(Bridged {
             physin: Some(port),
@@ -45,7 +50,15 @@ impl<O: Observer> Walker<'_, O> {
         };
         match IpHeader::parse_lax(f.l3()) {
             Ok(now) if now.dst != h.dst => self.bridge_translated(bridge, port, flags, &now, f),
-            _ => self.bridge_input(bridge, port, flags, f),
+            _ => self.bridge_prerouted(bridge, port, flags, f),
+        }
+    }
+
+    /// The chains behind the IP hooks, then the bridge itself (kernel: `br_nf_hook_thresh`).
+    fn bridge_prerouted(&mut self, bridge: DevId, port: DevId, flags: &BridgePort, f: Frame) {
+        let here = Some(port);
+        if let Some(f) = self.bridge_hook(Hook::Prerouting, Part::AfterIp, f, here, None) {
+            self.bridge_input(bridge, port, flags, f);
         }
     }
 
@@ -125,7 +138,7 @@ impl<O: Observer> Walker<'_, O> {
         let (src, proto) = (f.src_mac(), f.ethertype());
         f.set_ethernet(mac, src, proto);
         f.pkt_type = PacketType::Host;
-        self.bridge_input(bridge, port, flags, f);
+        self.bridge_prerouted(bridge, port, flags, f);
     }
 
     /// The new destination cannot be routed to. IPv4: without a route or without forwarding the host
@@ -180,8 +193,12 @@ impl<O: Observer> Walker<'_, O> {
         flags: &BridgePort,
         dst: IpAddr,
         found: &Found,
-        mut f: Frame,
+        f: Frame,
     ) {
+        let here = Some(port);
+        let Some(mut f) = self.bridge_hook(Hook::Prerouting, Part::AfterIp, f, here, None) else {
+            return;
+        };
         let hop = found.nexthop().and_then(|n| n.via).unwrap_or(dst);
         let src = f.src_mac();
         let connected = |s: NudState| {
@@ -239,25 +256,52 @@ impl<O: Observer> Walker<'_, O> {
 
     /// A frame bridged to a port: FORWARD, POSTROUTING, and as large as it came (kernel:
     /// `br_nf_forward`, `br_nf_post_routing`, `br_nf_dev_queue_xmit`).
-    pub(crate) fn bridge_forward(&mut self, bridge: DevId, port: DevId, mut f: Frame) {
-        let Some(b) = &mut f.bridged else {
-            return self.bridge_port_transmit(port, f);
-        };
-        b.physout = Some(port);
-        f.summed = None;
-        let br = Some(bridge);
-        let Some(f) = self.as_host(f, |w, f| {
-            let f = w.nf_hook(Hook::Forward, f, br, br)?;
-            w.nf_hook(Hook::Postrouting, f, None, br)
-        }) else {
+    pub(crate) fn bridge_forward(&mut self, bridge: DevId, way: (DevId, DevId), f: Frame) {
+        let (from, port) = (Some(way.0), way.1);
+        let (br, out) = (Some(bridge), Some(port));
+        let Some(mut f) = self.bridge_hook(Hook::Forward, Part::BeforeIp, f, from, out) else {
             return;
         };
-        self.bridge_sized(bridge, port, f);
+        let shown = f.bridged.is_some();
+        if let Some(b) = &mut f.bridged {
+            b.physout = Some(port);
+            f.summed = None;
+            let seen = self.as_host(f, |w, f| w.nf_hook(Hook::Forward, f, br, br));
+            let Some(seen) = seen else { return };
+            f = seen;
+        }
+        let f = self.bridge_hook(Hook::Forward, Part::AfterIp, f, from, out);
+        let leaving =
+            f.and_then(|f| self.bridge_hook(Hook::Postrouting, Part::Whole, f, None, out));
+        let Some(f) = leaving else { return };
+        if !shown {
+            return self.bridge_port_transmit(port, f);
+        }
+        if let Some(f) = self.as_host(f, |w, f| w.nf_hook(Hook::Postrouting, f, None, br)) {
+            self.bridge_sized(bridge, port, f);
+        }
+    }
+
+    /// A frame of this host's own, by the bridge's hooks for such (kernel: `__br_forward` with `local_orig`).
+    fn bridge_out(&mut self, port: DevId, f: Frame) -> Option<Frame> {
+        let out = Some(port);
+        let f = self.bridge_hook(Hook::Output, Part::Whole, f, None, out)?;
+        self.bridge_hook(Hook::Postrouting, Part::Whole, f, None, out)
+    }
+
+    /// One copy of a frame of this host's own that is flooded.
+    pub(crate) fn bridge_flooded(&mut self, port: DevId, f: Frame) {
+        if let Some(f) = self.bridge_out(port, f) {
+            self.bridge_port_transmit(port, f);
+        }
     }
 
     /// A frame of this host's own to a port. A TEE copy of one that was being bridged meets POSTROUTING once
     /// more: it has its original's nf_bridge_info, port out and all (kernel: `br_nf_post_routing`).
     pub(crate) fn bridge_own(&mut self, bridge: DevId, port: DevId, f: Frame) {
+        let Some(f) = self.bridge_out(port, f) else {
+            return;
+        };
         if f.bridged.is_none_or(|b| b.physout.is_none()) {
             return self.bridge_port_transmit(port, f);
         }

@@ -8,6 +8,7 @@ mod bridge;
 mod defrag;
 mod effects;
 mod ipvs;
+mod link;
 mod ops;
 mod output;
 mod refragment;
@@ -27,6 +28,7 @@ use crate::wire::{ConnId, CtRef, Frame, IpHeader};
 use output::Routed;
 
 pub(crate) use defrag::LOCAL_DELIVER;
+pub(crate) use link::Part;
 pub(crate) use refragment::refragments;
 
 /// The route of a packet of this host's own, which OUTPUT may change.
@@ -160,11 +162,28 @@ impl<O: Observer> Walker<'_, O> {
             };
             if let (Some(r), Some(b)) = (&mut route, before)
                 && b != Routed::now(&b, &f)
+                && (kind != OpKind::Nat || self.nf_moved(&f))
             {
                 f = self.nf_reroute(r, f)?;
             }
         }
         Some(f)
+    }
+
+    /// Whether the connection goes to another address than its sender's packets say (`nf_nat_ipv4_local_fn`): what
+    /// a rule of a nat chain wrote into the packet itself does not count.
+    fn nf_moved(&self, f: &Frame) -> bool {
+        let CtRef::Conn { id, info } = f.ct else {
+            return false;
+        };
+        let nf = self.ns.nf.as_deref();
+        nf.and_then(|nf| nf.ct.get(id)).is_some_and(|c| {
+            let [there, back] = &c.tuples;
+            match info.is_reply() {
+                false => there.dst != back.src,
+                true => back.dst != there.src,
+            }
+        })
     }
 
     fn nf_op_at(&self, at: &At, i: usize) -> Option<OpKind> {

@@ -91,7 +91,7 @@ impl Chain {
 }
 
 /// The hash of each rule: of the one before it, of the chain's name at first, and its own text.
-fn hashes(chain: &str, rules: &[String]) -> Vec<String> {
+pub(in crate::kube) fn hashes(chain: &str, rules: &[String]) -> Vec<String> {
     let mut last = Sha224::digest(chain.as_bytes()).to_vec();
     let mut out = Vec::new();
     for rule in rules {
@@ -99,18 +99,20 @@ fn hashes(chain: &str, rules: &[String]) -> Vec<String> {
         sum.update(&last);
         sum.update(format!("-A {chain} HASH {rule}").as_bytes());
         last = sum.finalize().to_vec();
-        out.push(base64_16(&last));
+        let name = base64(&last);
+        out.push(name.get(..16).unwrap_or(&name).to_owned());
     }
     out
 }
 
-/// The first 16 letters of URL-safe base64 (RFC 4648 section 5): 12 bytes.
-fn base64_16(bytes: &[u8]) -> String {
+/// URL-safe base64 without padding (RFC 4648 section 5).
+pub(in crate::kube) fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut out = String::new();
-    for three in bytes.chunks(3).take(4) {
-        let n = three.iter().fold(0u32, |n, b| n << 8 | u32::from(*b));
-        for shift in [18, 12, 6, 0] {
+    for group in bytes.chunks(3) {
+        let byte = |i: usize| u32::from(group.get(i).copied().unwrap_or(0));
+        let n = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for shift in [18, 12, 6, 0].into_iter().take(group.len() + 1) {
             let at = usize::try_from(n >> shift & 63).unwrap_or(0);
             out.push(LETTERS.get(at).map_or('A', |b| char::from(*b)));
         }

@@ -73,14 +73,19 @@ impl Walk<'_> {
         let vips = port.vips.iter();
         out.extend(vips.map(|ip| (Target::LoadBalancer, *ip, port.port)));
         if port.node_port != 0 {
-            let mine = self
-                .settings
-                .addresses
-                .iter()
-                .filter(|ip| !ip.is_loopback());
+            let mine = self.settings.addresses.iter();
+            let mine = mine.filter(|ip| self.is_for_node_ports(**ip));
             out.extend(mine.map(|ip| (Target::NodePort, *ip, port.node_port)));
         }
         out
+    }
+
+    /// Whether anybody off the node can know it by this address: it is not loopback's, no link's, and not the
+    /// gateway of its pods.
+    fn is_for_node_ports(&self, ip: IpAddr) -> bool {
+        let of_pods = self.place.pods.iter().any(|net| net.contains(ip));
+        let of_link = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        !ip.is_loopback() && !of_link && !of_pods
     }
 
     fn service(

@@ -1,11 +1,11 @@
 //! What becomes of traffic to Services in each of the three modes, class by class, and where they differ.
 //!
-//! A class is all first packets that no rule of any mode tells apart: family, kind of source, on which
-//! side of
-//! the Service's source ranges it is, and destination: each address and port of each Service, the other ports
-//! of each address, the unallocated rest of the Service ranges. One packet of each class is led through what
-//! the modes write, every choice followed. Not covered: NodePorts at 127.0.0.1, masquerading, and what other
-//! programs' rules do. Invariant: classes of a node do not overlap, and every one gets three verdicts.
+//! A class is all first packets that no rule of any mode tells apart: family, kind of source, on which side
+//! of the Service's source ranges it is, and destination: each address and port of each Service, the other
+//! ports of each address, the unallocated rest of the Service ranges. One packet of each class is led through
+//! what the modes write, every choice followed. Not covered: NodePorts at loopback's, links' and the pods'
+//! gateways' addresses, masquerading, and what other programs' rules do. Invariant: classes of a node do not
+//! overlap, and every one gets three verdicts.
 
 mod classes;
 mod modes;
@@ -113,6 +113,38 @@ impl fmt::Display for Cause {
     }
 }
 
+impl Cause {
+    /// What in the modes makes the difference.
+    pub fn why(self) -> &'static str {
+        match self {
+            Cause::UndefinedPort => {
+                "iptables mode has no rule for it; nftables mode rejects it at ClusterIPs, IPVS mode at \
+                 every address of kube-ipvs0"
+            }
+            Cause::Unallocated => "nftables mode drops it; the others have no rule for it",
+            Cause::RangesWithoutEndpoints => {
+                "iptables mode writes no firewall chain without endpoints, so that sources outside the \
+                 ranges are rejected like all others; the others drop them"
+            }
+            Cause::LocalWithoutLocal => {
+                "IPVS mode uses endpoints of other nodes; the others drop the packet"
+            }
+            Cause::ShortCircuit => {
+                "iptables and nftables mode lead pods and the node to all endpoints, IPVS mode to those \
+                 of this node"
+            }
+            Cause::NodeWithoutEndpoints => {
+                "iptables mode has its rejecting rules at the hooks input and forward, not at output"
+            }
+            Cause::NodePortAddress => {
+                "nftables mode takes NodePorts at the node's primary address only, unless \
+                 nodePortAddresses says otherwise; the others at every address"
+            }
+            Cause::Unknown => "this should not be: please report it",
+        }
+    }
+}
+
 /// What becomes of a class; more than one of them where a choice decides.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Verdict {
@@ -192,34 +224,53 @@ pub struct Class {
     pub protocol: Protocol,
 }
 
-/// A class whose modes differ.
+/// A class and what becomes of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Difference {
+pub struct Compared {
     /// On which node.
     pub node: String,
     /// The class.
     pub class: Class,
     /// iptables, nftables, IPVS.
     pub verdicts: [Verdict; 3],
-    /// Why.
-    pub cause: Cause,
+    /// Why they differ; none where all three are the same.
+    pub cause: Option<Cause>,
 }
 
 /// What was found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Report {
-    /// Classes that were looked at.
-    pub classes: usize,
-    /// Those that differ.
-    pub differences: Vec<Difference>,
+    /// Nodes that were looked at.
+    pub nodes: usize,
+    /// Classes that were looked at, by what they are for.
+    pub covered: BTreeMap<Target, usize>,
+    /// Classes whose modes differ; with [`Report::of_every_class`] the others too. By node and family,
+    /// then in order of Services.
+    pub compared: Vec<Compared>,
+    every: bool,
 }
 
 impl Report {
+    /// One that keeps classes whose modes agree, too.
+    pub fn of_every_class() -> Report {
+        Report {
+            every: true,
+            ..Report::default()
+        }
+    }
+
+    /// How many classes were looked at.
+    pub fn classes(&self) -> usize {
+        self.covered.values().sum()
+    }
+
     /// Differences by cause, in the order of [`Cause`].
-    pub fn by_cause(&self) -> BTreeMap<Cause, Vec<&Difference>> {
-        let mut out: BTreeMap<Cause, Vec<&Difference>> = BTreeMap::new();
-        for difference in &self.differences {
-            out.entry(difference.cause).or_default().push(difference);
+    pub fn by_cause(&self) -> BTreeMap<Cause, Vec<&Compared>> {
+        let mut out: BTreeMap<Cause, Vec<&Compared>> = BTreeMap::new();
+        for compared in &self.compared {
+            if let Some(cause) = compared.cause {
+                out.entry(cause).or_default().push(compared);
+            }
         }
         out
     }
@@ -248,15 +299,16 @@ pub fn compare(
 ) -> Result<(), String> {
     let modes = Modes::new(view, settings)?;
     classes::each(view, settings, place, &mut |class, packet, cause| {
-        report.classes += 1;
+        *report.covered.entry(class.target).or_default() += 1;
         let verdicts = modes.verdicts(packet);
         let [a, b, c] = &verdicts;
-        if a != b || b != c {
-            report.differences.push(Difference {
+        let cause = (a != b || b != c).then(cause);
+        if cause.is_some() || report.every {
+            report.compared.push(Compared {
                 node: place.node.to_owned(),
-                cause: cause(),
                 class,
                 verdicts,
+                cause,
             });
         }
     });

@@ -10,9 +10,11 @@ use super::run::{Stop, Walk};
 use crate::base::DevId;
 use crate::net::DeviceKind;
 use crate::nf::ct::Dir;
-use crate::nf::eval::chain::{input, name};
+use crate::nf::eval::chain::name;
 use crate::nf::{Family, Hook};
-use crate::wire::{CtInfo, CtRef, Frame, PacketType, proto};
+use crate::wire::{
+    CtInfo, CtRef, ETH_P_8021Q, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, Frame, PacketType, proto,
+};
 use std::net::IpAddr;
 
 /// An address as a number.
@@ -47,6 +49,9 @@ impl Walk<'_, '_, '_> {
     /// The value of what is read.
     pub(super) fn load(&mut self, e: &Expr, f: &Frame) -> Result<Value, Stop> {
         let n = |n: Option<u128>| n.map(Value::Num).ok_or(Stop::Break);
+        if self.link.is_some() && is_beyond(e, f) {
+            return Err(Stop::Unknown);
+        }
         match e {
             Expr::Payload(field) => n(self.payload(field, f)),
             Expr::Raw(base, from, bits) => {
@@ -54,7 +59,8 @@ impl Walk<'_, '_, '_> {
                     return Err(Stop::Unknown);
                 }
                 let (from, bits) = (usize::from(*from), usize::from(*bits));
-                n(self.header(*base, f).and_then(|b| bits_at(b, from, bits)))
+                let header = self.header(*base, from, bits, f);
+                n(header.and_then(|b| bits_at(b, from, bits)))
             }
             Expr::Meta(key) => self.meta(*key, f),
             Expr::Ct(key, dir) => self.ct(*key, *dir, f),
@@ -62,6 +68,9 @@ impl Walk<'_, '_, '_> {
             Expr::Rt(key) => self.rt(*key, f),
             Expr::Socket(key) => self.socket(*key, f),
             Expr::Exthdr(x) => n(self.exthdr(x.kind, f).and_then(|b| ext(b, x))),
+            // nft_exthdr_ipv6_eval, nft_exthdr_ipv4_eval: a packet of the other family ends the rule.
+            Expr::ExthdrExists(..) if self.env.pkt.family == Family::V4 => Err(Stop::Break),
+            Expr::IpOptionExists(..) if self.env.pkt.family == Family::V6 => Err(Stop::Break),
             Expr::ExthdrExists(_, kind) => Ok(yes(self.exthdr(*kind, f).is_some())),
             Expr::TcpOption(x) => n(self.tcp_option(x.kind, f).and_then(|b| ext(b, x))),
             Expr::TcpOptionExists(kind) => Ok(yes(self.tcp_option(*kind, f).is_some())),
@@ -89,17 +98,33 @@ impl Walk<'_, '_, '_> {
         }
     }
 
-    /// The bytes from a header on.
-    fn header<'f>(&self, base: Base, f: &'f Frame) -> Option<&'f [u8]> {
+    /// The bytes from a header on, of which those from bit `from` on are wanted.
+    ///
+    /// A later fragment has no upper-layer header, which `nft_payload_eval` asks and `nft_payload_fast_eval`,
+    /// for aligned loads of 1, 2 or 4 bytes, does not: it reads what is there (seen on 6.18). In IPv6
+    /// `ipv6_find_hdr` leaves `thoff` at 0 then, so it is the IPv6 header.
+    fn header<'f>(&self, base: Base, from: usize, bits: usize, f: &'f Frame) -> Option<&'f [u8]> {
         match base {
             Base::Network => Some(f.l3()),
             Base::Transport => {
                 let p = &self.env.pkt;
-                p.proto.ok().filter(|_| p.fragoff == 0)?;
-                f.l3().get(p.l4..)
+                p.proto.ok()?;
+                if p.fragoff == 0 {
+                    return f.l3().get(p.l4..);
+                }
+                let (first, len) = (from / 8, (from + bits).div_ceil(8) - from / 8);
+                let fast = matches!(len, 1 | 2 | 4) && first.is_multiple_of(len);
+                match p.family {
+                    Family::V4 => f.l3().get(p.l4..),
+                    Family::V6 => Some(f.l3()),
+                }
+                .filter(|_| fast)
             }
-            // What this host sends has no link header yet.
-            Base::Link => (self.env.at.input.is_some() && f.has_eth()).then(|| f.data()),
+            // What this host sends has no link header yet when the IP layer's hooks see it.
+            Base::Link => {
+                let there = self.env.at.input.is_some() || self.link.is_some();
+                (there && f.has_eth()).then(|| f.data())
+            }
             Base::Inner => None,
         }
     }
@@ -107,17 +132,23 @@ impl Walk<'_, '_, '_> {
     /// A named field, with what it takes for granted (nft adds these comparisons and does not list them).
     fn payload(&self, field: &Field, f: &Frame) -> Option<u128> {
         let p = &self.env.pkt;
-        let v4 = p.family == Family::V4;
+        let kind = match self.link {
+            Some(_) => f.ethertype(),
+            None if p.family == Family::V4 => ETH_P_IP,
+            None => ETH_P_IPV6,
+        };
         match field.proto {
-            "ip" | "icmp" | "igmp" if !v4 => return None,
-            "ip6" | "icmpv6" if v4 => return None,
-            "arp" | "vlan" => return None,
+            "ip" | "icmp" | "igmp" if kind != ETH_P_IP => return None,
+            "ip6" | "icmpv6" if kind != ETH_P_IPV6 => return None,
+            "arp" if kind != ETH_P_ARP => return None,
+            "vlan" => return None,
             _ => {}
         }
         if fields::l4proto(field.proto).is_some_and(|n| p.proto != Ok(n)) {
             return None;
         }
-        let b = self.header(field.base, f)?;
+        let (from, bits) = (usize::from(field.offset), usize::from(field.bits));
+        let b = self.header(field.base, from, bits, f)?;
         let kind = || b.first().copied();
         let fits = match (field.proto, field.name) {
             ("icmp", "id" | "sequence") => matches!(kind(), Some(0 | 8)),
@@ -130,13 +161,13 @@ impl Walk<'_, '_, '_> {
             ("icmpv6", "daddr") => kind() == Some(137),
             _ => true,
         };
-        let (from, bits) = (usize::from(field.offset), usize::from(field.bits));
         bits_at(b, from, bits).filter(|_| fits)
     }
 
     fn meta(&mut self, key: MetaKey, f: &Frame) -> Result<Value, Stop> {
         let (at, ns) = (self.env.at, self.env.ns);
-        let (iif, oif) = (input(at), at.output);
+        // POSTROUTING knows where a forwarded packet came in (`ip_output` passes skb->dev).
+        let (iif, oif) = (at.input, at.output);
         let p = &self.env.pkt;
         let some = |n: Option<u128>| n.map(Value::Num).ok_or(Stop::Break);
         let n = |n: u64| Ok(Value::Num(u128::from(n)));
@@ -146,8 +177,13 @@ impl Walk<'_, '_, '_> {
         };
         match key {
             MetaKey::Length => n(p.len as u64),
-            MetaKey::Protocol => n(f.ethertype_of_l3().into()),
+            MetaKey::Protocol => n(match self.link {
+                Some(_) => f.ethertype().into(),
+                None => f.ethertype_of_l3().into(),
+            }),
             MetaKey::NfProto => n(if p.family == Family::V4 { 2 } else { 10 }),
+            MetaKey::IbrName if self.link.is_some() => self.bridge_of(iif),
+            MetaKey::ObrName if self.link.is_some() => self.bridge_of(oif),
             MetaKey::L4Proto => some(p.proto.ok().map(u128::from)),
             MetaKey::Mark => n(f.mark.into()),
             MetaKey::Priority => n(f.priority.into()),
@@ -189,6 +225,13 @@ impl Walk<'_, '_, '_> {
             // These are asked in bridge tables only.
             _ => Err(Stop::Break),
         }
+    }
+
+    /// `nft_meta_get_brdev`: the bridge of a port
+    fn bridge_of(&self, port: Option<DevId>) -> Result<Value, Stop> {
+        let port = port.and_then(|d| self.env.ns.dev(d));
+        let master = port.and_then(|d| d.master.as_ref()).ok_or(Stop::Break)?;
+        Ok(text(name(self.env.ns, Some(master.0))))
     }
 
     /// A device as `iif` compares it: by its name, which is how indexes are listed.
@@ -394,6 +437,19 @@ pub(super) fn scale(hash: u32, modulus: u32) -> u32 {
 
 pub(super) fn yes(b: bool) -> Value {
     Value::Num(b.into())
+}
+
+/// What podpath cannot say below the IP layer: connections, which `nf_conntrack_bridge` would know, and what
+/// stands behind a VLAN tag.
+fn is_beyond(e: &Expr, f: &Frame) -> bool {
+    match e {
+        Expr::Ct(..) | Expr::Fib(_) | Expr::Rt(_) | Expr::Socket(_) => true,
+        Expr::Payload(Field { base, .. }) | Expr::Raw(base, ..) => {
+            *base != Base::Link && f.ethertype() == ETH_P_8021Q
+        }
+        Expr::Meta(MetaKey::Protocol | MetaKey::L4Proto) => f.ethertype() == ETH_P_8021Q,
+        _ => false,
+    }
 }
 
 fn ext(b: &[u8], x: &ExtField) -> Option<u128> {

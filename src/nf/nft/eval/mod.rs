@@ -1,8 +1,9 @@
-//! Native nftables rules carried out: base chains of families ip, ip6 and inet at the five hooks.
+//! Native nftables rules carried out, at the hooks of the IP layer and below it.
 //!
 //! [`Netfilter::set_nft`] compiles, [`run`] carries a packet through one base chain as `nft_do_chain` does,
-//! [`Netfilter::nft_ruleset`] gives the rules back with what was counted. Chains of families arp, bridge and
-//! netdev are kept and listed, not run. Invariant: statements stay where the listing has them.
+//! [`link`] one of families bridge and netdev, [`Netfilter::nft_ruleset`] gives the rules back with what was
+//! counted. Chains of family arp are kept and listed, not run. Invariant: statements stay where the listing
+//! has them.
 
 mod fib;
 mod hash;
@@ -16,6 +17,7 @@ mod state;
 mod stmt;
 
 pub mod forced;
+pub mod link;
 
 use super::elements::Key;
 use super::expr::{Expr, Nat, Stateful, Stmt};
@@ -31,6 +33,7 @@ use crate::nf::eval::{At, Cx, Effect, RuleRef, Verdict};
 use crate::nf::{Backend, Family, Hook, Netfilter, TableName};
 use crate::wire::Frame;
 use program::Program;
+use run::Walk;
 use smallvec::SmallVec;
 use state::Slot;
 use std::collections::BTreeMap;
@@ -173,6 +176,13 @@ impl Nft {
             .flat_map(|t| t.chains.values())
             .flat_map(|c| &c.rules);
         rules.flat_map(|r| &r.stmts).any(asks)
+    }
+
+    /// Base chains that a family's packets meet anywhere, in the order in which they were made.
+    pub(in crate::nf) fn based(&self, family: Family) -> impl Iterator<Item = ChainName> {
+        self.base_chains()
+            .filter(move |(_, t, _, b)| sees(t.family, family) && hook_of(b.hook).is_some())
+            .map(|(_, t, c, _)| (t.family, Arc::clone(&t.name), Arc::clone(&c.name)))
     }
 
     /// Base chains that a family's packets meet at a hook: place, names, priority, type.
@@ -318,7 +328,7 @@ pub fn run(
     cx: &mut Cx<'_>,
     fx: &mut Vec<Effect>,
 ) -> Verdict {
-    let Some(pkt) = Pkt::of(f, at.family) else {
+    let Some(pkt) = Pkt::native(f, at.family) else {
         return Verdict::Accept;
     };
     let mut nft = core::mem::take(&mut nf.nft);
@@ -340,7 +350,7 @@ pub fn run(
         },
         chance: None,
     };
-    let verdict = run::Walk::new(env, &mut nft, &program, chain).run(f);
+    let verdict = Walk::new(env, &mut nft, &program, chain).run(f);
     nf.nft = nft;
     verdict
 }

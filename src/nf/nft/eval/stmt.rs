@@ -20,7 +20,7 @@ use crate::nf::eval::conn::helper;
 use crate::nf::eval::{Effect, Verdict};
 use crate::nf::target::{FullMark, RejectWith, Tproxy};
 use crate::nf::value::MarkMask;
-use crate::wire::{CtRef, Frame, PacketType, proto};
+use crate::wire::{CtRef, ETH_P_IP, ETH_P_IPV6, Frame, PacketType, proto};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ impl Walk<'_, '_, '_> {
             PStmt::State(slot, what) => holds(self.state(*slot, what, f)),
             PStmt::Object(kind, name) => self.object(*kind, name, f)?,
             PStmt::Log(l) => self.log(l),
-            PStmt::Reject(r) => self.reject(*r)?,
+            PStmt::Reject(r) => self.reject(*r, f)?,
             PStmt::Nat(n) => self.nat(n, f)?,
             PStmt::Set(to, value) => {
                 let value = self.value(value, f)?;
@@ -77,6 +77,8 @@ impl Walk<'_, '_, '_> {
             // Nobody listens: the packet goes on to the next hook if it may (`nf_queue`).
             PStmt::Queue(true) => After::Done(Verdict::Bypass),
             PStmt::Queue(false) => After::Done(Verdict::Queue(self.env.rule)),
+            PStmt::Fwd(dev) => self.redirect(dev, true, f)?,
+            PStmt::Dup(dev, None) if self.link.is_some() => self.redirect(dev, false, f)?,
             PStmt::Dup(to, dev) => self.dup(to, dev.as_ref(), f)?,
             PStmt::SetOp(op) => self.set_op(op, f)?,
             PStmt::ResetTcpOption(kind) => self.reset_option(*kind, f),
@@ -186,7 +188,12 @@ impl Walk<'_, '_, '_> {
     }
 
     /// `nft_reject_ipv4_eval`, `nft_reject_ipv6_eval`, `nft_reject_inet_eval`
-    fn reject(&self, r: Reject) -> Result<After, Stop> {
+    fn reject(&self, r: Reject, f: &Frame) -> Result<After, Stop> {
+        // `nft_reject_bridge_eval`: nothing but IP is answered, all is dropped.
+        let ip = matches!(f.ethertype(), ETH_P_IP | ETH_P_IPV6);
+        if self.link.is_some() && (!ip || f.dst_mac().is_multicast()) {
+            return Ok(After::Done(Verdict::Drop(self.env.rule)));
+        }
         let v4 = self.env.pkt.family == Family::V4;
         let with = match (r, v4) {
             (Reject::TcpReset, _) if self.env.pkt.proto != Ok(proto::TCP) => {
@@ -230,10 +237,12 @@ impl Walk<'_, '_, '_> {
             Expr::Payload(field) => {
                 self.load(to, f)?;
                 let place = (field.base, field.offset, field.bits);
-                self.set_payload(place, n.ok_or(Stop::Break)?, f)?;
+                // `th` is no protocol of its own and has no checksum.
+                let sums = field.proto != "th";
+                self.set_payload(place, n.ok_or(Stop::Break)?, sums, f)?;
             }
             Expr::Raw(base, from, bits) => {
-                self.set_payload((*base, *from, *bits), n.ok_or(Stop::Break)?, f)?;
+                self.set_payload((*base, *from, *bits), n.ok_or(Stop::Break)?, false, f)?;
             }
             Expr::TcpOption(x) => self.set_option(x, low, f)?,
             _ => return Err(Stop::Unknown),
@@ -337,6 +346,23 @@ impl Walk<'_, '_, '_> {
         Ok(After::Next)
     }
 
+    /// `nft_fwd_netdev_eval`, `nft_dup_netdev_eval`: as it is, out of another device.
+    fn redirect(&mut self, dev: &PExpr, whole: bool, f: &Frame) -> Result<After, Stop> {
+        let dev = match self.value(dev, f)? {
+            Value::Text(name, _) => self.env.ns.dev_by_name(&name).map(|d| d.id),
+            Value::Num(n) => Some(crate::base::DevId(n as u32)),
+        };
+        let Some(link) = &mut self.link else {
+            return Err(Stop::Unknown);
+        };
+        link.sent.extend(dev.map(|d| (d, f.clone())));
+        link.stolen |= whole;
+        Ok(match whole {
+            true => After::Done(Verdict::Accept),
+            false => After::Next,
+        })
+    }
+
     /// `nft_dynset_eval`
     fn set_op(&mut self, op: &PSetOp, f: &Frame) -> Result<After, Stop> {
         let parts = self.parts(&op.key, f)?;
@@ -383,7 +409,8 @@ impl Walk<'_, '_, '_> {
                 &op.state
             };
             let element = Element {
-                timeout: op.timeout,
+                // One that is the set's own is not told apart (`nft_set_elem_init`).
+                timeout: op.timeout.filter(|t| Some(*t) != set.timeout),
                 expires: life.map(|ms| now.saturating_add(ms)),
                 state: state.clone(),
                 data: data.map(|d| super::super::Data::Values(d.into_iter().collect())),

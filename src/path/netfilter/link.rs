@@ -1,0 +1,190 @@
+//! Rules below the IP layer in the walk: bridge and netdev base chains at their hooks.
+//!
+//! Kernel: `NF_HOOK(NFPROTO_BRIDGE, ..)` in br_input.c and br_forward.c, `nf_ingress`, `nf_hook_egress`,
+//! nft_reject_bridge.c. A namespace without such chains pays one test a hook. Invariant: as for the IP hooks,
+//! `ns.nf` is out of the namespace only while one chain runs.
+
+use super::reject::{checksum_ok, code};
+use crate::base::DevId;
+use crate::nf::Hook;
+use crate::nf::eval::{Cx, Effect, RuleRef, Verdict};
+use crate::nf::nft::eval::link::{self, BRNF, LinkAt, LinkHook, LinkOp, LinkOutcome};
+use crate::nf::target::RejectWith;
+use crate::path::observer::{Observer, Step};
+use crate::path::reason::{DropReason, IcmpSent};
+use crate::path::touch::{Touch, Varies};
+use crate::path::walker::Walker;
+use crate::wire::{Frame, IpHeader, build, proto};
+
+/// Which chains of a bridge hook: the bridge shows its frames to the IP hooks at a priority of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Part {
+    /// Those before the IP hooks. One of the same priority was registered later than the bridge's own.
+    BeforeIp,
+    /// Those after.
+    AfterIp,
+    /// All.
+    Whole,
+}
+
+/// `NF_REJECT`'s copy of the packet in an ICMP error, bytes (`nf_reject_skb_v4_unreach`).
+const COPY_V4: usize = 536;
+/// The same in IPv6 (`nf_reject_skb_v6_unreach`).
+const COPY_V6: usize = 1220;
+
+impl<O: Observer> Walker<'_, O> {
+    /// A frame in a bridge; `None` when it went no further.
+    pub(crate) fn bridge_hook(
+        &mut self,
+        hook: Hook,
+        part: Part,
+        f: Frame,
+        input: Option<DevId>,
+        output: Option<DevId>,
+    ) -> Option<Frame> {
+        let at = LinkAt {
+            hook: LinkHook::Bridge(hook),
+            input,
+            output,
+        };
+        self.link_hook(&at, f, |op| match part {
+            Part::BeforeIp => op.priority <= BRNF,
+            Part::AfterIp => op.priority > BRNF,
+            Part::Whole => true,
+        })
+    }
+
+    /// A frame that a device received.
+    pub(crate) fn ingress(&mut self, dev: DevId, f: Frame) -> Option<Frame> {
+        let at = LinkAt {
+            hook: LinkHook::Ingress,
+            input: Some(dev),
+            output: None,
+        };
+        self.link_hook(&at, f, |_| true)
+    }
+
+    /// A frame that a device is to send.
+    pub(crate) fn egress(&mut self, dev: DevId, f: Frame) -> Option<Frame> {
+        let at = LinkAt {
+            hook: LinkHook::Egress,
+            input: None,
+            output: Some(dev),
+        };
+        self.link_hook(&at, f, |_| true)
+    }
+
+    fn link_hook(
+        &mut self,
+        at: &LinkAt,
+        mut f: Frame,
+        wanted: impl Fn(&LinkOp) -> bool,
+    ) -> Option<Frame> {
+        let mut next = 0;
+        loop {
+            let nf = self.ns.nf.as_deref();
+            let Some(op) = nf.and_then(|nf| nf.link_ops(at.hook).get(next)) else {
+                return Some(f);
+            };
+            next += 1;
+            let dev = at.input.or(at.output);
+            let here = |d: &str| dev.is_some_and(|at| self.ns.dev_name(at) == d);
+            if !wanted(op) || !op.device.as_deref().is_none_or(here) {
+                continue;
+            }
+            let op = op.clone();
+            f = self.link_chain(at, &op, f)?;
+        }
+    }
+
+    fn link_chain(&mut self, at: &LinkAt, op: &LinkOp, mut f: Frame) -> Option<Frame> {
+        let mut nf = self.ns.nf.take()?;
+        let mut steps = O::TRACING.then(Vec::new);
+        let mut cx = Cx {
+            now: self.now,
+            rng: &mut self.cx.rng,
+            steps: steps.as_mut(),
+            assume: self
+                .cx
+                .assume
+                .get(&self.ns.id)
+                .unwrap_or(&super::ops::NOTHING),
+        };
+        let mut fx: Vec<Effect> = Vec::new();
+        let done = link::run(&mut nf, self.ns, &mut f, at, op, &mut cx, &mut fx);
+        self.ns.nf = Some(nf);
+        let ip_at = at.as_ip(&f);
+        if let Some(steps) = steps {
+            self.nf_tell(&ip_at, &f, steps);
+        }
+        self.nf_effects(&ip_at, &mut f, fx);
+        self.touch(None, Touch::Varies(Varies::Nftables));
+        let LinkOutcome {
+            verdict,
+            sent,
+            stolen,
+        } = done;
+        for (dev, copy) in sent {
+            let name = self.ns.dev_name(dev).to_owned();
+            let copy = self.child_of(&f, copy);
+            self.step(Some(dev), &copy, |_| {
+                Step::Note(format!("a rule sends it out of {name}"))
+            });
+            self.transmit(dev, copy);
+        }
+        if stolen {
+            return None;
+        }
+        match verdict {
+            Verdict::Reject(with, rule) => {
+                self.link_reject(at, f, with, &rule);
+                None
+            }
+            other => self.nf_end(&ip_at, f, other),
+        }
+    }
+
+    /// The answer goes back the way the frame came, as if the other end had sent it (kernel:
+    /// `nft_reject_bridge_eval`, `nft_reject_netdev_eval`).
+    fn link_reject(&mut self, at: &LinkAt, f: Frame, with: RejectWith, rule: &RuleRef) {
+        let dev = at.input.or(at.output);
+        let (text, origin) = self.nf_rule(rule);
+        let answer = match code(with) {
+            None => self.nf_reset(&at.as_ip(&f), false, &f).map(|p| (p, None)),
+            Some(code) => self.link_unreach(&f, code).map(|(p, icmp)| (p, Some(icmp))),
+        };
+        let icmp = answer.as_ref().and_then(|(_, icmp)| *icmp);
+        self.rejected(dev, &f, icmp, DropReason::NetfilterReject, origin, |_| text);
+        let (Some((packet, _)), Some(port)) = (answer, at.input) else {
+            return;
+        };
+        let mut r = self.child_of(&f, Frame::ip(&packet));
+        r.set_ethernet(f.src_mac(), f.dst_mac(), f.ethertype());
+        self.step(Some(port), &f, |_| Step::Answer { what: "reject" });
+        let bridge = self
+            .device(port)
+            .and_then(|d| d.master.as_ref())
+            .map(|m| m.0);
+        match (at.hook, bridge) {
+            (LinkHook::Bridge(_), Some(bridge)) => self.bridge_own(bridge, port, r),
+            _ => self.transmit(port, r),
+        }
+    }
+
+    /// Kernel: `nf_reject_skb_v4_unreach`, `nf_reject_skb_v6_unreach`
+    fn link_unreach(&self, f: &Frame, code: u8) -> Option<(Vec<u8>, IcmpSent)> {
+        let b = f.l3();
+        let h = IpHeader::parse_lax(b).ok()?;
+        if h.frag_off > 0 || !checksum_ok(&h, b) {
+            return None;
+        }
+        let v4 = h.is_v4();
+        let (typ, most) = if v4 { (3, COPY_V4) } else { (1, COPY_V6) };
+        let copy = b.get(..most.min(b.len()))?;
+        let message = build::icmp_message(h.dst, h.src, typ, code, 0, copy);
+        let kind = if v4 { proto::ICMP } else { proto::ICMPV6 };
+        let ttl = self.default_ttl(v4, None);
+        let packet = build::ip_packet(h.dst, h.src, kind, ttl, 0, 0, true, &message);
+        Some((packet, IcmpSent { v6: !v4, typ, code }))
+    }
+}
