@@ -223,7 +223,9 @@ COMMIT
             dnat: None,
             snat: Some(place("192.0.2.1", port)),
         });
-        choices.map(|c| forced.append(orig(), c));
+        for c in choices {
+            forced.append(orig(), c);
+        }
         assert_eq!(forced.choice(&orig()), choices[0]);
         for _ in 0..2 {
             forced.used(&orig());
