@@ -7,7 +7,7 @@
 //! text model, keeps no state and draws nothing. Invariant: without an entry for a connection nothing
 //! changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use super::ct::CtTuple;
@@ -28,18 +28,36 @@ pub struct Choice {
 /// Choices by the connection's original tuple, as the first packet had it before any translation.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Forced {
-    choices: BTreeMap<CtTuple, Choice>,
+    choices: BTreeMap<CtTuple, VecDeque<Choice>>,
 }
 
 impl Forced {
     /// Decides for a connection; a later decision for the same one replaces the earlier.
     pub fn insert(&mut self, orig: CtTuple, choice: Choice) {
-        self.choices.insert(orig, choice);
+        self.choices.insert(orig, [choice].into());
+    }
+
+    /// Decides for the next connection of these addresses and ports: each of a recording's is decided in turn.
+    pub fn append(&mut self, orig: CtTuple, choice: Choice) {
+        self.choices.entry(orig).or_default().push_back(choice);
+    }
+
+    /// A connection has entered the table: the next decision, if there is one, is for the next one like it.
+    pub(crate) fn used(&mut self, orig: &CtTuple) {
+        if let Some(of) = self.choices.get_mut(orig).filter(|c| c.len() > 1) {
+            of.pop_front();
+        }
+    }
+
+    /// Whether nothing is decided.
+    pub fn is_empty(&self) -> bool {
+        self.choices.is_empty()
     }
 
     /// What is decided for a connection.
     pub fn choice(&self, orig: &CtTuple) -> Choice {
-        self.choices.get(orig).copied().unwrap_or_default()
+        let first = self.choices.get(orig).and_then(VecDeque::front);
+        first.copied().unwrap_or_default()
     }
 
     /// Whether a rule with `--mode random` matches for this connection; `None`: not decided here.
@@ -196,6 +214,23 @@ COMMIT
         assert_eq!(three.get(1..), Some(&[no, None][..]));
         assert_eq!(decided(Some(place("10.1.0.2", 81))).get(1), Some(&no));
         assert_eq!(decided(None), [None, None, None]);
+    }
+
+    #[test]
+    fn each_connection_of_the_same_ports_has_its_turn() {
+        let mut forced = Forced::default();
+        let choices = [1, 2].map(|port| Choice {
+            dnat: None,
+            snat: Some(place("192.0.2.1", port)),
+        });
+        for c in choices {
+            forced.append(orig(), c);
+        }
+        assert_eq!(forced.choice(&orig()), choices[0]);
+        for _ in 0..2 {
+            forced.used(&orig());
+            assert_eq!(forced.choice(&orig()), choices[1]);
+        }
     }
 
     #[test]

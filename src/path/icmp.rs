@@ -32,7 +32,11 @@ impl<O: Observer> Walker<'_, O> {
             return None;
         }
         let oif = self.icmp_oif(&h, in_dev);
-        let known_by = cause.bridged.and_then(|b| b.routed).or(in_dev);
+        // What is only being bridged came in by no device (`br_validate_ipv6` clears `IP6CB`).
+        let known_by = match cause.bridged {
+            Some(b) if b.physout.is_some() => None,
+            b => b.and_then(|b| b.routed).or(in_dev),
+        };
         let src = self.icmp_source(&h, if h.is_v4() { in_dev } else { known_by }, oif);
         // Of this packet only, not of what its sending causes.
         self.route_back = false;

@@ -168,3 +168,10 @@ pub fn force(world: &mut World, ns: NsId, orig: CtTuple, choice: Choice) {
         ns.nf_mut().forced.insert(orig, choice);
     }
 }
+
+/// Decides for the next connection of these addresses and ports, after those decided before.
+pub fn force_next(world: &mut World, ns: NsId, orig: CtTuple, choice: Choice) {
+    if let Some(ns) = world.ns_mut(ns) {
+        ns.nf_mut().forced.append(orig, choice);
+    }
+}

@@ -144,7 +144,7 @@ impl Model {
         }
         for e in &r.kernel.events {
             if let Some((tuple, choice)) = choice(e) {
-                engine::force(&mut self.world, self.router, tuple, choice);
+                engine::force_next(&mut self.world, self.router, tuple, choice);
             }
         }
         Ok(())

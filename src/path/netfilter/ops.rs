@@ -173,11 +173,29 @@ fn run(
             Ok(_) => Ok(Verdict::Accept),
             Err(why) => Err(why.to_string()),
         },
-        OpKind::Confirm => match nf.ct.confirm(ns, f, at, cx) {
-            Confirmed::Accept => Ok(Verdict::Accept),
-            Confirmed::Drop(why) => Err(why_dropped(why).to_owned()),
-        },
+        OpKind::Confirm => {
+            let new = unconfirmed(nf, f);
+            let confirmed = nf.ct.confirm(ns, f, at, cx);
+            if let Some((id, orig)) = new
+                && nf.ct.get(id).is_some_and(Conn::is_confirmed)
+            {
+                nf.forced.used(&orig);
+            }
+            match confirmed {
+                Confirmed::Accept => Ok(Verdict::Accept),
+                Confirmed::Drop(why) => Err(why_dropped(why).to_owned()),
+            }
+        }
     }
+}
+
+/// A packet's connection that is not in the table yet, where something is decided for connections.
+fn unconfirmed(nf: &Netfilter, f: &Frame) -> Option<(ConnId, CtTuple)> {
+    let CtRef::Conn { id, .. } = f.ct else {
+        return None;
+    };
+    let conn = nf.ct.get(id).filter(|c| !c.is_confirmed())?;
+    (!nf.forced.is_empty()).then_some((id, conn.tuples[0]))
 }
 
 fn why_dropped(why: CtDrop) -> &'static str {
