@@ -135,24 +135,9 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
         "what Linux was measured to do, one case each; to be split by protocol",
     ),
     (
-        "src/nf/nft/blocks.rs",
-        640,
-        "one grammar: the block form; to be split by family of expressions",
-    ),
-    (
         "src/nf/nft/expr.rs",
         660,
         "one enum and what each member is; to be split by family of expressions",
-    ),
-    (
-        "src/nf/nft/json_in.rs",
-        840,
-        "libnftables' schema, read; to be split by family of expressions",
-    ),
-    (
-        "src/nf/nft/json_out.rs",
-        910,
-        "libnftables' schema, written; to be split by family of expressions",
     ),
     (
         "src/nf/nft/normal.rs",
@@ -160,24 +145,9 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
         "the forms the kernel gives back; to be split by family of expressions",
     ),
     (
-        "src/nf/nft/parse_expr.rs",
-        730,
-        "one grammar: expressions; to be split by family of expressions",
-    ),
-    (
         "src/nf/nft/parse_stmt.rs",
         930,
         "one grammar: statements; to be split by family of expressions",
-    ),
-    (
-        "src/nf/nft/print_expr.rs",
-        750,
-        "one grammar: expressions, written; to be split by family of expressions",
-    ),
-    (
-        "src/nf/nft/script.rs",
-        630,
-        "one grammar: commands; to be split by family of expressions",
     ),
 ];
 
