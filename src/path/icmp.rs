@@ -32,7 +32,15 @@ impl<O: Observer> Walker<'_, O> {
             return None;
         }
         let oif = self.icmp_oif(&h, in_dev);
-        let src = self.icmp_source(&h, in_dev, oif);
+        // A frame that was translated in the bridge came to IPv6 with its route: the device of that one counts
+        // (IP6CB(skb)->iif in `ip6_rcv_core`).
+        let routed = !h.is_v4() && cause.bridged.is_some() && self.nf_moved(cause);
+        let known = match routed {
+            true => self.ns.route_output(None, h.dst, None, 0, 0).ok(),
+            false => None,
+        };
+        let known = known.and_then(|r| r.dev()).or(in_dev);
+        let src = self.icmp_source(&h, known.filter(|_| in_dev.is_some()), oif);
         // Of this packet only, not of what its sending causes.
         self.route_back = false;
         let route = self.ns.route_output(src, h.src, oif, 0, 0).ok();
