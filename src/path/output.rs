@@ -124,9 +124,9 @@ impl<O: Observer> Walker<'_, O> {
                 |_| "the route has no device".into(),
             );
         };
-        // Not so for a TEE copy, whose neighbour is its gateway.
+        // What is sent here, or by TEE, keeps the one it was routed to (FLOWI_FLAG_KNOWN_NH, `rt_set_nexthop`).
         let header = |f: &Frame| IpHeader::parse_lax(f.l3()).map(|h| h.dst).ok();
-        let own = header(&f) == Some(dst);
+        let own = input.is_some() && header(&f) == Some(dst);
         // MASQUERADE chooses its address by the gateway.
         f.nexthop = gateway(found, dst).filter(|_| !local);
         if dst.is_ipv4() && found.route.kind == RouteKind::Broadcast {

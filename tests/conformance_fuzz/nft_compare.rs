@@ -166,7 +166,9 @@ fn states(v: &Value, out: &mut Vec<Value>) {
         Value::Object(o) => {
             for (k, x) in o {
                 match k.as_str() {
-                    "counter" | "quota" if x.is_object() => out.push(x.clone()),
+                    "counter" | "quota" if x.get("bytes").or(x.get("val")).is_some() => {
+                        out.push(x.clone())
+                    }
                     _ => states(x, out),
                 }
             }

@@ -175,7 +175,11 @@ impl Drawer<'_> {
         };
         let mut words = Vec::new();
         for _ in 0..self.rng.weighted(&[(22, 0), (46, 1), (26, 2), (6, 3)]) {
-            words.push(asks.draw(proto, only.or(Some(v6)), self.rng));
+            let drawn = asks.draw(proto, only.or(Some(v6)), self.rng);
+            // nft makes one comparison of two with neighbouring fields, of `!=` too (payload.c `payload_do_merge`).
+            if !drawn.contains("!=") || !words.iter().any(|w: &String| w.contains("!=")) {
+                words.push(drawn);
+            }
         }
         let counter = if self.rng.chance(85) { "counter" } else { "" };
         let early = self.rng.chance(15);
@@ -294,8 +298,13 @@ impl Drawer<'_> {
     }
 
     fn mangle(&mut self, chain: &Chain, proto: &str, v6: bool) -> String {
-        // A neighbour that nobody knows is asked for, in IPv6 by a packet that other rules count.
-        let routed = |p: &Place| v6 && !matches!(p.hook, Prerouting | Input);
+        // Behind OUTPUT it depends on who sent it whether the neighbour is the one it was routed to; one that nobody
+        // knows is asked for, in IPv6 by a packet that other rules count.
+        let routed = |p: &Place| match p.hook {
+            Prerouting | Input => false,
+            Forward => v6,
+            Output | Postrouting => true,
+        };
         let asks = chain.places.iter().any(routed);
         let r = &mut *self.rng;
         let a = host(

@@ -390,7 +390,8 @@ impl Walk<'_, '_, '_> {
         let life = op.timeout.or(set.timeout);
         if let Some(e) = set.elements.get_mut(&key) {
             if op.verb == SetVerb::Update && e.expires.is_some() {
-                e.expires = life.map(|ms| now.saturating_add(ms));
+                // Without a timeout of the rule's or the set's own that is now.
+                e.expires = Some(now.saturating_add(life.unwrap_or(0)));
             }
         } else {
             // Room for more only where the dead have been taken out (the kernel sweeps them by and by).
