@@ -1,8 +1,7 @@
 //! Compiled policies at size: the full table of one port, a relabelled pod, classes of a large cluster.
 //!
 //! In release the sizes and bounds; in debug small clusters (the sizes with PODPATH_FULL), where the
-//! times mean nothing and only the
-//! answers count. Prints what it measured.
+//! times mean nothing and only the answers count. Prints what it measured.
 
 use podpath::base::{Origin, Rng};
 use podpath::kube::controllers::Facts;
@@ -255,7 +254,7 @@ fn tables_relabels_and_classes() {
     let middle = measure("5k x 2k", &size(5_000, 2_000, 1, 50));
     let large = measure("150k in 3k classes", &size(150_000, 2_000, 50, 20));
     println!("peak memory {} MiB", peak());
-    if debug {
+    if cfg!(debug_assertions) {
         return;
     }
     assert!(
