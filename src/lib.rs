@@ -8,6 +8,7 @@
 //! - L2 [`nf`]: netfilter rules as typed values, iptables-save text in and out.
 //! - L2 [`ipvs`]: virtual services, schedulers and their connections, ipvsadm's text.
 //! - L3 [`path`]: the walk of a frame, its observers and traces: the one definition of behaviour.
+//! - L3 [`fast`]: flow keys, the flow table, compiled paths applied to batches of frames.
 //! - L4 [`sim`]: the world in virtual time: cables, events, captures.
 //! - L4 [`endpoint`]: pods' own sockets, servers and clients, on smoltcp. Knows no device.
 //! - L4 [`kube`]: Kubernetes objects from text to a typed store.
@@ -21,6 +22,7 @@ pub mod base;
 pub mod cli;
 pub mod cluster;
 pub mod endpoint;
+pub mod fast;
 pub mod import;
 pub mod ipvs;
 pub mod kube;

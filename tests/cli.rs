@@ -13,6 +13,8 @@ mod errors;
 mod exits;
 #[path = "cli/json.rs"]
 mod json;
+#[path = "cli/nft.rs"]
+mod nft;
 #[path = "cli/replay.rs"]
 mod replay;
 #[path = "cli/start.rs"]

@@ -10,6 +10,8 @@
 mod conflist;
 #[path = "fuzz_regressions/conntrack.rs"]
 mod conntrack;
+#[path = "fuzz_regressions/dns.rs"]
+mod dns;
 #[path = "fuzz_regressions/frame.rs"]
 mod frame;
 #[path = "fuzz_regressions/ipcmd.rs"]
@@ -39,6 +41,11 @@ const TARGETS: &[Target] = &[
         "conntrack",
         conntrack::run,
         include_bytes!("../fuzz/seeds/conntrack/every-form"),
+    ),
+    (
+        "dns",
+        dns::run,
+        include_bytes!("../fuzz/seeds/dns/every-plugin"),
     ),
     ("frame", frame::run, FRAMES),
     (
@@ -120,6 +127,12 @@ fn inputs_of_each_kind_whole_cut_and_damaged_are_survived() {
     }
     let listing = include_bytes!("../fuzz/seeds/ipvsadm/every-listing");
     whole_cut_and_damaged(ipvsadm::run, listing);
+    for rules in [
+        &include_bytes!("../fuzz/seeds/nft/every-expression")[..],
+        include_bytes!("../fuzz/seeds/nft/below-ip"),
+    ] {
+        whole_cut_and_damaged(nft::run, rules);
+    }
 }
 
 fn whole_cut_and_damaged(run: fn(&[u8]), sample: &[u8]) {

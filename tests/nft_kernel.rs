@@ -244,3 +244,62 @@ fn bridge_chains_stand_before_and_behind_the_ip_hooks() {
         include_str!("data/nft/bridge-nf-on.nft"),
     );
 }
+
+/// Not recorded, as that kernel has no nft_reject_bridge and nft_meta_bridge: from their sources.
+#[test]
+fn a_bridge_rejects_as_if_the_other_end_did() {
+    let mut node = bridge(false);
+    node.load(
+        "table bridge b {\n chain pre {\n type filter hook prerouting priority 0;\n udp dport 7 reject\n \
+         tcp dport 80 reject with tcp reset\n meta ibrname \"br0\" arp operation request counter\n \
+         ether type 0x1234 reject\n }\n chain out {\n type filter hook output priority 0;\n \
+         meta obrname \"br0\" oifname \"p1\" counter\n }\n}\n",
+    );
+    let frames = include_str!("data/nft/bridge-nf-off.frames");
+    let sent = |part: &str| -> Vec<u8> {
+        let line = frames
+            .lines()
+            .find(|l| l.starts_with("> e1") && l.contains(part));
+        bytes(line.expect(part).split(' ').nth(2).expect("a frame"))
+    };
+    // UDP to port 7 of e2's host.
+    let request = sent("03e80007");
+    let out = node.send("e1", &request);
+    let [(end, answer)] = out.as_slice() else {
+        panic!("{out:02x?}");
+    };
+    assert_eq!(end, "e1");
+    assert_eq!(
+        (&answer[..6], &answer[6..12]),
+        (&request[6..12], &request[..6])
+    );
+    assert_eq!(
+        (&answer[26..30], &answer[30..34]),
+        (&request[30..34], &request[26..30])
+    );
+    // TTL 64, ICMP, port unreachable, and the whole packet.
+    assert_eq!(
+        (answer[22], answer[23], &answer[34..36]),
+        (64, 1, &[3, 3][..])
+    );
+    assert_eq!(&answer[42..], &request[14..]);
+    // A SYN is reset; the recorded one is for port 97.
+    let mut syn = sent("4000400626b1");
+    syn[37] = 80;
+    let sum = u16::from_be_bytes([syn[50], syn[51]]) + 17;
+    syn[50..52].copy_from_slice(&sum.to_be_bytes());
+    let out = node.send("e1", &syn);
+    let [(end, reset)] = out.as_slice() else {
+        panic!("{out:02x?}");
+    };
+    assert_eq!((end.as_str(), reset[23], reset[47]), ("e1", 6, 0x14));
+    // Nothing but IP is answered.
+    assert_eq!(node.send("e1", &sent("1234")), []);
+    node.send("e1", &sent("0806000108000604000102000000"));
+    let listing = node.listing();
+    let counted = |rule: &str| {
+        let line = listing.lines().find(|l| l.contains(rule)).expect(rule);
+        !line.contains("packets 0 ")
+    };
+    assert!(counted("ibrname") && counted("obrname"), "{listing}");
+}

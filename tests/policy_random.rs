@@ -16,7 +16,7 @@ use podpath::kube::policy::{
 use podpath::kube::service::{Family, Protocol};
 use podpath::kube::store::{Name, Store};
 use policy_gen::{OUTSIDE, PODS, PORTS, one_in};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -28,8 +28,13 @@ fn rounds() -> u64 {
 }
 
 fn load(objects: &[Value]) -> (Policies, Inventory) {
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
-    let (store, findings) = Store::load(&[Input::new("drawn.json", list)]);
+    // A file each: places do not move when another object changes.
+    let name = |o: &Value| format!("{}-{}", o["kind"], o["metadata"]["name"]);
+    let inputs: Vec<Input> = objects
+        .iter()
+        .map(|o| Input::new(name(o), o.to_string()))
+        .collect();
+    let (store, findings) = Store::load(&inputs);
     let error = findings.iter().find(|f| f.is_error());
     assert!(error.is_none(), "drawn objects are valid: {error:?}");
     let (policies, findings) = Policies::of(&store);

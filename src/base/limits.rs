@@ -143,3 +143,35 @@ pub const IPVS_CACHE_MAX: usize = 1 << 14;
 pub const IPVS_EXPIRE_SECS_MAX: u64 = 31 * 24 * 3600;
 /// Words of one line of ipvsadm's input.
 pub const IPVSADM_WORDS_MAX: usize = 256;
+/// Words of a Corefile with everything it imports.
+pub const DNS_COREFILE_TOKENS_MAX: usize = 1 << 16;
+/// Imports and braces of a Corefile inside one another.
+pub const DNS_IMPORT_DEPTH_MAX: usize = 16;
+/// Records of one zone file.
+pub const DNS_ZONE_RECORDS_MAX: usize = 1 << 20;
+/// Queries one DNS server has open at a time, its own refreshes included; further ones get no reply (CoreDNS
+/// has no bound but memory and `max_concurrent`).
+pub const DNS_JOBS_MAX: usize = 1 << 16;
+/// Look-ups of names that one query may need inside one another (an ExternalName of another zone's
+/// ExternalName ...); CoreDNS has no bound, a query that needs more is SERVFAIL here.
+pub const DNS_LOOK_UP_DEPTH_MAX: usize = 16;
+/// Steps through plugins that one event may take.
+pub const DNS_STEPS_MAX: usize = 1 << 12;
+/// Encoded replies that are kept for the next same question.
+pub const DNS_HOT_MAX: usize = 1 << 16;
+/// Octets of a reply that is kept so; the smallest UDP reply a client must take (RFC 1035 section 2.3.4).
+pub const DNS_HOT_OCTETS_MAX: usize = 512;
+/// Entries of a cache, whatever its capacity says (CoreDNS: 9984 by default, no bound).
+pub const DNS_CACHE_MAX: usize = 1 << 20;
+/// Upstreams of one forward (CoreDNS `plugin/forward/setup.go`, `max`).
+pub const DNS_UPSTREAMS_MAX: usize = 15;
+/// Lines of a DNS server's log that wait to be fetched; the oldest are forgotten.
+pub const DNS_LOG_MAX: usize = 1_024;
+/// Decisions of plugins that one traced query records.
+pub const DNS_DECISIONS_MAX: usize = 256;
+/// TCP clients of `dns serve` at a time; further ones are closed at once.
+pub const DNS_TCP_CLIENTS_MAX: usize = 128;
+/// Queries to upstreams over TCP that `dns serve` has open at a time; further ones count as broken.
+pub const DNS_TCP_UPSTREAMS_MAX: usize = 64;
+/// CNAMEs inside one zone that are followed (CoreDNS `plugin/backend_lookup.go`, `maxCnameChainLength`).
+pub const DNS_CNAME_CHAIN_MAX: usize = 10;

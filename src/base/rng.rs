@@ -1,7 +1,7 @@
 //! Seeded randomness: every draw of the world comes from here, in a fixed order.
 
 /// SplitMix64 (Steele, Lea, Flood 2014). Small, seedable, the same on every machine.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rng(u64);
 
 impl Rng {

@@ -117,6 +117,10 @@ pub enum Command {
     Replay(ReplayArgs),
     /// What kube-proxy does on a node
     Proxy(ProxyArgs),
+    /// What NetworkPolicies and their kin do
+    Policy(PolicyArgs),
+    /// Cluster DNS
+    Dns(DnsArgs),
     /// Draw the cluster
     Topo(TopoArgs),
     /// Print a shell's completion script
@@ -219,6 +223,7 @@ pub enum What {
     Ip6tables,
     Nft,
     Ipset,
+    Ipvs,
     Conntrack,
 }
 
@@ -232,6 +237,9 @@ pub struct ShowArgs {
     /// JSON as ip -j, bridge -j and nft -j print it
     #[arg(short = 'j', long)]
     pub json: bool,
+    /// Output: json is --json
+    #[arg(short, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
     /// IPv6
     #[arg(short = '6')]
     pub ipv6: bool,
@@ -241,10 +249,11 @@ pub struct ShowArgs {
     /// Details, as ip -d
     #[arg(short = 'd', long)]
     pub details: bool,
-    /// Routing table (a number, main, local, all) or table of iptables (nat, filter...)
+    /// Routing table (a number, main, local, all), table of iptables (nat, filter...) or listing of ipvsadm
+    /// (save, stats, rate, thresholds, persistent, connections, timeouts)
     #[arg(long, value_name = "N|NAME|all")]
     pub table: Option<String>,
-    /// Counters of rules, as iptables-save -c; of the table, as conntrack -S
+    /// Counters of rules, as iptables-save -c; of the table, as conntrack -S; of IPVS, as ipvsadm --stats
     #[arg(short = 'c', long)]
     pub counters: bool,
     /// Run the cluster's probes first and show what they left
@@ -274,6 +283,37 @@ pub struct ReplayArgs {
     /// Output
     #[arg(short, value_enum, default_value_t = Format::Text)]
     pub output: Format,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct DnsArgs {
+    #[command(subcommand)]
+    pub command: DnsCommand,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum DnsCommand {
+    /// Answer real clients over UDP and TCP as the cluster's CoreDNS would
+    Serve(DnsServeArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct DnsServeArgs {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5353")]
+    pub listen: std::net::SocketAddr,
+    /// The Corefile [default: the ConfigMap kube-system/coredns of the manifests]
+    #[arg(long, value_name = "FILE")]
+    pub corefile: Option<PathBuf>,
+    /// Which CoreDNS to play: the order of plugins and some behaviour follow it
+    #[arg(long, value_name = "VERSION", default_value = "1.13.2")]
+    pub coredns: String,
+    /// The server's own addresses, which the zone's NS records follow; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    pub address: Vec<std::net::IpAddr>,
+    /// Stop after so long: 5s, 500ms
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    pub duration: Option<core::time::Duration>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -342,6 +382,72 @@ pub struct CompareArgs {
     /// Every class with what becomes of it, whether the modes differ or not
     #[arg(long)]
     pub classes: bool,
+    /// Output
+    #[arg(short, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct PolicyArgs {
+    #[command(subcommand)]
+    pub command: PolicyCommand,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum PolicyCommand {
+    /// Why a connection may or may not open: what decides on each side, and which rule came closest
+    Explain(PolicyExplainArgs),
+    /// Find mistakes in policies: rules that never decide, selectors that match nothing, DNS forgotten
+    Lint(PolicyLintArgs),
+}
+
+const POLICY_EXPLAIN: &str = "\
+Examples:
+  podpath policy explain shop/web data/db:5432 -t DIR
+  podpath policy explain shop/web svc/shop/api:80 -f -      every endpoint of the Service
+  podpath policy explain 203.0.113.7 shop/web -p tcp -f DIR every TCP port that the pod declares
+  kubectl get ns,nodes,pods,svc,netpol -A -o yaml | podpath policy explain a/x b/y:53 -p udp -f -
+
+Exit codes: 0 allowed, 1 denied, 2 could not run.";
+
+const POLICY_LINT: &str = "\
+Examples:
+  podpath policy lint -t DIR
+  kubectl get ns,nodes,pods,svc,netpol -A -o yaml | podpath policy lint -f - -o json
+
+Exit codes: 0 nothing found, 1 something found, 2 could not run.";
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PortProtocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = POLICY_EXPLAIN)]
+pub struct PolicyExplainArgs {
+    /// Who connects: [NAMESPACE/]POD, node/NAME, host/NAME or an address
+    pub from: String,
+    /// Who is meant: the same or svc/NAMESPACE/NAME, with :PORT; without, every port it declares
+    pub to: String,
+    /// Protocol [default: the Service's, else tcp]
+    #[arg(short = 'p', long, value_enum)]
+    pub protocol: Option<PortProtocol>,
+    /// IPv4
+    #[arg(short = '4', conflicts_with = "ipv6")]
+    pub ipv4: bool,
+    /// IPv6
+    #[arg(short = '6', long = "ipv6")]
+    pub ipv6: bool,
+    /// Output
+    #[arg(short, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = POLICY_LINT)]
+pub struct PolicyLintArgs {
     /// Output
     #[arg(short, value_enum, default_value_t = Format::Text)]
     pub output: Format,

@@ -7,9 +7,11 @@
 
 mod args;
 mod demo;
+mod dns;
 mod load;
 mod misc;
 mod out;
+mod policy;
 mod proxy;
 mod replay;
 mod run;
@@ -93,6 +95,8 @@ fn dispatch(cli: args::Cli) -> anyhow::Result<Exit> {
         Some(args::Command::Show(a)) => show::run(g, &a),
         Some(args::Command::Replay(a)) => replay::run(g, &a),
         Some(args::Command::Proxy(a)) => proxy::run(g, &a),
+        Some(args::Command::Policy(a)) => policy::run(g, &a),
+        Some(args::Command::Dns(a)) => dns::run(g, &a),
         Some(args::Command::Topo(a)) => topo::run(g, &a),
         Some(args::Command::Completions { shell }) => misc::completions(shell),
         Some(args::Command::Man { dir }) => misc::man(dir.as_deref()),

@@ -1,16 +1,22 @@
 //! `podpath show WHO WHAT`: state as ip and bridge print it.
 
-use crate::cli::args::{Global, ShowArgs, What};
+use crate::cli::args::{Format, Global, ShowArgs, What};
 use crate::cli::{Exit, load, out, trace};
 use crate::cluster::Scenario;
+use crate::ipvs::text::Show;
 use crate::kube::manifest::closest;
 use crate::net::NetNs;
 use crate::nf::{self, TableName};
+use crate::report::show::ipvs::Listing;
 use crate::report::show::{self, Ctx, Family, RouteTables, ShowWhat};
 use std::io::Write;
 
 /// Shows.
 pub fn run(g: &Global, a: &ShowArgs) -> anyhow::Result<Exit> {
+    let a = &ShowArgs {
+        json: a.json || a.output == Format::Json,
+        ..a.clone()
+    };
     let inputs = load::inputs(g, None)?;
     let Some(mut s) = load::scenario(g, &inputs) else {
         return Ok(Exit::Failed);
@@ -20,7 +26,7 @@ pub fn run(g: &Global, a: &ShowArgs) -> anyhow::Result<Exit> {
     }
     if matches!(
         a.what,
-        What::Iptables | What::Ip6tables | What::Nft | What::Ipset | What::Conntrack
+        What::Iptables | What::Ip6tables | What::Nft | What::Ipset | What::Ipvs | What::Conntrack
     ) {
         return netfilter(g, &s, a);
     }
@@ -53,11 +59,15 @@ pub fn run(g: &Global, a: &ShowArgs) -> anyhow::Result<Exit> {
 fn netfilter(g: &Global, s: &Scenario, a: &ShowArgs) -> anyhow::Result<Exit> {
     if a.json && a.what != What::Nft {
         let why =
-            "iptables, ipset and conntrack are shown as their tools print them, which is not JSON";
+            "iptables, ipset, ipvsadm and conntrack are shown as their tools print them: no JSON";
         return Err(out::stop("--json", why, "leave it out"));
     }
     let ns = find(g, s, &a.who)?;
     let now = s.cluster.lab.now();
+    if a.what == What::Ipvs {
+        write!(anstream::stdout(), "{}", ipvs(ns, now, a)?)?;
+        return Ok(Exit::Clean);
+    }
     let table = match a.table.as_deref() {
         None | Some("all") => None,
         Some(t) => Some(TableName::parse(t).ok_or_else(|| {
@@ -78,6 +88,27 @@ fn netfilter(g: &Global, s: &Scenario, a: &ShowArgs) -> anyhow::Result<Exit> {
     };
     write!(anstream::stdout(), "{text}")?;
     Ok(Exit::Clean)
+}
+
+/// Services, real servers and connections of IPVS, as ipvsadm lists them.
+fn ipvs(ns: &NetNs, now: crate::base::Instant, a: &ShowArgs) -> anyhow::Result<String> {
+    let listing = match a.table.as_deref() {
+        None if a.counters => Listing::Show(Show::Stats),
+        None => Listing::Show(Show::Table),
+        Some("save") => Listing::Save,
+        Some("stats") => Listing::Show(Show::Stats),
+        Some("rate") => Listing::Show(Show::Rate),
+        Some("thresholds") => Listing::Show(Show::Thresholds),
+        Some("persistent") => Listing::Show(Show::Persistent),
+        Some("connections") => Listing::Show(Show::Conns),
+        Some("timeouts") => Listing::Show(Show::Timeouts),
+        Some(t) => {
+            let wanted =
+                "expected save, stats, rate, thresholds, persistent, connections or timeouts";
+            return Err(out::stop(&format!("--table {t}"), wanted, ""));
+        }
+    };
+    Ok(show::ipvs::text(ns, listing, now))
 }
 
 /// The cluster's Services, as the node's kube-proxy has them.
@@ -112,6 +143,7 @@ fn what(a: &ShowArgs) -> anyhow::Result<Option<ShowWhat>> {
         | What::Ip6tables
         | What::Nft
         | What::Ipset
+        | What::Ipvs
         | What::Conntrack => {
             return Ok(None);
         }

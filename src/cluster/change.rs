@@ -44,7 +44,7 @@ pub(super) fn node_settings(b: &mut Builder) {
     }
 }
 
-/// Runs an `ip`, `bridge`, `sysctl` or `iptables` command line in a namespace, now.
+/// Runs an `ip`, `bridge`, `sysctl`, `iptables` or `nft` command line in a namespace, now.
 ///
 /// # Errors
 /// A finding at `at` when the line is not understood or the kernel would refuse it.

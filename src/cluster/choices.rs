@@ -1,9 +1,9 @@
 //! Every endpoint that a probe could be led to, each followed to its end.
 //!
-//! Rules that draw are found by what the probe's own first packet met: the chain whose `statistic` rules
-//! lead to different DNAT targets. The probe runs again from the beginning once for each endpoint, with
-//! that choice made for it (`nf::forced`). Invariant: chances of one connection's endpoints add up to 1,
-//! up to the rounding of the rules' own probabilities.
+//! Rules that draw are found by what the probe's own first packet met: the chain whose `statistic` rules, or
+//! whose `numgen random` of nft, lead to different DNAT targets. The probe runs again from the beginning once
+//! for each endpoint, with that choice made for it (`nf::forced`). Invariant: chances of one connection's
+//! endpoints add up to 1, up to the rounding of the rules' own probabilities.
 
 use crate::base::limits;
 use crate::cluster::{Checked, Cluster, Scenario};
@@ -12,6 +12,7 @@ use crate::lab::{Probe, ProbeResult};
 use crate::net::NetNs;
 use crate::nf::ct::{CtStatus, CtTuple, Dir};
 use crate::nf::forced::{Choice, Place, endpoints, is_random, leads_to};
+use crate::nf::nft::{self, eval::forced as nft_forced};
 use crate::nf::{Backend, Chain, Family, Match, RuleSet, Table, TableName};
 use crate::path::{Event, EventKind, NoTrace, Step};
 use core::time::Duration;
@@ -111,8 +112,10 @@ fn choices(c: &Cluster, probe: &Probe, events: &[Event]) -> Option<Choices> {
         };
         let ns = c.lab.world.ns(e.ns)?;
         let orig = connection(ns, probe)?;
-        let chain = asked(e.ns, events, ns)?;
-        let list = among(&chain.1, chain.0, &orig);
+        let list = match asked(e.ns, events, ns) {
+            Some((chain, table)) => among(&table, chain, &orig),
+            None => drawn(e.ns, events, ns, &orig)?,
+        };
         Some((e.ns, orig, list))
     })
 }
@@ -152,6 +155,46 @@ fn asked<'n>(at: crate::base::NsId, events: &[Event], ns: &'n NetNs) -> Option<(
             if let Some(chain) = drawing(set, &rule.chain) {
                 return Some((chain, set.table(TableName::Nat)?.clone()));
             }
+        }
+    }
+    None
+}
+
+/// The draws of the native chains that were gone through: the first that leads anywhere.
+fn drawn(
+    at: crate::base::NsId,
+    events: &[Event],
+    ns: &NetNs,
+    orig: &CtTuple,
+) -> Option<Vec<(Place, f64)>> {
+    let tables = &ns.nf()?.nft().tables;
+    let visited = events
+        .iter()
+        .filter(|e| e.ns == at)
+        .filter_map(|e| match &e.kind {
+            EventKind::Step(Step::Rule { at, .. }) if at.tool == "nft" => Some(at),
+            _ => None,
+        });
+    for rule in visited {
+        let named = |t: &&nft::Table| {
+            let (family, name) = (t.family.as_str(), &*t.name);
+            rule.table.split_once(' ') == Some((family, name))
+        };
+        let Some(table) = tables.values().find(named) else {
+            continue;
+        };
+        let Some(chain) = table.chains.get(rule.chain.as_str()) else {
+            continue;
+        };
+        let mut out: BTreeMap<Place, f64> = BTreeMap::new();
+        for (places, of) in nft_forced::draws(table, chain, orig) {
+            for place in &places {
+                let share = f64::from(of.max(1)) * places.len() as f64;
+                *out.entry(*place).or_default() += 1.0 / share;
+            }
+        }
+        if !out.is_empty() {
+            return Some(out.into_iter().collect());
         }
     }
     None

@@ -1,5 +1,5 @@
 //! Asking a probe again, from the very beginning, under assumptions: what rules that are not understood
-//! would do either way.
+//! would do either way, and each real server that may be next where a dump does not say which.
 //!
 //! The cluster is built anew from its objects and everything that ran before runs again, so that a branch
 //! differs from the first run in what is assumed and nothing else. Invariant: same store, seed and
@@ -13,20 +13,42 @@ use crate::lab::ProbeResult;
 use crate::net::NetNs;
 use crate::nf::eval::RuleRef;
 use crate::path::{Event, NoTrace};
+use std::net::SocketAddr;
 
-/// What is assumed of one rule.
+/// What is assumed of something that is not known.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Assumption {
-    /// Where the rule is.
+    /// Where it is.
     pub ns: NsId,
     /// The namespace's name.
     pub place: String,
-    /// Which rule.
-    pub rule: RuleRef,
-    /// The rule as iptables-save prints it.
-    pub text: String,
-    /// That it matches (its target: that the packet goes on), or not.
-    pub matches: bool,
+    /// What.
+    pub what: Assumed,
+}
+
+/// What may be assumed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Assumed {
+    /// Of a rule that is not understood.
+    Rule {
+        /// Which rule.
+        rule: RuleRef,
+        /// The rule as iptables-save prints it.
+        text: String,
+        /// That it matches (its target: that the packet goes on), or not.
+        matches: bool,
+    },
+    /// Of IPVS's choice where a dump does not say which real server is next.
+    Server {
+        /// Which open choice of the namespace.
+        number: u32,
+        /// The service, as ipvsadm names it.
+        virt: String,
+        /// The real server that is chosen.
+        server: SocketAddr,
+        /// Of how many.
+        of: usize,
+    },
 }
 
 /// What comes of a probe under some assumptions.
@@ -40,7 +62,7 @@ pub struct Branch {
     pub events: Vec<Event>,
 }
 
-/// All branches of a probe that met rules which are not understood.
+/// All branches of a probe that met what is not known.
 #[derive(Clone, Debug)]
 pub struct Fork {
     /// One for each set of assumptions.
@@ -106,58 +128,91 @@ impl Scenario {
         Some((s, result, events))
     }
 
-    /// Follows every answer that undecided rules could give; `None` when the probe met none.
+    /// Follows every answer that what is not known could give; `None` when the probe met nothing of the kind.
     pub(super) fn fork(&self, spec: &ProbeSpec) -> Option<Fork> {
-        let first = self.next_undecided(&[], &self.cluster)?;
-        let mut todo = vec![vec![(first.clone(), false)], vec![(first, true)]];
-        let mut fork = Fork {
-            branches: Vec::new(),
-            cut: false,
-        };
+        let mut cut = false;
+        let first = next_undecided(&[], &self.cluster, &mut cut)?;
+        let mut todo: Vec<Vec<Assumption>> = first.into_iter().map(|a| vec![a]).collect();
+        let mut branches = Vec::new();
         while let Some(assumed) = todo.pop() {
-            if fork.branches.len() >= limits::FORK_BRANCHES_MAX {
-                fork.cut = true;
+            if branches.len() >= limits::FORK_BRANCHES_MAX {
+                cut = true;
                 break;
             }
-            let assumed: Vec<Assumption> = assumed
-                .into_iter()
-                .map(|(a, matches)| Assumption { matches, ..a })
-                .collect();
             let prepare = |c: &mut Cluster| {
+                let world = &mut c.lab.world;
                 for a in &assumed {
-                    c.lab.world.assume(a.ns, a.rule, a.matches);
+                    match &a.what {
+                        Assumed::Rule { rule, matches, .. } => world.assume(a.ns, *rule, *matches),
+                        Assumed::Server { number, server, .. } => {
+                            world.assume_server(a.ns, *number, *server);
+                        }
+                    }
                 }
             };
             let (s, result, events) = self.again(spec, &prepare)?;
-            match self.next_undecided(&assumed, &s.cluster) {
-                Some(next) => {
-                    for matches in [false, true] {
-                        let so_far = assumed.iter().map(|a| (a.clone(), a.matches));
-                        todo.push(so_far.chain([(next.clone(), matches)]).collect());
-                    }
-                }
-                None => fork.branches.push(Branch {
+            match next_undecided(&assumed, &s.cluster, &mut cut) {
+                Some(next) => todo.extend(next.into_iter().map(|a| {
+                    let mut more = assumed.clone();
+                    more.push(a);
+                    more
+                })),
+                None => branches.push(Branch {
                     assumed,
                     result,
                     events,
                 }),
             }
         }
-        Some(fork)
+        Some(Fork { branches, cut })
     }
+}
 
-    /// The first rule that a run met undecided, beyond those that were assumed already.
-    fn next_undecided(&self, assumed: &[Assumption], ran: &Cluster) -> Option<Assumption> {
-        let known = |ns: NsId, rule: RuleRef| assumed.iter().any(|a| (a.ns, a.rule) == (ns, rule));
-        let met = ran.lab.world.undecided().iter();
-        let &(ns, rule) = met.clone().find(|(ns, rule)| !known(*ns, *rule))?;
-        let space = ran.lab.world.ns(ns)?;
-        Some(Assumption {
+/// What may be assumed of the first thing that a run met undecided, beyond what was assumed already; the
+/// last one is followed first. `cut` is set where there is more.
+fn next_undecided(
+    assumed: &[Assumption],
+    ran: &Cluster,
+    cut: &mut bool,
+) -> Option<Vec<Assumption>> {
+    let world = &ran.lab.world;
+    let known = |at: NsId, asked: RuleRef| {
+        let same = |a: &Assumption| match &a.what {
+            Assumed::Rule { rule, .. } => (a.ns, *rule) == (at, asked),
+            Assumed::Server { .. } => false,
+        };
+        assumed.iter().any(same)
+    };
+    let met = world
+        .undecided()
+        .iter()
+        .find(|(ns, rule)| !known(*ns, *rule));
+    if let Some(&(ns, rule)) = met {
+        let space = world.ns(ns)?;
+        let text = rule_text(space, &rule);
+        let either = [false, true].map(|matches| Assumption {
             ns,
             place: space.name.clone(),
-            rule,
-            text: rule_text(space, &rule),
-            matches: false,
-        })
+            what: Assumed::Rule {
+                rule,
+                text: text.clone(),
+                matches,
+            },
+        });
+        return Some(either.into());
     }
+    let (ns, open) = world.open_choices().first()?;
+    let place = world.ns(*ns)?.name.clone();
+    *cut |= open.count > open.of.len();
+    let each = open.of.iter().rev().map(|server| Assumption {
+        ns: *ns,
+        place: place.clone(),
+        what: Assumed::Server {
+            number: open.number,
+            virt: open.at.to_string(),
+            server: *server,
+            of: open.count,
+        },
+    });
+    Some(each.collect())
 }

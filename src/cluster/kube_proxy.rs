@@ -2,7 +2,6 @@
 //! when they are due.
 //!
 //! What it writes is `kube::proxy::agent`'s; `apply_to` is the one place where it reaches a namespace.
-//! Agents of all modes run and say what they write; that of nftables mode is not carried out yet.
 //! Invariant: a stopped kube-proxy leaves rules and sysctls as they are.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,6 +14,7 @@ use crate::base::limits::{PROXY_SYNCS_MAX, PROXY_TEXT_BYTES};
 use crate::base::{Finding, Instant, NsId, Origin};
 use crate::cluster::Cluster;
 use crate::cluster::build::Builder;
+use crate::cluster::health;
 use crate::cluster::proxy_steps::{carry_out, connections};
 use crate::kube;
 use crate::kube::controllers::Desired;
@@ -43,6 +43,8 @@ pub struct NodeProxy {
     pub syncs: VecDeque<(Instant, Sync)>,
     /// What kubelet made on the node before.
     pub kubelet: Vec<(Family, Ensure)>,
+    /// Health-check node ports that are open, with what is answered there.
+    pub(super) health: BTreeMap<u16, bytes::Bytes>,
 }
 
 impl NodeProxy {
@@ -123,6 +125,7 @@ pub(super) fn start(b: &mut Builder) {
             agent,
             syncs: VecDeque::new(),
             kubelet: kubelet.collect(),
+            health: BTreeMap::new(),
         };
         if let Some(node) = b.c.nodes.get_mut(&name) {
             node.proxy = Some(proxy);
@@ -162,8 +165,8 @@ fn host_of<'n>(c: &Cluster, name: &'n str) -> Option<Host<'n>> {
     })
 }
 
-/// Compares kube-proxy's modes, on one node or on all; with `every` the report lists the classes in which they
-/// agree, too. An error names a rule that could not be read.
+/// Compares kube-proxy's modes, on one node or on all; with `every` the report lists the classes in which
+/// they agree, too. An error names a rule that could not be read.
 pub fn compare(c: &Cluster, only: Option<&str>, every: bool) -> Result<Report, String> {
     let mut report = match every {
         true => Report::of_every_class(),
@@ -244,6 +247,7 @@ impl Cluster {
                 proxy.kubelet = base;
                 proxy.remember(now, syncs);
             }
+            health::update(self, &name);
         }
         findings
     }
@@ -284,6 +288,9 @@ impl Cluster {
                 to.lag.unwrap_or(lag),
                 &views,
             );
+        }
+        for (name, _) in &before {
+            health::update(self, name);
         }
         before
     }
@@ -411,13 +418,13 @@ fn forget_stale(ns: &mut NetNs, sync: &Sync) {
 }
 
 /// Where the rules of Services come from: their comments name the Service, the object its line.
-struct Origins<'s> {
+pub(super) struct Origins<'s> {
     desired: &'s Desired,
     known: BTreeMap<String, Origin>,
 }
 
 impl<'s> Origins<'s> {
-    fn new(desired: &'s Desired) -> Self {
+    pub(super) fn new(desired: &'s Desired) -> Self {
         Origins {
             desired,
             known: BTreeMap::new(),
@@ -439,7 +446,23 @@ impl<'s> Origins<'s> {
         }
     }
 
-    fn of(&mut self, namespace: &str, name: &str) -> Origin {
+    /// Of a rule of nftables mode, by its chain: `service-HASH-NAMESPACE/NAME/PROTOCOL/PORT` and the like
+    /// (kubernetes `pkg/proxy/nftables/proxier.go`, servicePortChainNameBase).
+    pub(super) fn of_chain(&mut self, chain: &str) -> Origin {
+        let service = || {
+            let (_, rest) = chain.split_once('-')?;
+            let (hash, port) = rest.split_once('-')?;
+            let mut parts = port.split('/');
+            let found = (parts.next()?, parts.next()?);
+            (hash.len() == 8 && parts.next().is_some()).then_some(found)
+        };
+        match service() {
+            Some((namespace, name)) => self.of(namespace, name),
+            None => Origin::controller("kube-proxy", ""),
+        }
+    }
+
+    pub(super) fn of(&mut self, namespace: &str, name: &str) -> Origin {
         let key = format!("{namespace}/{name}");
         if let Some(known) = self.known.get(&key) {
             return known.clone();

@@ -12,6 +12,7 @@ mod choices;
 mod controllers;
 mod faults;
 mod fork;
+mod health;
 pub mod kube_proxy;
 mod node;
 mod pods;
@@ -23,7 +24,7 @@ mod underlay;
 
 pub use change::run_command;
 pub use choices::EndpointRun;
-pub use fork::{Assumption, Branch, Fork};
+pub use fork::{Assumed, Assumption, Branch, Fork};
 pub use kube_proxy::NodeProxy;
 pub use policy::PolicyAgents;
 pub use scenario::{Checked, Mismatch, Scenario, disposition_name};

@@ -264,7 +264,9 @@ fn apply(c: &mut Cluster, ns: NsId, node: &str, was: &Layout, wanted: &Layout) -
         });
     }
     if wanted.nft != was.nft {
-        findings.extend(proxy_steps::nft(space, &wanted.nft, &who, now));
+        findings.extend(proxy_steps::nft(space, &wanted.nft, &who, now, &mut |_| {
+            crate::base::Origin::controller("policy agent", "")
+        }));
     }
     let nf = space.nf_mut();
     let after = wanted.sets_after(was);

@@ -5,16 +5,19 @@
 //! device stays down: its addresses are the node's all the same. What a tool refuses is a finding, and the
 //! next step is done. Invariant: a step changes nothing but what it names.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnetwork::IpNetwork;
 
 use crate::base::{Finding, Instant, NsId, Origin};
 use crate::cluster::Cluster;
+use crate::cluster::kube_proxy::Origins;
 use crate::ipvs::Virtual;
-use crate::ipvs::text::{command, run};
+use crate::ipvs::text::{Command, command, run};
 use crate::kube::proxy::ipvs::{DEVICE, Key, Step};
 use crate::kube::service::{Family, Protocol};
+use crate::kube::store::Name;
 use crate::net::{DeviceKind, IfAddr, LinkSpec, NetNs};
 use crate::nf;
 use crate::nf::apply::{Restore, Tool, on_netns, restore, usual_backend};
@@ -26,11 +29,7 @@ pub(super) fn connections(ns: &NetNs, key: &Key, to: SocketAddr) -> u64 {
     let find = || {
         let vs = ns.ipvs()?;
         let at = Virtual::Addr {
-            proto: match key.protocol {
-                Protocol::Tcp => proto::TCP,
-                Protocol::Udp => proto::UDP,
-                Protocol::Sctp => proto::SCTP,
-            },
+            proto: number(key.protocol),
             ip: key.address.ip(),
             port: key.address.port(),
         };
@@ -39,6 +38,14 @@ pub(super) fn connections(ns: &NetNs, key: &Key, to: SocketAddr) -> u64 {
         Some(u64::from(dest.active) + u64::from(dest.inactive))
     };
     find().unwrap_or(0)
+}
+
+fn number(p: Protocol) -> u8 {
+    match p {
+        Protocol::Tcp => proto::TCP,
+        Protocol::Udp => proto::UDP,
+        Protocol::Sctp => proto::SCTP,
+    }
 }
 
 /// Does the steps in order.
@@ -58,8 +65,11 @@ pub(super) fn carry_out(
             Step::Bind(ip) => address(c, ns, *ip, true, &who, &mut findings),
             Step::Unbind(ip) => address(c, ns, *ip, false, &who, &mut findings),
             Step::Nft(text) => {
+                let mut origins = Origins::new(&c.desired);
                 if let Some(space) = c.lab.world.ns_mut(ns) {
-                    findings.extend(nft(space, text, &who, now));
+                    findings.extend(nft(space, text, &who, now, &mut |chain| {
+                        origins.of_chain(chain)
+                    }));
                 }
             }
             Step::Ipset(_) | Step::Ipvs(_) | Step::Restore(_) => {
@@ -69,16 +79,67 @@ pub(super) fn carry_out(
             }
         }
     }
+    if steps.iter().any(|step| matches!(step, Step::Ipvs(_))) {
+        name_services(c, ns, family);
+    }
     findings
 }
 
+/// Gives virtual servers that kube-proxy made the Service they are of, with its line.
+fn name_services(c: &mut Cluster, ns: NsId, family: Family) {
+    let plain = Origin::controller("kube-proxy", "");
+    let of_space = c.lab.world.ns(ns).and_then(NetNs::ipvs);
+    let all = of_space.into_iter().flat_map(|vs| vs.services());
+    let unnamed: Vec<Virtual> = all
+        .filter(|s| s.origin == plain)
+        .map(|s| s.spec.at)
+        .collect();
+    if unnamed.is_empty() {
+        return;
+    }
+    let view = c.desired.view(family);
+    let mut known: BTreeMap<(u8, Option<IpAddr>, u16), &Name> = BTreeMap::new();
+    for port in &view.services {
+        let (p, name) = (number(port.protocol()), &port.name.service);
+        let fixed = port.external_ips.iter().chain(&port.vips);
+        for ip in fixed.chain([&port.cluster_ip]) {
+            known.insert((p, Some(*ip), port.port), name);
+        }
+        if port.node_port != 0 {
+            known.insert((p, None, port.node_port), name);
+        }
+    }
+    let mut origins = Origins::new(&c.desired);
+    let named = unnamed.into_iter().filter_map(|at| {
+        let Virtual::Addr { proto, ip, port } = at else {
+            return None;
+        };
+        let keys = [Some(ip), None].map(|ip| (proto, ip, port));
+        let name = keys.iter().find_map(|key| known.get(key))?;
+        Some((at, origins.of(&name.namespace, &name.name)))
+    });
+    let named: Vec<(Virtual, Origin)> = named.collect();
+    if let Some(space) = c.lab.world.ns_mut(ns) {
+        space.ipvs_change(|vs| named.into_iter().for_each(|(at, o)| vs.set_origin(&at, o)));
+    }
+}
+
 /// One transaction of `nft -f -`: all of it or nothing.
-pub(super) fn nft(ns: &mut NetNs, text: &str, who: &str, now: Instant) -> Vec<Finding> {
+pub(super) fn nft(
+    ns: &mut NetNs,
+    text: &str,
+    who: &str,
+    now: Instant,
+    of_chain: &mut dyn FnMut(&str) -> Origin,
+) -> Vec<Finding> {
     let nf = ns.nf_mut();
     let mut set = nf.nft_ruleset(now);
     let (script, mut findings) = Script::parse(who, text, &set);
     match set.apply(&script) {
-        Ok(()) => nf.set_nft(set, now),
+        Ok(()) => {
+            set.claim(|chain, _| of_chain(chain));
+            nf.set_nft(set, now);
+        }
         Err(e) => findings.push(e),
     }
     findings
@@ -139,7 +200,13 @@ fn tables(ns: &mut NetNs, step: &Step, family: Family, who: &str, now: Instant) 
             let words: Vec<&str> = line.split(' ').collect();
             let done = match command(&words) {
                 Ok(c) => {
-                    let done = ns.ipvs_change(|vs| run(vs, &c, now));
+                    let done = ns.ipvs_change(|vs| {
+                        let done = run(vs, &c, now);
+                        if let Command::AddService(s) = &c {
+                            vs.set_origin(&s.at, Origin::controller("kube-proxy", ""));
+                        }
+                        done
+                    });
                     done.map(drop).map_err(|e| e.to_string())
                 }
                 Err((_, why)) => Err(why),

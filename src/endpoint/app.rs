@@ -15,6 +15,8 @@ pub enum App {
     Echo,
     /// Sends these bytes once the first data arrive, then closes (UDP: for each datagram).
     Fixed(Bytes),
+    /// Sends these bytes once the head of an HTTP request is there, then closes (UDP: nothing).
+    Page(Bytes),
     /// Reads and says nothing; closes after the peer has.
     Sink,
     /// Answers a `GET` with 200 and one line `NAME sees CLIENT:PORT`, then closes (any other method:
@@ -86,6 +88,16 @@ impl Session {
                 self.out = reply.clone();
                 self.answered = true;
             }
+            App::Page(reply) if !self.answered => {
+                let room = limits::ENDPOINT_REQUEST_MAX.saturating_sub(self.request.len());
+                self.request
+                    .extend_from_slice(&data[..data.len().min(room)]);
+                if head_is_whole(&self.request) {
+                    self.out = reply.clone();
+                    self.answered = true;
+                    self.request = Vec::new();
+                }
+            }
             App::Http { name } if !self.answered => {
                 let room = limits::ENDPOINT_REQUEST_MAX.saturating_sub(self.request.len());
                 self.request
@@ -97,7 +109,7 @@ impl Session {
                 }
             }
             App::User => self.inbox.extend_from_slice(data),
-            App::Fixed(_) | App::Http { .. } | App::Sink | App::Close => {}
+            App::Fixed(_) | App::Page(_) | App::Http { .. } | App::Sink | App::Close => {}
         }
     }
 
@@ -106,7 +118,7 @@ impl Session {
         match self.app {
             App::Close => true,
             App::Echo | App::Sink | App::User => peer_closed,
-            App::Fixed(_) | App::Http { .. } => self.answered || peer_closed,
+            App::Fixed(_) | App::Page(_) | App::Http { .. } => self.answered || peer_closed,
         }
     }
 
@@ -114,7 +126,7 @@ impl Session {
     pub(super) fn send_buffer(&self) -> usize {
         match &self.app {
             App::Echo | App::User => limits::ENDPOINT_BUFFER,
-            App::Fixed(reply) => reply.len().clamp(1, limits::ENDPOINT_BUFFER),
+            App::Fixed(reply) | App::Page(reply) => reply.len().clamp(1, limits::ENDPOINT_BUFFER),
             App::Http { .. } => 1024,
             App::Sink | App::Close => 1,
         }
@@ -127,15 +139,19 @@ pub(super) fn datagram(app: &App, client: SocketAddr, payload: &[u8]) -> Option<
         App::Echo => Some(Bytes::copy_from_slice(payload)),
         App::Fixed(reply) => Some(reply.clone()),
         App::Http { name } => Some(format!("{name} sees {client}\n").into()),
-        App::Sink | App::Close | App::User => None,
+        App::Page(_) | App::Sink | App::Close | App::User => None,
     }
+}
+
+/// Whether a request's head is there, or more than is ever read of one.
+fn head_is_whole(request: &[u8]) -> bool {
+    let full = request.len() >= limits::ENDPOINT_REQUEST_MAX;
+    full || request.windows(4).any(|w| w == b"\r\n\r\n")
 }
 
 /// The answer to `request`; `None` while its head is incomplete.
 fn http_reply(request: &[u8], name: &str, client: SocketAddr) -> Option<Bytes> {
-    let full = request.len() >= limits::ENDPOINT_REQUEST_MAX;
-    let end = request.windows(4).position(|w| w == b"\r\n\r\n");
-    if end.is_none() && !full {
+    if !head_is_whole(request) {
         return None;
     }
     let line = request.split(|b| *b == b'\r').next().unwrap_or(&[]);

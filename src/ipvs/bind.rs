@@ -23,6 +23,7 @@ pub(super) struct Born {
     pub dport: u16,
     pub template: bool,
     pub one_packet: bool,
+    pub open: u32,
 }
 
 impl Ipvs {
@@ -59,6 +60,7 @@ impl Ipvs {
             control: None,
             controls: 0,
             in_pkts: 0,
+            open: b.open,
         });
         if let Some(d) = dest.and_then(|d| self.dests.get_mut(&d)) {
             d.refs += 1;

@@ -60,6 +60,8 @@ pub struct Conn {
     pub controls: u32,
     /// Packets towards the real server.
     pub in_pkts: u64,
+    /// Of how many real servers it got one without its being known which was next; 0 where it is known.
+    pub open: u32,
 }
 
 /// A connection's place; never used again.

@@ -4,7 +4,7 @@
 //! find a route first. Invariant: a packet marked `ipvs` is never looked at twice.
 
 use super::conn::{ConnId, Key};
-use super::service::{DestId, Forward};
+use super::service::{DestId, Forward, Virtual};
 use super::state::Way;
 use super::{Ipvs, xmit};
 use crate::base::Instant;
@@ -45,6 +45,10 @@ pub struct Order {
     pub one_packet: bool,
     /// It is an ICMP error about a connection.
     pub icmp: bool,
+    /// The service, where the real server is one's still.
+    pub of: Option<Virtual>,
+    /// The connection is new, and of so many real servers nobody knows which was next (0: it is known).
+    pub open: u32,
 }
 
 /// What becomes of a packet.
@@ -56,8 +60,8 @@ pub enum Verdict {
     Translated(Order),
     /// It ends, silently.
     Drop(&'static str),
-    /// Its sender is told that the port is unreachable.
-    Unreachable,
+    /// Its sender is told that the port is unreachable: that of a service without anybody to take it.
+    Unreachable(Option<Virtual>),
     /// It is sent to a real server.
     Send(Order),
 }
@@ -125,9 +129,12 @@ impl Ipvs {
         self.count_in(id, p.h.total_len);
         let secure = seen.ns.sysctl().vs.secure_tcp == 3;
         self.set_state(id, Way::In, l4, secure);
-        let order = self.order(id, false);
+        let mut order = self.order(id, false);
         if let Some(c) = self.conns.get_mut(id) {
             c.in_pkts += 1;
+            if let Some(order) = order.as_mut().filter(|_| found.is_none()) {
+                order.open = c.open;
+            }
         }
         self.conn_put(id, seen.now);
         order.map_or(Verdict::Accept, Verdict::Send)
@@ -230,7 +237,7 @@ impl Ipvs {
         };
         let real = || {
             self.dests.values().any(|d| {
-                let same = matches!(d.of, super::Virtual::Addr { proto, .. } if proto == p.h.proto);
+                let same = matches!(d.of, Virtual::Addr { proto, .. } if proto == p.h.proto);
                 d.available
                     && d.spec.fwd == Forward::Masq
                     && same
@@ -238,7 +245,7 @@ impl Ipvs {
             })
         };
         match seen.ns.sysctl().vs.nat_icmp_send != 0 && !reset && real() {
-            true => Verdict::Unreachable,
+            true => Verdict::Unreachable(None),
             false => Verdict::Accept,
         }
     }
@@ -254,6 +261,8 @@ impl Ipvs {
             nfct: c.nfct,
             one_packet: c.one_packet,
             icmp,
+            of: c.dest.and_then(|d| self.dests.get(&d)).map(|d| d.of),
+            open: 0,
         })
     }
 

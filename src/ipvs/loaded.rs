@@ -88,6 +88,7 @@ impl Ipvs {
             control: None,
             controls: 0,
             in_pkts: 0,
+            open: 0,
         });
         if let Some(d) = dest.and_then(|id| self.dests.get_mut(&id)) {
             d.refs += 1;

@@ -31,6 +31,7 @@ use conn::Conns;
 use core::time::Duration;
 use stats::Stats;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 /// How often the estimator looks (kernel: `estimation_timer`, from the namespace's birth on).
 const ESTIMATE: Duration = Duration::from_secs(2);
@@ -50,6 +51,23 @@ pub struct Ipvs {
     dropped: Vec<CtTuple>,
     drop_counter: i32,
     estimated: Instant,
+    /// How many choices were open so far, the last of them, and what is assumed of the next.
+    open_choices: u32,
+    last_open: Option<OpenChoice>,
+    assumed: Option<SocketAddr>,
+}
+
+/// A choice of a real server of which nobody knows how it ends, as after a dump.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OpenChoice {
+    /// How many such choices there were in this namespace before.
+    pub number: u32,
+    /// The service.
+    pub at: Virtual,
+    /// Of how many real servers.
+    pub count: usize,
+    /// The first of these ([`crate::base::limits::FORK_BRANCHES_MAX`]).
+    pub of: Vec<SocketAddr>,
 }
 
 impl Ipvs {
@@ -71,6 +89,29 @@ impl Ipvs {
     /// A service's real servers in the kernel's order, the one added last first.
     pub fn dests_of<'a>(&'a self, svc: &'a Service) -> impl Iterator<Item = &'a Dest> {
         svc.dests.iter().filter_map(|id| self.dests.get(id))
+    }
+
+    /// Of how many real servers of a service it is not known which is next, as after a dump; 0 where it is.
+    pub fn undecided(&self, svc: &Service) -> usize {
+        match svc.order_unknown {
+            true => sched::open(svc, &self.dests).len(),
+            false => 0,
+        }
+    }
+
+    /// The number of the next open choice.
+    pub fn next_open(&self) -> u32 {
+        self.open_choices
+    }
+
+    /// Which real server the next open choice falls on, if it may; nothing: the dump's order decides.
+    pub fn assume(&mut self, server: Option<SocketAddr>) {
+        self.assumed = server;
+    }
+
+    /// The open choice that the packet before led to.
+    pub fn take_open(&mut self) -> Option<OpenChoice> {
+        self.last_open.take()
     }
 
     /// Connections and templates.

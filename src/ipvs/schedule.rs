@@ -8,12 +8,13 @@ use super::conn::{ConnId, Key};
 use super::hook::{Packet, Seen, Verdict};
 use super::sched::{self, Pick, Scheduler};
 use super::service::{DestId, Virtual};
-use super::{Ipvs, state};
+use super::{Ipvs, OpenChoice, state};
+use crate::base::limits;
 use crate::net::RouteKind;
 use crate::net::sysctl::Sysctl;
 use crate::wire::proto;
 use core::time::Duration;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const FTP: u16 = 21;
 const FTP_DATA: u16 = 20;
@@ -127,13 +128,14 @@ impl Ipvs {
         if matches!(at, Virtual::Addr { .. }) && p.dport != port {
             return Err(Unmade::NoDest);
         }
-        let dest = self.choose(at, p, seen).ok_or(Unmade::NoDest)?;
+        let (dest, open) = self.choose(at, p, seen).ok_or(Unmade::NoDest)?;
         let dport = self.dests.get(&dest).map_or(0, |d| d.spec.port);
         let dport = if dport == 0 { p.dport } else { dport };
-        self.make(at, p, dport, dest, seen)
+        self.make(at, p, dport, (dest, open), seen)
     }
 
-    fn choose(&mut self, at: &Virtual, p: &Packet, seen: &Seen<'_>) -> Option<DestId> {
+    /// A real server for a new connection, and of how many it is if nobody knows which is next.
+    fn choose(&mut self, at: &Virtual, p: &Packet, seen: &Seen<'_>) -> Option<(DestId, u32)> {
         let svc = self.services.get_mut(at)?;
         let vs = &seen.ns.sysctl().vs;
         let secs = match svc.spec.sched {
@@ -147,7 +149,35 @@ impl Ipvs {
             now: seen.now,
             expiration: Duration::from_secs(secs.max(0) as u64),
         };
-        sched::choose(svc, &self.dests, &pick)
+        let open = match svc.order_unknown {
+            true => sched::open(svc, &self.dests),
+            false => Vec::new(),
+        };
+        let mut dest = sched::choose(svc, &self.dests, &pick)?;
+        if open.len() < 2 {
+            return Some((dest, 0));
+        }
+        let address = |id: &DestId| {
+            let spec = self.dests.get(id)?.spec;
+            Some(SocketAddr::new(spec.ip, spec.port))
+        };
+        let assumed = self.assumed.take();
+        if let Some(id) = open
+            .iter()
+            .find(|id| assumed.is_some() && address(id) == assumed)
+        {
+            dest = *id;
+            sched::chosen(svc, dest);
+        }
+        let of = open.iter().filter_map(address);
+        self.last_open = Some(OpenChoice {
+            number: self.open_choices,
+            at: *at,
+            count: open.len(),
+            of: of.take(limits::FORK_BRANCHES_MAX).collect(),
+        });
+        self.open_choices = self.open_choices.wrapping_add(1);
+        Some((dest, open.len() as u32))
     }
 
     /// The connection itself, counted (`ip_vs_conn_stats`).
@@ -156,7 +186,7 @@ impl Ipvs {
         at: &Virtual,
         p: &Packet,
         dport: u16,
-        dest: DestId,
+        (dest, open): (DestId, u32),
         seen: &Seen<'_>,
     ) -> Result<ConnId, Unmade> {
         let ops = self.services.get(at).is_some_and(|s| s.spec.ops);
@@ -165,6 +195,7 @@ impl Ipvs {
             dport,
             template: false,
             one_packet: ops && p.h.proto == proto::UDP,
+            open,
         };
         let made = self.conn_new(born, Some(dest), seen.ns.sysctl(), seen.now);
         let id = made.ok_or(Unmade::Full)?;
@@ -201,25 +232,26 @@ impl Ipvs {
         let known = self.conns.find_template(&key);
         let kept = known.and_then(|t| {
             let dest = self.check_template(t, seen.ns.sysctl())?;
-            Some((t, dest))
+            Some((t, dest, 0))
         });
-        let (template, dest) = match kept {
+        let (template, dest, open) = match kept {
             Some(found) => found,
             None => {
-                let dest = self.choose(at, p, seen).ok_or(Unmade::NoDest)?;
+                let (dest, open) = self.choose(at, p, seen).ok_or(Unmade::NoDest)?;
                 let port = self.dests.get(&dest).map_or(0, |d| d.spec.port);
                 let born = Born {
                     key,
                     dport: if own_port { port } else { 0 },
                     template: true,
                     one_packet: false,
+                    open,
                 };
                 let made = self.conn_new(born, Some(dest), seen.ns.sysctl(), seen.now);
                 let t = made.ok_or(Unmade::Full)?;
                 if let Some(c) = self.conns.get_mut(t) {
                     c.timeout = Duration::from_secs(u64::from(secs));
                 }
-                (t, dest)
+                (t, dest, open)
             }
         };
         let port = self.dests.get(&dest).map_or(0, |d| d.spec.port);
@@ -227,7 +259,7 @@ impl Ipvs {
             true => port,
             false => p.dport,
         };
-        let id = self.make(at, p, dport, dest, seen)?;
+        let id = self.make(at, p, dport, (dest, open), seen)?;
         self.control_add(id, template);
         self.conn_put(template, seen.now);
         Ok(id)
@@ -245,6 +277,7 @@ impl Ipvs {
                 dport: 0,
                 template: false,
                 one_packet: ops && p.h.proto == proto::UDP,
+                open: 0,
             };
             let made = self.conn_new(born, None, sysctl, seen.now);
             return made.ok_or(Verdict::Drop("the connection table is full"));
@@ -252,7 +285,7 @@ impl Ipvs {
         if at.port() == FTP && p.dport != FTP {
             return Err(Verdict::Accept);
         }
-        Err(Verdict::Unreachable)
+        Err(Verdict::Unreachable(Some(*at)))
     }
 
     /// Whether a SYN for a connection means a new one (`is_new_conn_expected`).

@@ -5,6 +5,7 @@
 
 use super::sched::{SchedState, Scheduler};
 use super::stats::Stats;
+use crate::base::Origin;
 use crate::wire::proto;
 use core::cmp::Ordering;
 use core::fmt;
@@ -268,4 +269,6 @@ pub struct Service {
     pub stats: Stats,
     /// Its real servers came from a listing, which sorts them: their true order is not known.
     pub order_unknown: bool,
+    /// Who made it, from what.
+    pub origin: Origin,
 }

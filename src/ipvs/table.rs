@@ -6,7 +6,7 @@
 use super::service::{Dest, DestId, DestSpec, Service, ServiceSpec, Virtual};
 use super::stats::Stats;
 use super::{Ipvs, sched};
-use crate::base::limits;
+use crate::base::{Origin, limits};
 use core::fmt;
 
 /// Why a change was refused, in ipvsadm's words (libipvs: `ipvs_strerror`).
@@ -58,6 +58,7 @@ impl Ipvs {
             state: Default::default(),
             stats: Stats::default(),
             order_unknown: false,
+            origin: Origin::Kernel,
         };
         sched::init(&mut svc, &self.dests);
         self.services.insert(at, svc);
@@ -186,6 +187,13 @@ impl Ipvs {
     pub fn order_unknown(&mut self, at: &Virtual) {
         if let Some(svc) = self.services.get_mut(at) {
             svc.order_unknown = svc.dests.len() > 1;
+        }
+    }
+
+    /// Says who made a service, and from what.
+    pub fn set_origin(&mut self, at: &Virtual, origin: Origin) {
+        if let Some(svc) = self.services.get_mut(at) {
+            svc.origin = origin;
         }
     }
 

@@ -147,7 +147,7 @@ fn replies_come_from_the_virtual_address_with_right_checksums() {
     // Another server's packet is nobody's.
     assert_eq!(d.answer(1, 2, 1000, 0x12), Verdict::Accept);
     d.sysctl("nat_icmp_send", "1");
-    assert_eq!(d.answer(1, 2, 1000, 0x12), Verdict::Unreachable);
+    assert_eq!(d.answer(1, 2, 1000, 0x12), Verdict::Unreachable(None));
 }
 
 #[test]

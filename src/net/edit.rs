@@ -86,6 +86,11 @@ impl Edit<'_> {
     pub fn netfilter(&mut self) -> &mut crate::nf::Netfilter {
         self.ns.nf_mut()
     }
+
+    /// IPVS, made on first use.
+    pub fn ipvs_change<R>(&mut self, change: impl FnOnce(&mut crate::ipvs::Ipvs) -> R) -> R {
+        self.ns.ipvs_change(change)
+    }
 }
 
 impl std::ops::Deref for Edit<'_> {

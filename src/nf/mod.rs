@@ -14,6 +14,7 @@ mod normal;
 mod parse;
 mod print;
 mod rate;
+pub mod record;
 mod rule;
 mod words;
 

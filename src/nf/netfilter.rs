@@ -66,6 +66,10 @@ pub struct Netfilter {
     pub state: State,
     /// Rules are asked one by one, without their index: for tests that compare.
     pub linear: bool,
+    /// What the packet at hand touches, while somebody asks for it.
+    pub record: Option<Box<super::record::Record>>,
+    /// Counts what packets changed in sets: others may be answered differently from then on.
+    pub sets_changed: u64,
     /// What NAT and random rules have to decide, for a replay.
     pub forced: Forced,
     /// Programs behind queues, by number; queues without one have no reader.

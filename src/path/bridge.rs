@@ -9,6 +9,7 @@ use crate::nf::Hook;
 use crate::path::netfilter::Part;
 use crate::path::observer::{Direction, Observer, Step};
 use crate::path::reason::DropReason;
+use crate::path::touch::{Touch, Varies};
 use crate::path::walker::Walker;
 use crate::wire::{ETH_HLEN, Frame, MacAddr, PacketType};
 
@@ -124,7 +125,7 @@ impl<O: Observer> Walker<'_, O> {
     }
 
     fn fdb_lookup(
-        &self,
+        &mut self,
         bridge: DevId,
         vlan: u16,
         dst: MacAddr,
@@ -132,7 +133,11 @@ impl<O: Observer> Walker<'_, O> {
     ) -> Option<FdbEntry> {
         let b = self.device(bridge)?.bridge()?;
         let own = b.fdb.lookup(0, dst, self.now, ageing).filter(|e| e.local);
-        own.or_else(|| b.fdb.lookup(vlan, dst, self.now, ageing))
+        let entry = own.or_else(|| b.fdb.lookup(vlan, dst, self.now, ageing));
+        if let Some(e) = entry.filter(|e| !e.is_static && !e.local) {
+            self.touch(Some(bridge), Touch::Until(e.updated + ageing));
+        }
+        entry
     }
 
     fn fdb_learn(&mut self, bridge: DevId, port: DevId, vlan: u16, f: &Frame) {
@@ -141,7 +146,24 @@ impl<O: Observer> Walker<'_, O> {
             return;
         };
         let is_own = b.fdb.iter().any(|(v, m, e)| v == 0 && m == mac && e.local);
-        if !is_own && b.fdb.learn(vlan, mac, port, now) {
+        if is_own {
+            return;
+        }
+        let moved = b.fdb.learn(vlan, mac, port, now);
+        self.touch(
+            Some(bridge),
+            match moved {
+                true => Touch::Varies(Varies::Learned),
+                false => Touch::FdbSeen {
+                    bridge,
+                    vlan,
+                    mac,
+                    port,
+                },
+            },
+        );
+        if moved {
+            self.cx.learned += 1;
             self.step(Some(bridge), f, |ns| Step::FdbLearn {
                 mac,
                 port: ns.dev_name(port).into(),

@@ -5,6 +5,7 @@ use crate::net::addr::is_link_local;
 use crate::net::fib::Found;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::DropReason;
+use crate::path::touch::{Touch, Varies};
 use crate::path::walker::Walker;
 use crate::wire::{Frame, IpHeader, PacketType, ip, options};
 use core::time::Duration;
@@ -16,6 +17,16 @@ const REDIRECTS_MAX: u32 = 9;
 const REDIRECT_LOAD_MS: u64 = 20;
 /// Silence after which the count starts anew (`redirect_silence`).
 const REDIRECT_SILENCE: Duration = Duration::from_millis(20_480);
+
+/// The traffic class of a type of service (kernel: `rt_tos2priority`, `ip_tos2prio`).
+fn class_of(tos: u8) -> u32 {
+    match (tos & 0x1e) >> 3 {
+        0 => 0,
+        1 => 2, // TC_PRIO_BULK
+        2 => 6, // TC_PRIO_INTERACTIVE
+        _ => 4, // TC_PRIO_INTERACTIVE_BULK
+    }
+}
 
 impl<O: Observer> Walker<'_, O> {
     pub(crate) fn forward4(
@@ -29,6 +40,7 @@ impl<O: Observer> Walker<'_, O> {
         if f.pkt_type != PacketType::Host || f.socket.is_some() {
             return self.drop(Some(dev), &f, DropReason::NotForUs);
         }
+        f.summed = None;
         if h.ttl <= 1 {
             let sent = self.icmp_error(&f, Some(dev), 11, 0, 0);
             return self.rejected(
@@ -41,6 +53,13 @@ impl<O: Observer> Walker<'_, O> {
             );
         }
         let mtu = self.forward_mtu(found, h.dst);
+        self.touch(
+            Some(dev),
+            Touch::Cap {
+                max: mtu,
+                len: f.l3().len(),
+            },
+        );
         // What conntrack put together is cut again, unless a piece with DF was too big itself
         // (kernel: ip_exceeds_mtu).
         if f.l3().len() > mtu && h.df && (f.frag_max > mtu || !f.ignore_df) {
@@ -49,8 +68,10 @@ impl<O: Observer> Walker<'_, O> {
         ip::decrease_ttl(f.l3_mut());
         self.step(Some(dev), &f, |_| Step::Ttl { to: h.ttl - 1 });
         if redirect {
+            self.touch(Some(dev), Touch::Varies(Varies::Redirect));
             self.send_redirect(dev, h, &f, found);
         }
+        f.priority = class_of(h.tos);
         let Some((h, mut f, found)) = self.nf_forward(dev, *h, f, found.clone()) else {
             return;
         };
@@ -61,6 +82,7 @@ impl<O: Observer> Walker<'_, O> {
             options::forward(f.l3_mut(), &o, out);
         }
         self.ns.snmp.forwarded += 1;
+        self.touch(Some(dev), Touch::Forwarded);
         self.ip_output(&found, h.dst, f, Some(dev));
     }
 
@@ -116,6 +138,7 @@ impl<O: Observer> Walker<'_, O> {
         if f.pkt_type != PacketType::Host || f.socket.is_some() {
             return self.drop(Some(dev), &f, DropReason::NotForUs);
         }
+        f.summed = None;
         if h.ttl <= 1 {
             let sent = self.icmp_error(&f, Some(dev), 3, 0, 0);
             return self.rejected(
@@ -151,12 +174,20 @@ impl<O: Observer> Walker<'_, O> {
         // Unlike IPv4, forwarding obeys a learned path MTU (kernel: ip6_dst_mtu_maybe_forward on the
         // exception).
         let mtu = self.forward_mtu(found, h.dst).max(1280);
+        self.touch(
+            Some(dev),
+            Touch::Cap {
+                max: mtu,
+                len: f.l3().len(),
+            },
+        );
         if f.l3().len() > mtu && (f.frag_max > mtu || !f.ignore_df) {
             return self.too_big(dev, h, f, found, mtu);
         }
         ip::decrease_ttl(f.l3_mut());
         self.step(Some(dev), &f, |_| Step::Ttl { to: h.ttl - 1 });
         self.ns.snmp.forwarded += 1;
+        self.touch(Some(dev), Touch::Forwarded);
         if let Some((h, f, found)) = self.nf_forward(dev, *h, f, found.clone()) {
             self.ip_output(&found, h.dst, f, Some(dev));
         }

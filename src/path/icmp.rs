@@ -32,7 +32,10 @@ impl<O: Observer> Walker<'_, O> {
             return None;
         }
         let oif = self.icmp_oif(&h, in_dev);
-        let src = self.icmp_source(&h, in_dev, oif);
+        let known_by = cause.bridged.and_then(|b| b.routed).or(in_dev);
+        let src = self.icmp_source(&h, if h.is_v4() { in_dev } else { known_by }, oif);
+        // Of this packet only, not of what its sending causes.
+        self.route_back = false;
         let route = self.ns.route_output(src, h.src, oif, 0, 0).ok();
         let Some(src) = src.or_else(|| route.as_ref().and_then(|r| self.ns.source_for(r, h.src)))
         else {
@@ -69,10 +72,7 @@ impl<O: Observer> Walker<'_, O> {
         } else {
             (proto::ICMPV6, 0)
         };
-        let ttl = self.default_ttl(
-            h.is_v4(),
-            oif.or_else(|| route.as_ref().and_then(|r| r.dev())),
-        );
+        let ttl = self.answer_ttl(h.src, oif.or_else(|| route.as_ref().and_then(|r| r.dev())));
         let id = self.ns.next_ip_id();
         let mut packet = build::ip_packet(src, h.src, p, ttl, tos, id, false, &message);
         options::insert(&mut packet, &echoed);
@@ -130,13 +130,21 @@ impl<O: Observer> Walker<'_, O> {
             IpAddr::V6(a) => a.is_multicast(),
         };
         // IPv4 asks the packet's route, and a TEE copy's leads to the gateway (`rt_flags` in `__icmp_send`).
-        if group(h.dst) && !group_ok && !(self.teeing && h.is_v4()) {
+        if group(h.dst) && !group_ok && !(h.is_v4() && (self.by_gateway() || self.route_back)) {
             return Err("it was sent to a group");
         }
-        if h.src.is_unspecified() || group(h.src) {
+        // IPv4 leaves that to the check of the source on input, which translation to a group comes after.
+        if h.src.is_unspecified() || group(h.src) && !h.is_v4() {
             return Err("its source is no host");
         }
         Ok(())
+    }
+
+    /// A packet that is delivered here answers with its own destination (`RTCF_LOCAL` in `icmp_send`), which has
+    /// to be ours (`ip_route_output_key_hash_rcu`).
+    pub(crate) fn no_source(&self, h: &IpHeader) -> bool {
+        let kind = self.ns.fib.address_kind(h.dst);
+        h.is_v4() && kind == RouteKind::Unicast
     }
 
     /// Link-local senders are answered on the device they were heard on.
@@ -156,7 +164,7 @@ impl<O: Observer> Walker<'_, O> {
         oif: Option<DevId>,
     ) -> Option<IpAddr> {
         // IPv4 asks the packet's route, and a TEE copy's leads to the gateway (`RTCF_LOCAL` in `icmp_send`).
-        if self.is_own(h.dst) && !(self.teeing && h.is_v4()) {
+        if self.is_own(h.dst) && !(h.is_v4() && (self.by_gateway() || self.route_back)) {
             return Some(h.dst);
         }
         if h.is_v4() && self.ns.sysctl.icmp_errors_use_inbound_ifaddr != 0 {
@@ -197,6 +205,14 @@ impl<O: Observer> Walker<'_, O> {
         self.ns
             .icmp
             .allow(h.src, now, Duration::from_millis(ms.max(0) as u64))
+    }
+
+    /// TTL of the kernel's own messages: 1 to a group (kernel: `__ip_make_skb`, `inet->mc_ttl`).
+    pub(crate) fn answer_ttl(&self, to: IpAddr, dev: Option<DevId>) -> u8 {
+        match to {
+            IpAddr::V4(a) if a.is_multicast() => 1,
+            _ => self.default_ttl(to.is_ipv4(), dev),
+        }
     }
 
     /// TTL of own packets.

@@ -47,6 +47,11 @@ impl<O: Observer> Walker<'_, O> {
             return;
         };
         let decision = match h.dst == sent_to || self.valid_on_loopback(dev, h.src) {
+            // It has the route it was sent by (`skb_valid_dst` in `ip_rcv_finish_core`).
+            true if f.looped && h.dst == sent_to => Ok(Input::Local { group: true }),
+            true if f.local && h.dst == sent_to && self.is_loopback(dev) => {
+                Ok(Input::Local { group: false })
+            }
             true => self.route_input(dev, h.src, h.dst, &f, false),
             false => Err(NoInput::Silent(
                 DropReason::LocalSource,
@@ -72,9 +77,7 @@ impl<O: Observer> Walker<'_, O> {
     /// the route it was sent by (kernel: `skb_dst_drop` in `nf_nat_ipv4_pre_routing`), and looked up anew
     /// a source of ours is martian there as elsewhere (`fib_validate_source`).
     fn valid_on_loopback(&self, dev: DevId, src: IpAddr) -> bool {
-        let device = self.device(dev);
-        let lo = device.is_some_and(|d| matches!(d.kind, DeviceKind::Loopback));
-        !lo || !self.is_own(src) || self.ns.conf_or(dev, |c| c.accept_local)
+        !self.is_loopback(dev) || !self.is_own(src) || self.ns.conf_or(dev, |c| c.accept_local)
     }
 
     /// kernel: `ip6_rcv_core`, `ip6_rcv_finish`

@@ -9,7 +9,7 @@ use crate::path::netfilter::LOCAL_DELIVER;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::{Disposition, DropReason};
 use crate::path::walker::{Output, Walker};
-use crate::wire::{CtRef, Frame, IpHeader, build, checksum, options, proto};
+use crate::wire::{CtRef, Frame, IpHeader, PacketType, build, checksum, options, proto};
 use std::net::IpAddr;
 
 /// A sum that does not fit is made anew only for datagrams that are no longer (kernel: `CHECKSUM_BREAK`,
@@ -175,7 +175,9 @@ impl<O: Observer> Walker<'_, O> {
         if let Some(s) = self.find_socket(h, &f) {
             return self.hand_to_socket(dev, s, f);
         }
-        let sent = if h.is_v4() {
+        let sent = if self.no_source(h) {
+            None
+        } else if h.is_v4() {
             self.icmp_error(&f, Some(dev), 3, 2, 0)
         } else {
             self.icmp_error(&f, Some(dev), 4, 1, h.proto_at as u32)
@@ -237,7 +239,10 @@ impl<O: Observer> Walker<'_, O> {
             return self.drop(Some(dev), &f, DropReason::NoSocket);
         }
         let (typ, code) = if h.is_v4() { (3, 3) } else { (1, 4) };
-        let sent = self.icmp_error(&f, Some(dev), typ, code, 0);
+        let sent = match self.no_source(h) {
+            true => None,
+            false => self.icmp_error(&f, Some(dev), typ, code, 0),
+        };
         self.rejected(
             Some(dev),
             &f,
@@ -254,6 +259,9 @@ impl<O: Observer> Walker<'_, O> {
         if group || p.len() < 20 || doff < 20 || doff > p.len() {
             return self.drop(Some(dev), &f, DropReason::IpTruncated);
         }
+        if f.pkt_type != PacketType::Host {
+            return self.drop(Some(dev), &f, DropReason::NotForUs); // tcp_v4_rcv, tcp_v6_rcv
+        }
         if !build::l4_checksum_ok(h, f.l3()) {
             return self.drop(Some(dev), &f, DropReason::L4Checksum);
         }
@@ -262,6 +270,9 @@ impl<O: Observer> Walker<'_, O> {
         }
         let port = h.ports(f.l3()).map_or(0, |p| p.1);
         let reset = build::tcp_reset(h, f.l3());
+        // A destination that rules wrote into it in INPUT is no source: ip_route_output_key_hash_rcu wants one
+        // of its own.
+        let reset = reset.filter(|_| !h.is_v4() || self.is_own(h.dst));
         self.drop_with(
             Some(dev),
             &f,
@@ -273,7 +284,7 @@ impl<O: Observer> Walker<'_, O> {
             },
         );
         let Some(reset) = reset else { return };
-        let ttl = self.default_ttl(h.is_v4(), None);
+        let ttl = self.answer_ttl(h.src, None);
         let packet = build::ip_packet(h.dst, h.src, proto::TCP, ttl, h.tos & !3, 0, true, &reset);
         let r = self.child_of(&f, Frame::ip(&packet));
         self.step(Some(dev), &f, |_| Step::Answer { what: "TCP reset" });
@@ -330,7 +341,8 @@ impl<O: Observer> Walker<'_, O> {
         let src = if group {
             self.answer_source(dev, h)
         } else {
-            Some(h.dst)
+            // What a rule in INPUT wrote there is no source of ours (ip_route_output_key_hash_rcu).
+            Some(h.dst).filter(|a| a.is_ipv6() || self.is_own(*a))
         };
         let Some(src) = src else {
             return self.drop(Some(dev), &f, DropReason::NoSourceAddress);
@@ -377,7 +389,7 @@ impl<O: Observer> Walker<'_, O> {
         what: &'static str,
     ) {
         let oif = self.answer_oif(h, dev);
-        let ttl = self.default_ttl(h.is_v4(), Some(dev));
+        let ttl = self.answer_ttl(h.src, Some(dev));
         let (p, tos) = if h.is_v4() {
             (proto::ICMP, h.tos)
         } else {
@@ -421,6 +433,7 @@ impl<O: Observer> Walker<'_, O> {
             let now = self.now;
             let found = self.ns.route_output(Some(q.src), q.dst, None, 0, 0);
             let current = found.map_or(65_535, |r| self.ns.path_mtu(q.dst, &r, now));
+            self.cx.learned += 1;
             self.ns.learn_pmtu(q.dst, mtu, current, now);
             self.step(Some(dev), &f, |_| Step::PmtuLearned { dst: q.dst, mtu });
         }

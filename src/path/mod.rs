@@ -17,11 +17,13 @@ mod netfilter;
 mod observer;
 mod output;
 mod reason;
+mod touch;
 mod trace;
 mod tunnel;
 mod walker;
 
 pub use observer::{Direction, NoTrace, Observer, Place, RuleAt, Step, Tee};
 pub use reason::{Disposition, DropReason, IcmpSent};
+pub use touch::{Touch, Varies};
 pub use trace::{Event, EventKind, TraceBuilder};
 pub use walker::{Errno, Output, Shared, Walker};

@@ -7,6 +7,7 @@ use crate::net::NudState;
 use crate::net::neigh::{Neigh, NeighParms};
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::DropReason;
+use crate::path::touch::{Touch, Varies};
 use crate::path::walker::Walker;
 use crate::wire::{ETH_P_IP, ETH_P_IPV6, Frame, MacAddr};
 use core::time::Duration;
@@ -55,7 +56,16 @@ impl<O: Observer> Walker<'_, O> {
                     n.confirmed = Some(now);
                 }
                 let (mac, state) = (n.lladdr, n.state);
-                if state == NudState::Stale {
+                self.touch(
+                    Some(dev),
+                    match state {
+                        NudState::Stale => Touch::Varies(Varies::Neighbour),
+                        _ => Touch::Neigh { dev, ip: hop },
+                    },
+                );
+                if state == NudState::Stale
+                    && let Some(n) = self.ns.neigh.get_mut(dev, hop)
+                {
                     n.state = NudState::Delay;
                     n.updated = now;
                     self.ns
@@ -175,6 +185,7 @@ impl<O: Observer> Walker<'_, O> {
                     NudState::Stale
                 };
                 n.updated = now;
+                self.cx.learned += 1;
                 if recently {
                     self.ns
                         .neigh
@@ -226,6 +237,7 @@ impl<O: Observer> Walker<'_, O> {
         };
         n.state = NudState::Failed;
         n.updated = self.now;
+        self.cx.learned += 1;
         let queue = n.take_queue();
         for f in queue {
             let sent = if ip.is_ipv4() {
@@ -281,6 +293,7 @@ impl<O: Observer> Walker<'_, O> {
             n.confirmed = Some(now);
         }
         if n.state != state || n.lladdr != mac {
+            self.cx.learned += 1;
             n.updated = now;
         }
         let unchanged = n.state == state && n.lladdr == mac && state != NudState::Reachable;

@@ -4,8 +4,9 @@ use crate::base::{DevId, Instant, Origin};
 use crate::net::NetNs;
 use crate::nf::Hook;
 use crate::path::reason::{Disposition, IcmpSent};
+use crate::path::touch::Touch;
 use crate::wire::{Frame, MacAddr};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Where and when something happens.
 #[derive(Clone, Copy)]
@@ -199,6 +200,21 @@ pub enum Step {
         /// After.
         to: String,
     },
+    /// IPVS sent a request to a real server, or translated a reply back.
+    Ipvs {
+        /// It is a reply.
+        reply: bool,
+        /// The virtual address and port.
+        virt: SocketAddr,
+        /// The real server.
+        server: SocketAddr,
+        /// The way there: `Masq`, `Local`, `Tunnel`, `Route`.
+        forward: &'static str,
+        /// The connection is new, and of so many real servers it is not known which was next; 0: it is known.
+        open: u32,
+        /// What the virtual service was made from.
+        origin: Origin,
+    },
     /// Anything else worth a line.
     Note(String),
 }
@@ -234,6 +250,10 @@ impl core::fmt::Display for RuleAt {
 pub trait Observer {
     /// Whether `step` wants to be called: its arguments are not even built otherwise.
     const TRACING: bool;
+    /// Whether `touch` wants to be called: this observer compiles.
+    const RECORDING: bool = false;
+    /// The walk touched something besides the frame.
+    fn touch(&mut self, _at: Place<'_>, _what: Touch) {}
     /// A frame is at a device, where tcpdump would see it.
     fn tap(&mut self, _at: Place<'_>, _dir: Direction, _frame: &Frame) {}
     /// Something was done with a frame.
@@ -256,6 +276,11 @@ pub struct Tee<A, B>(pub A, pub B);
 
 impl<A: Observer, B: Observer> Observer for Tee<A, B> {
     const TRACING: bool = A::TRACING || B::TRACING;
+    const RECORDING: bool = A::RECORDING || B::RECORDING;
+    fn touch(&mut self, at: Place<'_>, what: Touch) {
+        self.0.touch(at, what);
+        self.1.touch(at, what);
+    }
     fn tap(&mut self, at: Place<'_>, dir: Direction, frame: &Frame) {
         self.0.tap(at, dir, frame);
         self.1.tap(at, dir, frame);
@@ -276,6 +301,10 @@ impl<A: Observer, B: Observer> Observer for Tee<A, B> {
 
 impl<O: Observer> Observer for &mut O {
     const TRACING: bool = O::TRACING;
+    const RECORDING: bool = O::RECORDING;
+    fn touch(&mut self, at: Place<'_>, what: Touch) {
+        (**self).touch(at, what);
+    }
     fn tap(&mut self, at: Place<'_>, dir: Direction, frame: &Frame) {
         (**self).tap(at, dir, frame);
     }

@@ -4,13 +4,14 @@
 use crate::base::{DevId, Origin};
 use crate::net::fib::{FibError, FlowL4, Found};
 use crate::net::text::route_text;
-use crate::net::{DeviceKind, RouteKind};
+use crate::net::{DeviceKind, PortAt, RouteKind};
 use crate::nf::Hook;
 use crate::path::netfilter::refragments;
 use crate::path::observer::Observer;
 use crate::path::reason::DropReason;
-use crate::path::walker::{Errno, Walker};
-use crate::wire::{Frame, IpHeader};
+use crate::path::touch::Touch;
+use crate::path::walker::{Errno, Output, Walker};
+use crate::wire::{Frame, IpHeader, PacketType};
 use std::net::IpAddr;
 
 impl<O: Observer> Walker<'_, O> {
@@ -123,8 +124,14 @@ impl<O: Observer> Walker<'_, O> {
                 |_| "the route has no device".into(),
             );
         };
+        // Not so for a TEE copy, whose neighbour is its gateway.
+        let header = |f: &Frame| IpHeader::parse_lax(f.l3()).map(|h| h.dst).ok();
+        let own = header(&f) == Some(dst);
         // MASQUERADE chooses its address by the gateway.
         f.nexthop = gateway(found, dst).filter(|_| !local);
+        if dst.is_ipv4() && found.route.kind == RouteKind::Broadcast {
+            self.loop_back(dev, &f);
+        }
         let Some(f) = self.nf_hook(Hook::Postrouting, f, input, Some(dev)) else {
             return;
         };
@@ -135,11 +142,37 @@ impl<O: Observer> Walker<'_, O> {
         } else {
             self.forward_mtu(found, dst)
         };
-        let hop = f.nexthop.unwrap_or(dst);
+        self.touch(
+            Some(dev),
+            Touch::Cap {
+                max: mtu,
+                len: f.l3().len(),
+            },
+        );
+        // A rule may have written another destination into it: the neighbour is the one that stands there now
+        // (`rt_nexthop`, `rt6_nexthop`).
+        let now = header(&f).filter(|_| own);
+        let hop = f.nexthop.or(now).unwrap_or(dst);
         if !refragments(&f, mtu) {
             return self.neigh_output(dev, hop, f);
         }
         self.fragment_out(dev, hop, f, mtu, dst);
+    }
+
+    /// What this host sends to everybody it hears too (kernel: `ip_mc_output`, `ip_mc_finish_output`).
+    fn loop_back(&mut self, dev: DevId, f: &Frame) {
+        let copy = self.copy(f);
+        let Some(mut copy) = self.nf_hook(Hook::Postrouting, copy, None, Some(dev)) else {
+            return;
+        };
+        copy.strip_link();
+        copy.looped = true;
+        copy.pkt_type = PacketType::Broadcast;
+        let at = PortAt {
+            ns: self.ns.id,
+            dev,
+        };
+        self.cx.out.push(Output::Backlog { at, frame: copy });
     }
 
     /// The device a route leads out of.
@@ -193,7 +226,10 @@ impl<O: Observer> Walker<'_, O> {
 }
 
 /// The route's gateway. A group is not sent to that of a default route (kernel: `__mkroute_output`).
-fn gateway(found: &Found, dst: IpAddr) -> Option<IpAddr> {
+pub(crate) fn gateway(found: &Found, dst: IpAddr) -> Option<IpAddr> {
+    if is_local(found) {
+        return None;
+    }
     let group = matches!(dst, IpAddr::V4(a) if a.is_multicast());
     if group && found.route.dst.prefix() < 4 {
         return None;

@@ -5,6 +5,7 @@ use crate::net::device::VxlanDst;
 use crate::net::{DeviceKind, Ipip, PortAt, Vxlan};
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::{Disposition, DropReason};
+use crate::path::touch::{Touch, Varies};
 use crate::path::walker::{Output, Walker};
 use crate::wire::{ETH_HLEN, Frame, IpHeader, MacAddr, build, checksum, flow, ip, proto};
 use std::net::IpAddr;
@@ -89,6 +90,7 @@ impl<O: Observer> Walker<'_, O> {
             vni,
         });
         let id = self.ns.next_ip_id();
+        self.touch(Some(dev), Touch::IpId);
         let mut head = Vec::with_capacity(40 + UDP_VXLAN);
         let len = f.len() + UDP_VXLAN;
         head.extend_from_slice(&build::ip_packet(
@@ -178,6 +180,10 @@ impl<O: Observer> Walker<'_, O> {
     /// kernel: `vxlan_snoop`
     fn vxlan_learn(&mut self, dev: DevId, mac: MacAddr, from: IpAddr) {
         let now = self.now;
+        if self.vxlan_at(dev).is_some_and(|v| v.learning) {
+            self.cx.learned += 1;
+            self.touch(Some(dev), Touch::Varies(Varies::TunnelLearned));
+        }
         if let Some(DeviceKind::Vxlan(v)) = self.ns.dev_mut(dev).map(|d| &mut d.kind)
             && v.learning
             && mac.is_valid_unicast()
@@ -187,7 +193,9 @@ impl<O: Observer> Walker<'_, O> {
                 learned: Some(now),
             };
             match v.fdb.get_mut(&mac).and_then(|l| l.first_mut()) {
-                Some(old) if old.learned.is_some() => *old = e,
+                Some(old) if old.learned.is_some() => {
+                    *old = e;
+                }
                 Some(_) => {}
                 None => {
                     v.fdb.insert(mac, vec![e]);
@@ -241,6 +249,13 @@ impl<O: Observer> Walker<'_, O> {
             .ns
             .path_mtu(remote, &found, self.now)
             .saturating_sub(20);
+        self.touch(
+            Some(dev),
+            Touch::Cap {
+                max: outer,
+                len: inner.total_len,
+            },
+        );
         if inner.df && inner.total_len > outer {
             let sent = self.icmp_error(&f, None, 3, 4, outer as u32);
             return self.rejected(
@@ -266,6 +281,7 @@ impl<O: Observer> Walker<'_, O> {
         });
         let ttl = if t.ttl == 0 { inner.ttl } else { t.ttl };
         let id = self.ns.next_ip_id();
+        self.touch(Some(dev), Touch::IpId);
         let df = inner.df || t.pmtudisc;
         let mut head = build::ip_packet(
             src,

@@ -4,13 +4,15 @@
 //! namespaces hands them on. Each protocol's part is a file beside this one.
 
 use crate::base::{DevId, FrameId, Instant, NsId, Origin, Rng, limits};
+use crate::ipvs::OpenChoice;
 use crate::net::{Device, DeviceKind, NetNs, PortAt, RouteKind, SocketId};
 use crate::nf::eval::RuleRef;
 use crate::path::observer::{Direction, Observer, Place, Step};
 use crate::path::reason::{Disposition, DropReason, IcmpSent};
+use crate::path::touch::Touch;
 use crate::wire::{ETH_HLEN, ETH_P_8021Q, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, Frame, IpHeader, Tuple};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Why the kernel refused to send what a socket gave it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -67,12 +69,18 @@ pub struct Shared {
     /// Seeded randomness.
     pub rng: Rng,
     next_frame: u64,
+    /// Counts what walks learned that other frames go by: bridge ports, neighbours' states, tunnels' ends.
+    pub learned: u64,
     /// What left, in order.
     pub out: Vec<Output>,
     /// What is assumed of netfilter rules that are not understood: matched or not.
     pub assume: BTreeMap<NsId, BTreeMap<RuleRef, bool>>,
     /// Rules that are not understood, not assumed anything of, and that decided, as they were met.
     pub undecided: Vec<(NsId, RuleRef)>,
+    /// Real servers that are assumed to be IPVS's choice, by namespace and the choice's number.
+    pub servers: BTreeMap<(NsId, u32), SocketAddr>,
+    /// Choices of IPVS of which nothing was assumed, as they were met.
+    pub open_choices: Vec<(NsId, OpenChoice)>,
 }
 
 impl Shared {
@@ -81,9 +89,12 @@ impl Shared {
         Shared {
             rng: Rng::new(seed),
             next_frame: 0,
+            learned: 0,
             out: Vec::new(),
             assume: BTreeMap::new(),
             undecided: Vec::new(),
+            servers: BTreeMap::new(),
+            open_choices: Vec::new(),
         }
     }
 
@@ -147,6 +158,10 @@ pub struct Walker<'w, O> {
     pub(crate) icmp_busy: [bool; 2],
     /// A TEE copy is on its way: it makes no further ones.
     pub(crate) teeing: bool,
+    /// OUTPUT routed that copy anew: no longer to the rule's gateway.
+    pub(crate) copy_rerouted: bool,
+    /// What is being answered has no route but the one back to its sender (`nf_reject_fill_skb_dst`).
+    pub(crate) route_back: bool,
     /// A process is sending, not a softirq: the backlog runs where bottom halves are enabled again, in the
     /// midst of the walk ([`Walker::softirqs`]).
     in_process: bool,
@@ -163,6 +178,8 @@ impl<'w, O: Observer> Walker<'w, O> {
             depth: 0,
             icmp_busy: [false; 2],
             teeing: false,
+            copy_rerouted: false,
+            route_back: false,
             in_process: false,
         }
     }
@@ -182,6 +199,18 @@ impl<'w, O: Observer> Walker<'w, O> {
                 dev,
             };
             self.obs.step(at, f, s);
+        }
+    }
+
+    /// Tells whoever compiles what the walk touched.
+    pub(crate) fn touch(&mut self, dev: Option<DevId>, what: Touch) {
+        if O::RECORDING {
+            let at = Place {
+                now: self.now,
+                ns: self.ns,
+                dev,
+            };
+            self.obs.touch(at, what);
         }
     }
 
@@ -286,6 +315,11 @@ impl<'w, O: Observer> Walker<'w, O> {
         true
     }
 
+    /// Whether the packet at hand is a copy whose route leads to a gateway, wherever it is addressed to.
+    pub(crate) fn by_gateway(&self) -> bool {
+        self.teeing && !self.copy_rerouted
+    }
+
     /// Bottom halves are enabled again (kernel: `local_bh_enable`): what a process's packet has put on this
     /// namespace's backlog so far (an error of REJECT, a TEE copy for this host) is received before the
     /// packet goes on, that is while its own new connection is not confirmed yet. Walks that began with a
@@ -313,6 +347,9 @@ impl<'w, O: Observer> Walker<'w, O> {
 
     /// A frame arrives at a device (kernel: `__netif_receive_skb_core`).
     pub fn receive(&mut self, dev: DevId, mut f: Frame) {
+        if f.looped {
+            return self.ipv4_receive(dev, f);
+        }
         let Some(d) = self.ns.dev(dev) else { return };
         let (up, mac, layer3, master) = (d.up, d.mac, d.is_layer3(), d.master.is_some());
         if !up {

@@ -1,35 +1,40 @@
-//! What a probe would do under each answer of rules that are not understood, as text and JSON.
+//! What a probe would do under each answer of rules that are not understood, and with each real server that
+//! may be next, as text and JSON.
 //!
 //! Says what is assumed, never which assumption is right. Invariant: every branch that was followed is
 //! listed, and that there are more is said.
 
-use crate::cluster::{Branch, Fork};
+use crate::cluster::{Assumed, Assumption, Branch, Fork};
 use serde_json::{Value, json};
 
-/// One paragraph: the rules, then a line for each branch.
+/// One paragraph: what is not known, then a line for each branch.
 pub fn text(f: &Fork) -> String {
-    let mut out = String::from("rules that podpath does not understand decide here:\n");
-    let mut rules: Vec<(String, String)> = Vec::new();
-    for a in f.branches.iter().flat_map(|b| &b.assumed) {
-        let row = (a.place.clone(), a.text.clone());
-        if !rules.contains(&row) {
-            rules.push(row);
+    let all = f.branches.iter().flat_map(|b| &b.assumed);
+    let of_rule = |a: &Assumption| matches!(a.what, Assumed::Rule { .. });
+    let mut out = match all.clone().all(of_rule) {
+        true => "rules that podpath does not understand decide here:\n".to_owned(),
+        false => "what podpath cannot know decides here:\n".to_owned(),
+    };
+    let mut open: Vec<(String, String)> = Vec::new();
+    for a in all {
+        let row = (a.place.clone(), question(a));
+        if !open.contains(&row) {
+            open.push(row);
         }
     }
-    for (n, (place, text)) in rules.iter().enumerate() {
+    for (n, (place, text)) in open.iter().enumerate() {
         out.push_str(&format!("  {}. {place}: {text}\n", n + 1));
     }
     let name = |b: &Branch| {
         let part = b.assumed.iter().map(|a| {
-            let n = rules
-                .iter()
-                .position(|(p, t)| *p == a.place && *t == a.text);
-            let verb = if a.matches {
-                "matches"
-            } else {
-                "does not match"
-            };
-            format!("rule {} {verb}", n.map_or(0, |n| n + 1))
+            let text = question(a);
+            let n = open.iter().position(|(p, t)| *p == a.place && *t == text);
+            let n = n.map_or(0, |n| n + 1);
+            match &a.what {
+                Assumed::Rule { matches: true, .. } => format!("rule {n} matches"),
+                Assumed::Rule { .. } => format!("rule {n} does not match"),
+                Assumed::Server { server, .. } => format!("{n}. is {server}"),
+            }
         });
         part.collect::<Vec<_>>().join(", ")
     };
@@ -48,13 +53,36 @@ pub fn text(f: &Fork) -> String {
     out
 }
 
+/// What is not known.
+fn question(a: &Assumption) -> String {
+    match &a.what {
+        Assumed::Rule { text, .. } => text.clone(),
+        Assumed::Server {
+            number, virt, of, ..
+        } => {
+            let which = match number {
+                0 => String::new(),
+                n => format!(", choice {}", n + 1),
+            };
+            format!("the dump does not say which of {of} real servers of {virt} is next{which}")
+        }
+    }
+}
+
 /// `{"cut": bool, "branches": [{"assumed": [...], "outcome", "delay_us"}]}`
 pub fn json(f: &Fork) -> Value {
     let branch = |b: &Branch| {
         let assumed: Vec<Value> = b
             .assumed
             .iter()
-            .map(|a| json!({ "namespace": a.place, "rule": a.text, "matches": a.matches }))
+            .map(|a| match &a.what {
+                Assumed::Rule { text, matches, .. } => {
+                    json!({ "namespace": a.place, "rule": text, "matches": matches })
+                }
+                Assumed::Server {
+                    virt, server, of, ..
+                } => json!({ "namespace": a.place, "virtual": virt, "server": server.to_string(), "of": of }),
+            })
             .collect();
         json!({
             "assumed": assumed,

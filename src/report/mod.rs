@@ -4,6 +4,8 @@
 //! the edge) nor files. Invariant: same input, same bytes.
 
 pub mod fork;
+pub mod policy;
+pub mod policy_lint;
 pub mod proxy_compare;
 pub mod show;
 pub mod topo;

@@ -1,7 +1,8 @@
 //! `podpath proxy compare`'s output: a line for each cause with an example, or for every class that differs,
 //! or what becomes of every class.
 //!
-//! Text is for people; the JSON has version 1 ([docs/json.md]). Invariant: both say how many classes there were.
+//! Text is for people; the JSON has version 1 (docs/json.md). Invariant: both say how many classes there
+//! were.
 
 use core::fmt::Write;
 use std::collections::BTreeMap;
@@ -19,7 +20,8 @@ const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
 const YELLOW: Style = AnsiColor::Yellow.on_default();
 
-/// The text; with `all` every difference, otherwise the first of each cause; with `classes` every class first.
+/// The text; with `all` every difference, otherwise the first of each cause; with `classes` a table of every
+/// class before it.
 pub fn text(report: &Report, all: bool, classes: bool) -> String {
     let mut out = String::new();
     if classes {

@@ -52,6 +52,11 @@ pub struct Link {
 }
 
 impl Link {
+    /// Whether it takes every frame across at once that is not too long.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.latency.is_zero() && self.loss_ppm == 0 && self.blocked.is_empty()
+    }
+
     /// Why a frame does not arrive, if it does not.
     pub(crate) fn fate(&self, f: &Frame, rng: &mut Rng) -> Option<DropReason> {
         if self.blocked.iter().any(|b| b.stops(f)) {

@@ -3,7 +3,10 @@
 //! Sans-IO: the caller says how far time goes. Events are handled in a total order (time, class, sequence),
 //! so the same input and seed give the same bytes out.
 
+mod cable;
 pub mod capture;
+mod carry;
+pub mod fast;
 pub mod link;
 pub mod world;
 

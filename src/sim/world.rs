@@ -3,16 +3,15 @@
 //! Does not know Kubernetes or sockets' insides: packets for sockets pile up as [`Delivery`]s for whoever
 //! plays the sockets. Invariant: events run in the order (time, class, sequence).
 
-use crate::base::{DevId, FrameId, Instant, NodeId, NsId, limits};
+use crate::base::{DevId, FrameId, Instant, NodeId, NsId, Rng, limits};
+use crate::ipvs::OpenChoice;
 use crate::net::{Edit, EditError, NetNs, PortAt, SocketId};
 use crate::nf::eval::RuleRef;
 use crate::path::{Disposition, DropReason, Errno, Observer, Output, Place, Shared, Walker};
 use crate::sim::link::Link;
-use crate::wire::{ETH_HLEN, Frame};
+use crate::wire::Frame;
 use std::collections::BTreeMap;
-
-/// VLAN slack a veth grants (kernel: `is_skb_forwardable`).
-const VLAN_HLEN: usize = 4;
+use std::net::SocketAddr;
 
 /// Order of events of one moment: what arrives before what a timer does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -63,13 +62,15 @@ pub struct SendOptions {
 pub struct World {
     spaces: Vec<NetNs>,
     nodes: Vec<String>,
-    links: BTreeMap<PortAt, Link>,
+    pub(super) links: BTreeMap<PortAt, Link>,
     queue: BTreeMap<(Instant, Class, u64), Event>,
     scheduled: BTreeMap<NsId, (Instant, u64)>,
     seq: u64,
-    now: Instant,
-    shared: Shared,
-    deliveries: Vec<Delivery>,
+    pub(super) now: Instant,
+    /// Counts changes of configuration.
+    changes: u64,
+    pub(super) shared: Shared,
+    pub(super) deliveries: Vec<Delivery>,
 }
 
 impl World {
@@ -83,6 +84,7 @@ impl World {
             scheduled: BTreeMap::new(),
             seq: 0,
             now: Instant::ZERO,
+            changes: 0,
             shared: Shared::new(seed),
             deliveries: Vec::new(),
         }
@@ -121,6 +123,11 @@ impl World {
         self.spaces.get(id.0 as usize)
     }
 
+    /// A namespace, for what the fast path writes back: no change that others go by.
+    pub(super) fn space_mut(&mut self, id: NsId) -> Option<&mut NetNs> {
+        self.spaces.get_mut(id.0 as usize)
+    }
+
     /// A namespace by name.
     pub fn ns_by_name(&self, name: &str) -> Option<&NetNs> {
         self.spaces.iter().find(|n| n.name == name)
@@ -128,6 +135,7 @@ impl World {
 
     /// A namespace's sockets, to bind and close.
     pub fn ns_mut(&mut self, id: NsId) -> Option<&mut NetNs> {
+        self.changes += 1;
         self.spaces.get_mut(id.0 as usize)
     }
 
@@ -145,13 +153,25 @@ impl World {
         &self.shared.undecided
     }
 
-    /// The same, and forgets them.
+    /// Assumes which real server IPVS's open choice of a number falls on.
+    pub fn assume_server(&mut self, ns: NsId, number: u32, server: SocketAddr) {
+        self.shared.servers.insert((ns, number), server);
+    }
+
+    /// Open choices of IPVS of which nothing was assumed, as they were met.
+    pub fn open_choices(&self) -> &[(NsId, OpenChoice)] {
+        &self.shared.open_choices
+    }
+
+    /// Rules as [`World::undecided`] has them; these and open choices are forgotten.
     pub fn take_undecided(&mut self) -> Vec<(NsId, RuleRef)> {
+        self.shared.open_choices.clear();
         std::mem::take(&mut self.shared.undecided)
     }
 
     /// Changes a namespace's configuration and lets the other ends of its cables see it.
     pub fn edit<R>(&mut self, id: NsId, change: impl FnOnce(&mut Edit<'_>) -> R) -> Option<R> {
+        self.changes += 1;
         let ns = self.spaces.get_mut(id.0 as usize)?;
         let r = change(&mut ns.edit());
         self.sync_carriers(id);
@@ -208,6 +228,7 @@ impl World {
 
     /// Properties of the cable out of a device's end.
     pub fn link_mut(&mut self, from: PortAt) -> &mut Link {
+        self.changes += 1;
         self.links.entry(from).or_default()
     }
 
@@ -281,76 +302,54 @@ impl World {
 
     /// Runs one walk and hands on what left.
     fn walk<O: Observer>(&mut self, id: NsId, obs: &mut O, f: impl FnOnce(&mut Walker<'_, O>)) {
+        for o in self.walk_out(id, obs, f) {
+            self.hand_on(o, obs);
+        }
+    }
+
+    /// Runs one walk; gives what left.
+    pub(super) fn walk_out<O: Observer>(
+        &mut self,
+        id: NsId,
+        obs: &mut O,
+        f: impl FnOnce(&mut Walker<'_, O>),
+    ) -> Vec<Output> {
         let Some(ns) = self.spaces.get_mut(id.0 as usize) else {
-            return;
+            return Vec::new();
         };
+        let sets = ns.nf().map_or(0, |nf| nf.sets_changed);
         let mut walker = Walker::new(ns, self.now, &mut self.shared, obs);
         f(&mut walker);
         walker.finish();
+        if ns.nf().map_or(0, |nf| nf.sets_changed) != sets {
+            self.shared.learned += 1;
+        }
         self.reschedule(id);
-        for o in std::mem::take(&mut self.shared.out) {
-            match o {
-                Output::Backlog { at, frame } => self.push(self.now, at, frame, obs),
-                Output::Wire { from, to, frame } => self.cable(from, to, frame, obs),
-                Output::Socket { ns, socket, frame } => {
-                    self.deliveries.push(Delivery {
-                        time: self.now,
-                        ns,
-                        socket,
-                        packet: frame,
-                    });
-                }
-            }
-        }
+        std::mem::take(&mut self.shared.out)
     }
 
-    /// A frame on a cable (kernel: `veth_xmit` with `is_skb_forwardable`; elsewhere the link's own fate).
-    fn cable<O: Observer>(&mut self, from: PortAt, to: PortAt, mut frame: Frame, obs: &mut O) {
-        let Some(peer) = self.ns(to.ns).and_then(|n| n.dev(to.dev)) else {
-            return self.lost(from, &frame, DropReason::NoPeer, obs);
-        };
-        if !peer.up {
-            return self.lost(from, &frame, DropReason::PeerDown, obs);
-        }
-        if frame.len() > peer.mtu as usize + ETH_HLEN + VLAN_HLEN {
-            return self.lost(from, &frame, DropReason::PeerMtu, obs);
-        }
-        // What the frame was here is nothing there (kernel: `____dev_forward_skb`).
-        frame.scrub();
-        frame.priority = 0;
-        frame.partial = false;
-        if from.ns != to.ns {
-            frame.mark = 0;
-        }
-        let link = self.links.get(&from);
-        let latency = link.map_or_else(Default::default, |l| l.latency);
-        let fate = link.and_then(|l| l.fate(&frame, &mut self.shared.rng));
-        match fate {
-            Some(reason) => self.lost(from, &frame, reason, obs),
-            None => self.push(self.now + latency, to, frame, obs),
-        }
+    /// Gives a frame an identity.
+    pub(super) fn adopt(&mut self, f: &mut Frame) {
+        self.shared.adopt(f);
     }
 
-    fn lost<O: Observer>(&mut self, at: PortAt, f: &Frame, reason: DropReason, obs: &mut O) {
-        let Some(ns) = self.ns(at.ns) else { return };
-        let origin = ns.dev(at.dev).map(|d| d.origin.clone()).unwrap_or_default();
-        let how = Disposition::Dropped {
-            reason,
-            detail: String::new(),
-            origin,
-        };
-        obs.end(
-            Place {
-                now: self.now,
-                ns,
-                dev: Some(at.dev),
-            },
-            f,
-            &how,
-        );
+    /// Counts every change that other frames may go by: configuration and what walks learned.
+    pub(super) fn version(&self) -> (u64, u64) {
+        (self.changes, self.shared.learned)
     }
 
-    fn push<O: Observer>(&mut self, time: Instant, at: PortAt, mut frame: Frame, obs: &mut O) {
+    /// The world's randomness, to see whether a walk drew on it.
+    pub(super) fn rng(&self) -> &Rng {
+        &self.shared.rng
+    }
+
+    pub(super) fn push<O: Observer>(
+        &mut self,
+        time: Instant,
+        at: PortAt,
+        mut frame: Frame,
+        obs: &mut O,
+    ) {
         frame.hops += 1;
         let looped = frame.hops > limits::HOPS_MAX;
         if looped || self.queue.len() >= limits::EVENT_QUEUE_MAX {

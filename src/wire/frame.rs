@@ -62,11 +62,15 @@ pub struct Frame {
     pub socket: Option<u32>,
     /// Bridge ports, while br_netfilter shows it to the IP hooks.
     pub bridged: Option<Bridged>,
+    /// What this host sent to everybody, on its way back to itself with the route it was sent by (kernel:
+    /// `PACKET_LOOPBACK`, `dev_loopback_xmit`).
+    pub looped: bool,
     /// The TCP checksum is yet to be finished (kernel: `CHECKSUM_PARTIAL`): until it leaves, errors about
     /// the packet quote the sum of the pseudo header alone.
     pub partial: bool,
-    /// The changeable start of an IPv6 header when conntrack summed the whole packet (kernel:
-    /// `CHECKSUM_COMPLETE` with `csum_complete_sw`); nobody mends that sum when DSCP, TOS or HL change it.
+    /// The changeable start of the header (IPv6: what its sum covers) when conntrack summed the whole packet
+    /// (kernel: `CHECKSUM_COMPLETE` with `csum_complete_sw`); nobody mends that sum when DSCP, TOS or HL
+    /// change it. Forgotten when it is forwarded (`skb_forward_csum`).
     pub summed: Option<[u8; 8]>,
     /// A TCP sender has just got on: the next hop of whoever routes this packet is reachable. It stays with
     /// a packet through veths and tunnels (`skb->dst_pending_confirm`; seen on 6.18: a router between two
@@ -190,6 +194,7 @@ impl Frame {
         self.socket = None;
         self.local = false;
         self.summed = None;
+        self.looped = false;
         self.forget_fragments();
         self.ignore_df = false;
         self.frag_list.clear();

@@ -102,8 +102,8 @@ fn run() {
     assert_eq!(by["unmet"]["hop"]["reason"], "ttl-expired");
     assert_eq!(by["met"]["hop"]["reason"], Value::Null);
     let result = documented("### A probe's result");
-    let fork: Keys = ["fork".to_owned()].into();
-    assert_eq!(&keys_of_all(all) | &fork, result);
+    let absent: Keys = ["fork".to_owned()].into();
+    assert_eq!(&keys_of_all(all) | &absent, result);
     let hops = all.iter().map(|p| &p["hop"]);
     assert_eq!(keys_of_all(hops), documented("### A probe's `hop`"));
     let misses = all.iter().flat_map(|p| array(&p["mismatches"]));
@@ -134,7 +134,68 @@ fn forks() {
     assert_eq!(outcomes, ["timeout", "ok"]);
     assert_eq!(keys_of_all(branches), documented("### A branch"));
     let assumed = branches.iter().flat_map(|b| array(&b["assumed"]));
-    assert_eq!(keys_of_all(assumed), documented("### An assumption"));
+    let of_servers: Keys = ["virtual", "server", "of"].map(str::to_owned).into();
+    assert_eq!(
+        &keys_of_all(assumed) | &of_servers,
+        documented("### An assumption")
+    );
+}
+
+/// A dump does not say which real server is next: the answer rests on one of two.
+#[test]
+fn undecided() {
+    let folder = Folder::new();
+    let manifests =
+        std::fs::read_to_string(format!("{}/manifests.yaml", vxlan())).expect("manifests");
+    let dump = "ipvsadm -R <<EOF\n\
+        TCP  10.96.0.77:80 rr\n\
+        -> 10.244.2.99:8080 Masq 1 0 0\n\
+        -> 10.244.2.10:8080 Masq 1 0 0\nEOF";
+    let dump = dump.replacen("EOF\n", "EOF\nProt LocalAddress:Port Scheduler Flags\n", 1);
+    let more = format!(
+        "---\napiVersion: podpath.dev/v1alpha1\nkind: Fault\nmetadata: {{name: director}}\nspec:\n  node: n1\n  \
+         commands:\n  - ip link add vip type dummy\n  - ip addr add 10.96.0.77/32 dev vip\n  - |\n{}\n\
+         ---\napiVersion: podpath.dev/v1alpha1\nkind: Probe\nmetadata: {{name: vip}}\nspec:\n  from: default/a1\n  \
+         to: 10.96.0.77:80\n  protocol: tcp\n",
+        dump.lines()
+            .map(|l| format!("    {l}\n"))
+            .collect::<String>()
+    );
+    folder
+        .file("all/manifests.yaml", manifests)
+        .file("all/more.yaml", more);
+    let ran = folder.podpath(&["run", "all", "--probe", "vip", "-o", "json"]);
+    let doc = ran.json();
+    let branches = array(&doc["probes"][0]["fork"]["branches"]);
+    let assumed = branches.iter().flat_map(|b| array(&b["assumed"]));
+    let of_servers: Keys = ["namespace", "virtual", "server", "of"]
+        .map(str::to_owned)
+        .into();
+    assert_eq!(keys_of_all(assumed.clone()), of_servers, "{doc:#}");
+    let servers: Vec<&Value> = assumed.map(|a| &a["server"]).collect();
+    // The second one is not there: what the client sees depends on who is next.
+    assert_eq!(servers, ["10.244.2.10:8080", "10.244.2.99:8080"]);
+    let outcomes: Vec<&Value> = branches.iter().map(|b| &b["outcome"]).collect();
+    assert_eq!(outcomes, ["ok", "no-route"]);
+    assert_eq!(doc["probes"][0]["outcome"], "depends");
+    let text = folder.podpath(&["run", "all", "--probe", "vip", "-v"]).out;
+    assert!(
+        text.contains(
+            "1. n1: the dump does not say which of 2 real servers of -t 10.96.0.77:80 is next"
+        ),
+        "{text}"
+    );
+    assert!(text.contains("if 1. is 10.244.2.10:8080  ok"), "{text}");
+    let shown = folder
+        .podpath(&["show", "n1", "ipvs", "-f", "all", "--after-probes"])
+        .exits(0)
+        .out;
+    assert!(
+        shown.contains(
+            "# -t 10.96.0.77:80 -s rr: the dump does not say which of 2 real servers is next"
+        ),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -108,8 +108,12 @@ impl World {
             steps: Some(&mut self.steps),
             assume: &self.assume,
         };
-        let fx = &mut self.effects;
-        eval::table(&mut self.nf, &self.ns, f, at, backend, table, &mut cx, fx)
+        let (nf, ns, fx) = (&mut self.nf, &self.ns, &mut self.effects);
+        let mut verdict = eval::table(nf, ns, f, at, backend, table, &mut cx, fx);
+        while let Some(Effect::Paused(from)) = fx.pop_if(|e| matches!(e, Effect::Paused(_))) {
+            verdict = eval::resume(nf, ns, f, at, (backend, table), *from, &mut cx, fx);
+        }
+        verdict
     }
 
     fn at(&self, f: &Frame, hook: Hook, input: &str, output: &str) -> At {

@@ -10,7 +10,7 @@ use super::conntrack::Line;
 use super::play::Player;
 use super::recordings::Recording;
 use super::topo::Topo;
-use super::{engine, tables};
+use super::{engine, nft, tables};
 use podpath::nf::{Backend, Family};
 use std::collections::BTreeMap;
 
@@ -99,7 +99,7 @@ pub fn compare(r: &Recording<'_>, topo: &Topo<'_>, states: &BTreeMap<String, Sta
             add(&mut rules, found.map_err(Clone::clone));
         }
         if let Some(kernel) = text("nft-ruleset.txt") {
-            add(&mut rules, Ok(tables::nft(&kernel, &ours.nft, SLACK)));
+            add(&mut rules, Ok(nft::compare(&kernel, &ours.nft, SLACK)));
         }
         if let Some(kernel) = text("conntrack.txt") {
             let kernel: Vec<String> = kernel.lines().map(str::to_owned).collect();

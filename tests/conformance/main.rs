@@ -67,6 +67,7 @@ mod engine;
 mod hashes;
 mod ipvs;
 mod mld;
+mod nft;
 mod norm;
 mod pcapng;
 mod ping;

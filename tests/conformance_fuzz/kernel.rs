@@ -29,6 +29,16 @@ const OUTGOING: u8 = 4;
 /// No event for so long means that there are no more.
 const QUIET: Duration = Duration::from_millis(12);
 
+/// What a round is that still turns when it should have ended, or that made too many frames: what came of it
+/// hangs on how long it was watched.
+pub const RESTLESS: &str = "the kernel does not come to rest";
+/// How long a round may take to come to rest.
+const REST: Duration = Duration::from_millis(600);
+/// Frames a round may make.
+const FRAMES_MAX: usize = 4000;
+/// Most waits of 50 microseconds for a frame to be worked off: what turns in a loop never is.
+const WAITS_MAX: usize = 100;
+
 /// A router of one shape with everything around it.
 pub struct Kernel {
     shape: Shape,
@@ -270,6 +280,12 @@ impl Kernel {
     pub fn run(&mut self, r: &mut Round, draw: Option<(&mut Rng, usize)>) -> Result<(), String> {
         enter(&self.router)?;
         let done = self.inside(r, draw);
+        if done.is_err()
+            && let Some((b, v6)) = self.loaded.take()
+        {
+            // What turns endlessly does so by the rules.
+            run(&tool(b, v6, "restore"), &[], empty(b))?;
+        }
         let cleaned = self.clean(r);
         enter(&self.home)?;
         done.and(cleaned)
@@ -282,14 +298,22 @@ impl Kernel {
         match draw {
             Some((rng, count)) => {
                 let mut traffic = Traffic::new(r.shape, r.v6, rng.next() as u16);
-                while r.sent.len() < count {
-                    if r.dual {
-                        traffic.v6 = rng.chance(50);
+                let mut other = Traffic::new(r.shape, !r.v6, 1);
+                while r.sent.len() < count && rested(&out) {
+                    if r.dual && rng.chance(50) {
+                        std::mem::swap(&mut traffic, &mut other);
                     }
                     for mut s in traffic.draw(rng) {
                         s.t_us = begun.elapsed().as_micros() as u64;
                         if self.put(&s)? {
-                            self.take(&mut out, Some(&mut traffic.seen));
+                            let mut seen = Vec::new();
+                            self.take(&mut out, Some(&mut seen));
+                            for s in seen {
+                                match r.dual && s.ip.src.is_ipv6() != traffic.v6 {
+                                    true => other.seen.push(s),
+                                    false => traffic.seen.push(s),
+                                }
+                            }
                             r.sent.push(s);
                         }
                     }
@@ -303,8 +327,19 @@ impl Kernel {
                 }
             }
         }
-        let events = self.events_until_quiet();
-        self.take(&mut out, None);
+        let mut events = Vec::new();
+        let begun = Instant::now();
+        loop {
+            let before: usize = out.iter().map(Vec::len).sum();
+            let quiet = self.events_until_quiet(&mut events);
+            self.take(&mut out, None);
+            if quiet && before == out.iter().map(Vec::len).sum::<usize>() {
+                break;
+            }
+            if begun.elapsed() > REST || !rested(&out) {
+                return Err(RESTLESS.to_owned());
+            }
+        }
         let save = match r.rules.is_empty() {
             true => String::new(),
             false => run(&tool(r.backend, r.v6, "save"), &["-c"], "")?,
@@ -326,13 +361,13 @@ impl Kernel {
             sets,
             nft: nft_kernel::list(r)?,
         };
-        self.forget_fragments(r)
+        self.forget_fragments(r).map(drop)
     }
 
     /// Ends reassembly that a round left unfinished: a timeout's ICMP error would be counted by a later round.
     /// A fragment that overlaps what is queued kills the queue, and begins one where there is none (kernel:
     /// `inet_frag_queue_insert`, `IPFRAG_OVERLAP`).
-    fn forget_fragments(&self, r: &Round) -> Result<(), String> {
+    fn forget_fragments(&self, r: &Round) -> Result<u32, String> {
         let mut before = queued();
         for s in r.sent.iter().filter(|s| s.at != LOCAL) {
             for shift in [8, 16, 24] {
@@ -340,7 +375,7 @@ impl Kernel {
                     break;
                 };
                 if before == 0 {
-                    return Ok(());
+                    return Ok(0);
                 }
                 let (at, what) = (s.at.clone(), String::new());
                 let t_us = 0;
@@ -358,10 +393,7 @@ impl Kernel {
                 }
             }
         }
-        match before {
-            0 => Ok(()),
-            n => Err(format!("round {}: {n} reassembly queues stay", r.number)),
-        }
+        Ok(before)
     }
 
     /// Empties what a round left behind.
@@ -372,6 +404,16 @@ impl Kernel {
             }
         }
         nft_kernel::clean(r)?;
+        if queued() > 0 {
+            // A rule stood in the way of those that end it.
+            if let Some((b, v6)) = self.loaded.take() {
+                run(&tool(b, v6, "restore"), &[], empty(b))?;
+            }
+            let left = self.forget_fragments(r)?;
+            if left > 0 {
+                return Err(format!("round {}: {left} reassembly queues stay", r.number));
+            }
+        }
         if r.sets.is_empty() {
             return Ok(());
         }
@@ -402,6 +444,7 @@ impl Kernel {
             let to = SockaddrIn::new(dst[0], dst[1], dst[2], dst[3], 0);
             // Refused by a rule, or no route: both are results.
             let _ = sendto(self.local.as_raw_fd(), &s.data, &to, MsgFlags::MSG_DONTWAIT);
+            worked_off();
             return Ok(true);
         }
         let cable = CABLES
@@ -409,7 +452,10 @@ impl Kernel {
             .position(|c| *c == s.at)
             .ok_or("no such cable")?;
         match send(self.cables[cable].as_raw_fd(), &s.data, MsgFlags::empty()) {
-            Ok(_) => Ok(true),
+            Ok(_) => {
+                worked_off();
+                Ok(true)
+            }
             Err(nix::Error::ENOBUFS) => Ok(false),
             Err(e) => Err(fail(e)),
         }
@@ -441,14 +487,15 @@ impl Kernel {
         while self.lines.try_recv().is_ok() {}
     }
 
-    fn events_until_quiet(&self) -> Vec<String> {
-        let mut out = Vec::new();
-        loop {
+    /// Reads events until none come for a moment; false if they go on.
+    fn events_until_quiet(&self, out: &mut Vec<String>) -> bool {
+        for _ in 0..FRAMES_MAX {
             match self.lines.recv_timeout(QUIET) {
                 Ok(l) => out.push(l),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return out,
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return true,
             }
         }
+        false
     }
 
     /// Which shape it has.
@@ -465,6 +512,11 @@ impl Drop for Kernel {
             let _ = run("ip", &["netns", "del", n], "");
         }
     }
+}
+
+/// Whether so few frames came out that the round may go on.
+fn rested(out: &[Vec<Out>]) -> bool {
+    out.iter().map(Vec::len).sum::<usize>() <= FRAMES_MAX
 }
 
 /// Settings a round may change: the key, and its values with the usual one first.
@@ -494,6 +546,24 @@ fn tool(b: Backend, v6: bool, what: &str) -> String {
         "nft"
     };
     format!("{name}-{back}-{what}")
+}
+
+/// Waits until no processor has frames left to receive: on a busy machine they are worked off by a thread of
+/// the kernel's own (`ksoftirqd`), not in the sender's context. The twelfth number of a line is the backlog's
+/// length (`softnet_seq_show`).
+fn worked_off() {
+    for _ in 0..WAITS_MAX {
+        let text = std::fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default();
+        let waiting = |l: &str| {
+            l.split_whitespace()
+                .nth(11)
+                .is_some_and(|n| n != "00000000")
+        };
+        if !text.lines().any(waiting) {
+            return;
+        }
+        std::thread::sleep(Duration::from_micros(50));
+    }
 }
 
 /// Reassembly queues of the namespace, IPv4's and IPv6's (`FRAG: inuse 2 memory 4608`).

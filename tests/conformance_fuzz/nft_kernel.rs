@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// Most commands of one script that may be refused.
 const REFUSED_MAX: usize = 60;
+/// Whether connections are counted.
+const ACCOUNTING: &str = "/proc/sys/net/netfilter/nf_conntrack_acct";
 /// What rules held (conntrack, NAT) is let go by a worker a little after they are gone
 /// (`nf_tables_trans_destroy_work`).
 const LET_GO: Duration = Duration::from_millis(25);
@@ -18,6 +20,8 @@ pub fn load(script: &mut String, fresh: bool) -> Result<(), String> {
         if script.is_empty() {
             return Ok(());
         }
+        // A rule that asks how much a connection carried turned it on, in a batch that was refused too.
+        let _ = std::fs::write(ACCOUNTING, "0");
         let Err(e) = run("nft", &["-f", "-"], script) else {
             return Ok(());
         };
@@ -66,8 +70,7 @@ pub fn clean(r: &Round) -> Result<(), String> {
         return Ok(());
     }
     run("nft", &["flush", "ruleset"], "")?;
-    // A rule that asks how much a connection carried turned it on.
-    let _ = std::fs::write("/proc/sys/net/netfilter/nf_conntrack_acct", "0");
+    let _ = std::fs::write(ACCOUNTING, "0");
     std::thread::sleep(LET_GO);
     Ok(())
 }

@@ -258,8 +258,6 @@ impl Asks<'_> {
             10 if self.all(|p| p.hook.has_out()) => {
                 format!("meta oifkind {n}{}", rng.pick(&["\"veth\"", "\"bridge\""]))
             }
-            11 => format!("meta skuid {n}{}", rng.pick(&["0", "> 0", "1000"]))
-                .replace("!= > 0", "> 0"),
             _ => return None,
         })
     }
@@ -329,7 +327,6 @@ impl Asks<'_> {
             2 if self.all(|p| matches!(p.hook, Hook::Prerouting | Hook::Input)) => {
                 format!("socket transparent {}", rng.below(2))
             }
-            3 if false => "rtclassid 0".to_owned(),
             _ => return None,
         })
     }
@@ -479,8 +476,8 @@ fn header(v6: bool, rng: &mut Rng) -> String {
             rng.pick(&["0x1fff", "0x4000", "0x2000"]),
             rng.pick(&["== 0", "!= 0"])
         ),
-        (true, 4) => format!("ip6 flowlabel {n}0"),
-        (false, 5) => format!("ip id {}", order(rng, &[4660, 30000])),
+        (true, 4) => format!("ip6 version {n}6"),
+        (false, 5) => format!("ip version {n}4"),
         (true, 5) => format!("ip6 version {n}6"),
         (false, 6) => format!("ip ecn {n}{}", rng.pick(&["not-ect", "ce"])),
         (true, 6) => format!("ip6 ecn {n}{}", rng.pick(&["not-ect", "ce"])),

@@ -77,10 +77,7 @@ impl Drawer<'_> {
         out: &mut String,
         rng: &mut Rng,
     ) {
-        *out += &match rng.chance(2) {
-            true => format!("add table {table} {{ flags dormant; }}\n"),
-            false => format!("add table {table}\n"),
-        };
+        *out += &format!("add table {table}\n");
         let mut chains = Vec::new();
         for i in 0..1 + rng.below(6) {
             chains.push(base(table, i, out, rng));
@@ -193,6 +190,12 @@ impl Drawer<'_> {
         }
         words.push(self.end(chain, later, proto, v6));
         words.retain(|w| !w.is_empty());
+        // What stands there in an ICMP message is its checksum: with what the kernel draws in what it quotes.
+        let ports =
+            |w: &String| w.contains("th dport") || w.contains("th sport") || w.contains("@th");
+        if !matches!(proto, "tcp" | "udp" | "sctp") && words.iter().any(ports) {
+            words.insert(0, "meta l4proto { tcp, udp, sctp }".to_owned());
+        }
         if words.is_empty() {
             return;
         }
@@ -211,7 +214,7 @@ impl Drawer<'_> {
             let drawn = match self.rng.below(100) {
                 0..=24 => Some(self.mark()),
                 25..=44 => self.dynamic(chain, proto, v6),
-                45..=64 => Some(self.mangle(proto, v6)),
+                45..=64 => Some(self.mangle(chain, proto, v6)),
                 65..=74 => self.mapped(chain, proto),
                 75..=80 => Some(self.log()),
                 81..=86 if early => Some(self.untrack()),
@@ -290,7 +293,10 @@ impl Drawer<'_> {
         Some(format!("{verb} @{} {{ {key}{with}{state}{data} }}", s.name))
     }
 
-    fn mangle(&mut self, proto: &str, v6: bool) -> String {
+    fn mangle(&mut self, chain: &Chain, proto: &str, v6: bool) -> String {
+        // A neighbour that nobody knows is asked for, in IPv6 by a packet that other rules count.
+        let routed = |p: &Place| v6 && !matches!(p.hook, Prerouting | Input);
+        let asks = chain.places.iter().any(routed);
         let r = &mut *self.rng;
         let a = host(
             *r.pick(self.sets.shape.networks()),
@@ -303,7 +309,7 @@ impl Drawer<'_> {
             0 => format!("ip ttl set {}", r.pick(&[1, 30, 255])),
             1..=2 => format!("{ip} dscp set {}", r.pick(&["ef", "cs0", "0x04"])),
             3 => format!("{ip} ecn set ce"),
-            4 => format!("{ip} {} set {a}", r.pick(&["saddr", "daddr"])),
+            4 if !asks => format!("{ip} {} set {a}", r.pick(&["saddr", "daddr"])),
             5..=6 if proto == "tcp" => {
                 format!(
                     "tcp option maxseg size set {}",
@@ -321,7 +327,6 @@ impl Drawer<'_> {
                     r.pick(&PORTS)
                 )
             }
-            11 if matches!(proto, "tcp" | "udp") => format!("@th,16,16 set {}", r.pick(&PORTS)),
             12 if proto == "tcp" => "tcp window set 1000".to_owned(),
             12 if !v6 => format!("ip id set {}", r.pick(&[0, 7])),
             12 => "ip6 flowlabel set 5".to_owned(),

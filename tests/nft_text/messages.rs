@@ -87,3 +87,48 @@ fn refused_commands_change_nothing() {
     );
     insta::assert_snapshot!(set.to_text_with_handles());
 }
+
+fn said_of_json(text: &str) -> (Ruleset, String) {
+    let (set, findings) = Ruleset::parse_json("rules.json", text);
+    (set, findings.iter().map(|f| format!("{f}\n")).collect())
+}
+
+const JSON: &str = r#"{"nftables": [
+  {"metainfo": {"version": "1.0.6", "json_schema_version": 1}},
+  {"table": {"family": "ip", "name": "t", "handle": 1}},
+  {"chain": {"family": "ip", "table": "t", "name": "c", "handle": 1}},
+  {"chane": {"family": "ip", "table": "t", "name": "c", "handle": 1}},
+  {"rule": {"family": "ip", "table": "t", "chain": "c", "expr": [{"frobnicate": 5}]}}, {"rule": 7},
+  {"rule": {"family": "ip", "table": "nowhere", "chain": "c", "expr": [{"accept": null}]}},
+  {"rule": {"family": "ip", "table": "t", "chain": "c", "comment": "]}", "expr": [{"accept": null}]}}
+]}
+"#;
+
+#[test]
+fn json_objects_are_told_at_their_place_and_the_rest_loads() {
+    let (set, said) = said_of_json(JSON);
+    insta::assert_snapshot!(said);
+    let text = set.to_text();
+    assert!(text.contains("accept comment \"]}\""), "{text}");
+}
+
+#[test]
+fn json_that_is_cut_short_loads_as_far_as_it_goes() {
+    let end = JSON
+        .find("  {\"rule\": {\"family\": \"ip\", \"table\": \"now")
+        .expect("a rule");
+    let (set, said) = said_of_json(&JSON[..end + 30]);
+    assert!(
+        said.starts_with("rules.json:7:30: error: expected JSON: EOF"),
+        "{said}"
+    );
+    assert!(set.to_text().contains("chain c {"), "{}", set.to_text());
+    let (set, said) = said_of_json("{\"tables\": []}");
+    assert!(
+        said.starts_with("rules.json:1:1: error: expected an object"),
+        "{said}"
+    );
+    assert!(set.tables.is_empty());
+    let (_, said) = said_of_json("nonsense");
+    assert!(said.starts_with("rules.json:1:"), "{said}");
+}

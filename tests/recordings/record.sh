@@ -4,7 +4,7 @@
 #   record.sh record [NAME...]   run the scenarios (all, or those named) into own/captures, twice, and compare the two runs
 #   record.sh pack               pack own/captures into own.tar.gz
 #   record.sh pack-oracle        pack the recordings of the oracle folder and the rules they load into oracle.tar.gz
-#   record.sh pack-vectors       pack the kube-proxy vectors of PODPATH_VECTORS into vectors.tar.gz
+#   record.sh pack-vectors       pack the vectors of PODPATH_VECTORS into vectors.tar.gz
 #
 # PODPATH_ORACLE names the oracle folder (runner, captures, cni, ipvs), default ../shared/oracle seen from the repository.
 # `record` needs root and network namespaces; the packing is reproducible: sorted names, fixed times and owners.
@@ -50,7 +50,7 @@ pack) pack "$here/own" "$here/own.tar.gz" captures ;;
 pack-oracle) pack "$oracle" "$here/oracle.tar.gz" captures cni/results cni/cases.json ipvs rules ;;
 pack-vectors)
     vectors=$(cd "${PODPATH_VECTORS:-$here/../../../shared/vectors}" && pwd)
-    pack "$vectors" "$here/vectors.tar.gz" kube-proxy
+    pack "$vectors" "$here/vectors.tar.gz" kube-proxy networkpolicy
     ;;
 *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

@@ -25,6 +25,7 @@
 #[path = "../common/conntrack.rs"]
 #[allow(dead_code, reason = "shared by judges")]
 mod conntrack;
+mod dns;
 mod dns_client;
 #[path = "../common/dns_servers.rs"]
 #[allow(dead_code, reason = "shared with the tests of the client")]

@@ -1,7 +1,7 @@
 //! Which file is judged by what, and how many cases there are in those that nothing judges yet.
 
 use crate::recordings::Source;
-use crate::{Part, dns_client, kube_proxy, network_policy, policy, proxy_modes};
+use crate::{Part, dns, dns_client, kube_proxy, network_policy, policy, proxy_modes};
 use serde_json::Value;
 
 /// Judges one file's cases; names are without the suite.
@@ -22,7 +22,7 @@ const JUDGES: &[(&str, Judge)] = &[
 ];
 
 /// Areas where a file is a case, which is judged in parts.
-const FILE_JUDGES: &[(&str, Judge)] = &[("networkpolicy", policy::case)];
+const FILE_JUDGES: &[(&str, Judge)] = &[("networkpolicy", policy::case), ("dns", dns::case)];
 
 /// What the others wait for, by what the suite's name begins with.
 const NEEDS: &[(&str, &str)] = &[("dns/", "needs DNS")];

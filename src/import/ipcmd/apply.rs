@@ -21,9 +21,12 @@ pub enum ApplyError {
     /// The kernel would have refused it.
     #[error(transparent)]
     Edit(#[from] EditError),
-    /// iptables would have refused it, in its words.
+    /// iptables or nft would have refused it, in its words.
     #[error("{0}")]
     Iptables(String),
+    /// ipvsadm would have refused it, in its words.
+    #[error("{0}")]
+    Ipvsadm(String),
     /// It concerns more than one namespace.
     #[error("{0} needs a second namespace")]
     NeedsWorld(&'static str),
@@ -106,6 +109,15 @@ pub fn apply(
         Command::Iptables { line } => {
             let done = nf::apply::run_line(e.netfilter(), line, &Span::default(), origin);
             done.map_err(|f| ApplyError::Iptables(f.message))?;
+        }
+        Command::Nft { line } => {
+            let at = Span::default();
+            let done = nf::nft::command::run_line(e.netfilter(), line, &at, now, origin);
+            done.map_err(|f| ApplyError::Iptables(f.message))?;
+        }
+        Command::Ipvsadm { line } => {
+            let done = super::ipvsadm::run(e, line, now, origin);
+            kept.extend(done.map_err(ApplyError::Ipvsadm)?);
         }
         Command::Show => {}
     }

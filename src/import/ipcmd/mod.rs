@@ -1,5 +1,6 @@
 //! The command lines that change a namespace: `ip link|addr|route|rule|neigh`, `bridge link|fdb`, `sysctl`,
-//! and `iptables` with its kin, whose words [`crate::nf::apply`] reads.
+//! `iptables` with its kin, whose words [`crate::nf::apply`] reads, `nft`, which [`crate::nf::nft::command`]
+//! does, and `ipvsadm` ([`crate::ipvs`]).
 //!
 //! Manifests of kind Fault and Cluster, and the kernel recordings, name changes in these words. Parsing
 //! needs no namespace: names stay names. Commands that only show something parse to [`Command::Show`].
@@ -7,6 +8,7 @@
 //! iproute2's ip-link(8), ip-address(8), ip-route(8), ip-rule(8), ip-neighbour(8), bridge(8)).
 
 mod apply;
+mod ipvsadm;
 mod l3;
 mod link;
 mod types;
@@ -19,7 +21,8 @@ use crate::base::{Finding, Span};
 use crate::nf;
 use words::Words;
 
-/// Parses one command line that begins with `ip`, `bridge`, `sysctl` or a program of iptables.
+/// Parses one command line that begins with `ip`, `bridge`, `sysctl`, `nft`, `ipvsadm` or a program of
+/// iptables.
 ///
 /// `at` is where the line begins; findings point at the word.
 pub fn parse(line: &str, at: &Span) -> Result<Command, Finding> {
@@ -28,12 +31,22 @@ pub fn parse(line: &str, at: &Span) -> Result<Command, Finding> {
         let line = line.to_owned();
         return Ok(Command::Iptables { line });
     }
+    if nf::nft::command::is_line(line) {
+        nf::nft::command::check_line(line, at)?;
+        let line = line.to_owned();
+        return Ok(Command::Nft { line });
+    }
+    if ipvsadm::is_line(line) {
+        ipvsadm::check(line, at)?;
+        let line = line.to_owned();
+        return Ok(Command::Ipvsadm { line });
+    }
     let mut w = Words::new(line, at)?;
     match w.next("a command")? {
         "ip" => ip(&mut w),
         "bridge" => link::bridge(&mut w),
         "sysctl" => sysctl(&mut w),
-        other => Err(w.bad(other, "ip, bridge, sysctl or iptables")),
+        other => Err(w.bad(other, "ip, bridge, sysctl, iptables, nft or ipvsadm")),
     }
 }
 

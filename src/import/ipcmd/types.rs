@@ -106,6 +106,16 @@ pub enum Command {
         /// The line, with the input that stands below it.
         line: String,
     },
+    /// A command line of `nft`, as it stands.
+    Nft {
+        /// The line, with the script that stands below it.
+        line: String,
+    },
+    /// A command line of `ipvsadm` as it stands, with its input below.
+    Ipvsadm {
+        /// It.
+        line: String,
+    },
     /// A command that only shows something.
     Show,
 }

@@ -187,6 +187,34 @@ pub(super) fn choose(svc: &mut Service, dests: &Dests, p: &Pick) -> Option<DestI
     }
 }
 
+/// Whom the scheduler may choose where the list's order and what it remembers are not known, as after a dump.
+///
+/// Schedulers that compare loads differ by the order of equals only; the others may be anywhere.
+pub(super) fn open(svc: &Service, dests: &Dests) -> Vec<DestId> {
+    let all = svc.dests.iter();
+    let list: Vec<(DestId, &Dest)> = all
+        .filter_map(|id| dests.get(id).map(|d| (*id, d)))
+        .collect();
+    let usable = list.iter().filter(|(_, d)| d.usable());
+    let first = |id: DestId| {
+        let mut moved = list.clone();
+        moved.sort_by_key(|(other, _)| *other != id);
+        least::choose(svc.spec.sched, &moved) == Some(id)
+    };
+    let by_load = matches!(svc.state, SchedState::None);
+    let open = usable.filter(|(id, _)| !by_load || first(*id));
+    open.map(|(id, _)| *id).collect()
+}
+
+/// Puts a scheduler where it stands after it chose a destination.
+pub(super) fn chosen(svc: &mut Service, id: DestId) {
+    match &mut svc.state {
+        SchedState::Cursor(at) => *at = Some(id),
+        SchedState::Wrr(mark) => mark.stands_at(id),
+        _ => {}
+    }
+}
+
 /// An address as one word (`addr_fold`).
 fn fold(ip: IpAddr) -> u32 {
     match ip {

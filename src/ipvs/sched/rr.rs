@@ -38,6 +38,11 @@ impl Mark {
         }
     }
 
+    /// Its last choice was this one.
+    pub(super) fn stands_at(&mut self, id: DestId) {
+        self.at = Some(id);
+    }
+
     /// The current weight survives changes (`ip_vs_wrr_dest_changed`).
     pub(super) fn changed(&mut self, weights: &[i32]) {
         self.at = None;

@@ -184,8 +184,8 @@ impl Reader {
     }
 }
 
-/// Makes IPVS what a dump says; `nfct` is `net.ipv4.vs.conntrack`. What does not fit is a finding; a note says
-/// what a dump leaves open.
+/// Makes IPVS what a dump says; `nfct` is `net.ipv4.vs.conntrack`. What does not fit is a finding; a note
+/// says what a dump leaves open.
 pub fn load_dump(vs: &mut Ipvs, dump: &Dump, nfct: bool, now: Instant) -> Vec<Finding> {
     let mut findings = super::load(vs, &dump.saved, true, now);
     for placed in &dump.listed {

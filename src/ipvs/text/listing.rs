@@ -1,7 +1,7 @@
 //! `ipvsadm -Ln` as input: the services and destinations it shows.
 //!
-//! Counts of connections are not configuration; `super::dump` reads them. Invariant: every destination belongs to
-//! the last service above it.
+//! Counts of connections are not configuration; `super::dump` reads them. Invariant: every destination
+//! belongs to the last service above it.
 
 use super::super::sched::Scheduler;
 use super::super::service::{DestSpec, Forward, Mask, ServiceSpec, TunnelKind, TunnelSum, Virtual};

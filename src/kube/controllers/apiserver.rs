@@ -27,7 +27,7 @@ fn kubernetes() -> Name {
 }
 
 /// Whether a node runs the control plane, by the labels that kubeadm and others give.
-pub(super) fn is_control_plane(node: &Node) -> bool {
+pub(crate) fn is_control_plane(node: &Node) -> bool {
     let roles = [
         "node-role.kubernetes.io/control-plane",
         "node-role.kubernetes.io/master",

@@ -30,6 +30,7 @@ use crate::kube::proxy::View;
 use crate::kube::service::{Family, endpoints, lenient, service_ports};
 use crate::kube::store::{Name, Object, Store, Table, pod_ips};
 
+pub(crate) use apiserver::is_control_plane;
 pub(crate) use hints::milli;
 use settings::Settings;
 

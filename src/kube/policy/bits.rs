@@ -1,7 +1,7 @@
 //! Sets of small numbers, a bit each.
 //!
-//! For identities, classes and nodes. Sets of different lengths combine; what is beyond the end is not in the
-//! set. No operation but growing allocates.
+//! For identities, classes and nodes. Sets of different lengths combine; what is beyond the end is not in
+//! the set. No operation but growing allocates.
 
 /// A set of `u32`.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +32,7 @@ impl BitSet {
     /// All of `0..count`.
     pub fn full(count: u32) -> Self {
         let mut words = vec![u64::MAX; (count / 64) as usize];
-        if count % 64 > 0 {
+        if !count.is_multiple_of(64) {
             words.push((1 << (count % 64)) - 1);
         }
         BitSet { words }

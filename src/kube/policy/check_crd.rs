@@ -1,9 +1,10 @@
-//! What the API server would refuse in ClusterNetworkPolicy, AdminNetworkPolicy and BaselineAdminNetworkPolicy.
+//! What the API server would refuse in ClusterNetworkPolicy, AdminNetworkPolicy and
+//! BaselineAdminNetworkPolicy.
 //!
-//! The limits and rules of their CRDs (kubebuilder markers of kubernetes-sigs/network-policy-api `apis/`), in
-//! the words of apiextensions-apiserver `pkg/apiserver/validation/validation.go`. The forms of first releases
-//! are taken. A peer without any field known here is no error but fails closed, as the API text asks; one
-//! that is written `{}` is refused.
+//! The limits and rules of their CRDs (kubebuilder markers of kubernetes-sigs/network-policy-api `apis/`),
+//! in the words of apiextensions-apiserver `pkg/apiserver/validation/validation.go`. The forms of first
+//! releases are taken. A peer without any field known here is no error but fails closed, as the API text
+//! asks; one that is written `{}` is refused.
 
 use super::check::{protocol, selector, tell};
 use super::crd::{
@@ -12,7 +13,7 @@ use super::crd::{
 };
 use super::field::{Problem, Problems};
 use super::model::Direction;
-use crate::kube::store::Check;
+use crate::kube::store::{Check, Source};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 /// What the kinds allow.
@@ -67,23 +68,48 @@ pub(crate) fn baseline_policy(policy: &BaselineAdminNetworkPolicy, check: &mut C
     empty_peers(&policy.spec.ingress, &policy.spec.egress, check);
 }
 
-/// Peers written `{}`: MinProperties of the CRD; only the text tells them from a later version's.
-fn empty_peers(ingress: &[Rule], egress: &[Rule], check: &mut Check<'_>) {
+/// The paths of peers without a known field.
+fn unknown_peers(ingress: &[Rule], egress: &[Rule]) -> Vec<String> {
+    let mut paths = Vec::new();
     for (name, rules) in [("ingress", ingress), ("egress", egress)] {
         for (i, rule) in rules.iter().enumerate() {
             for (list, peers) in [("from", &rule.from), ("to", &rule.to)] {
-                for n in 0..peers.as_ref().map_or(0, Vec::len) {
-                    let path = format!("spec.{name}[{i}].{list}[{n}]");
-                    if check.is_written_empty(&path) {
-                        let why = format!(
-                            "Invalid value: 0: {path} in body should have at least 1 properties"
-                        );
-                        check.error(&path, why, "`namespaces: {}` is every pod of the cluster");
-                    }
-                }
+                let peers = peers.iter().flatten().enumerate();
+                let unknown = peers.filter(|(_, peer)| **peer == Peer::default());
+                paths.extend(unknown.map(|(n, _)| format!("spec.{name}[{i}].{list}[{n}]")));
             }
         }
     }
+    paths
+}
+
+/// MinProperties 1 of a peer.
+fn no_property(path: &str) -> Problem {
+    Problem {
+        path: path.to_owned(),
+        message: format!("Invalid value: 0: {path} in body should have at least 1 properties"),
+        help: "`namespaces: {}` is every pod of the cluster".into(),
+        refused: true,
+    }
+}
+
+/// Peers written `{}`; only the text tells them from a later version's.
+fn empty_peers(ingress: &[Rule], egress: &[Rule], check: &mut Check<'_>) {
+    let paths = unknown_peers(ingress, egress).into_iter();
+    let empty = paths.filter(|path| check.is_written_empty(path));
+    let problems = empty.map(|path| no_property(&path)).collect();
+    tell(problems, check);
+}
+
+/// As the store's check, for objects that are read again.
+pub(super) fn written_empty(source: &Source, ingress: &[Rule], egress: &[Rule]) -> Vec<Problem> {
+    let paths = unknown_peers(ingress, egress);
+    if paths.is_empty() {
+        return Vec::new();
+    }
+    let paths = paths.into_iter();
+    let empty = paths.filter(|path| source.is_written_empty(path));
+    empty.map(|path| no_property(&path)).collect()
 }
 
 /// What is wrong with a ClusterNetworkPolicy.
@@ -114,7 +140,8 @@ pub fn banp_problems(policy: &BaselineAdminNetworkPolicy) -> Vec<Problem> {
     let (mut p, spec) = (Problems::default(), &policy.spec);
     let name = policy.metadata.name.as_deref().unwrap_or_default();
     if name != "default" {
-        let why = "Only one baseline admin network policy with metadata.name=\"default\" can be created in the cluster";
+        let why = "Only one baseline admin network policy with metadata.name=\"default\" can be created \
+            in the cluster";
         p.invalid_text("metadata.name", name, why);
     }
     subject(&spec.subject, &BANP, &mut p);
@@ -271,8 +298,8 @@ fn rule(rule: &Rule, path: &str, direction: Direction, limits: &Limits, p: &mut 
         peer.networks.is_some() || peer.nodes.is_some() || peer.domain_names.is_some()
     };
     if named && own.iter().flatten().any(outside) {
-        let why = "networks/nodes/domainNames peer cannot be set with namedPorts since there are no namedPorts \
-            for networks/nodes/domainNames";
+        let why = "networks/nodes/domainNames peer cannot be set with namedPorts since there are no \
+            namedPorts for networks/nodes/domainNames";
         match limits.strict {
             true => p.invalid(path, "\"object\"", why),
             false => p.warn(path, why, "only pods have port names"),

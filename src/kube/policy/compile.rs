@@ -1,10 +1,10 @@
-//! Policies compiled: for each identity and direction a [`Filter`], the rules that concern it in order, with peers
-//! as sets of identities, address ranges and nodes.
+//! Policies compiled: for each identity and direction a [`Filter`], the rules that concern it in order,
+//! with peers as sets of identities, address ranges and nodes.
 //!
 //! Built from [`Policies`] and an [`Inventory`], kept up to date by [`super::update`], asked by
-//! [`super::filter`] (packets) and [`super::matrix`] (all pairs). Rules are shared between identities unless what
-//! they mean depends on the subject (`sameLabels`, port names of an ingress rule). Invariant: after any
-//! sequence of updates it answers as one built anew.
+//! [`super::filter`] (packets) and [`super::matrix`] (all pairs). Rules are shared between identities
+//! unless what they mean depends on the subject (`sameLabels`, port names of an ingress rule). Invariant:
+//! after any sequence of updates it answers as one built anew.
 
 use core::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -41,6 +41,8 @@ pub struct Entry {
     pub name: Arc<str>,
     /// What it does.
     pub action: Action,
+    /// Set when one of its peers has no known field, so that the rule does what is safe.
+    pub failed_closed: bool,
     /// Where it stands.
     pub origin: Origin,
     /// Whom it means.
@@ -60,6 +62,7 @@ impl Entry {
             index: self.index,
             name: self.name.to_string(),
             action: self.action,
+            failed_closed: self.failed_closed,
             origin: self.origin.clone(),
         }
     }
@@ -95,8 +98,8 @@ pub struct EntryPorts {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NodeId(pub u32);
 
-/// What one direction of an identity is asked, in this order: `admin`, then `allows` if `isolating` has any,
-/// else `baseline`.
+/// What one direction of an identity is asked, in this order: `admin`, then `allows` if `isolating` has
+/// any, else `baseline`.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// Rules of the Admin tier.
@@ -361,6 +364,7 @@ impl Compiled {
             index: rule.index,
             name: rule.name.as_str().into(),
             action: rule.action,
+            failed_closed: rule.failed_closed,
             origin: rule.origin.clone(),
             peers,
             ports: ports(&rule.ports),

@@ -1,5 +1,5 @@
-//! The objects of `policy.networking.k8s.io` as written: ClusterNetworkPolicy v1alpha2, AdminNetworkPolicy and
-//! BaselineAdminNetworkPolicy v1alpha1 with the peer forms of its first releases.
+//! The objects of `policy.networking.k8s.io` as written: ClusterNetworkPolicy v1alpha2, AdminNetworkPolicy
+//! and BaselineAdminNetworkPolicy v1alpha1 with the peer forms of its first releases.
 //!
 //! kubernetes-sigs/network-policy-api `apis/v1alpha2/clusternetworkpolicy_types.go`,
 //! `apis/v1alpha1/shared_types.go` and its history (`namespaces.namespaceSelector`, `sameLabels`,
@@ -138,7 +138,8 @@ pub struct Rule {
     pub ports: Option<Vec<PortMatch>>,
 }
 
-/// One of `from` or `to`: exactly one field. None known means a field of a later version, which fails closed.
+/// One of `from` or `to`: exactly one field. None known means a field of a later version, which fails
+/// closed.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Peer {

@@ -1,8 +1,8 @@
 //! The reference evaluator: straight over objects, slow and obvious.
 //!
 //! The algorithm of the API texts: kubernetes `staging/src/k8s.io/api/networking/v1/types.go`,
-//! kubernetes-sigs/network-policy-api `apis/v1alpha2` (tiers), website "Network Policies" (resident node, own
-//! address, hostNetwork). It shares no step with [`super::compile`]: each is the other's judge.
+//! kubernetes-sigs/network-policy-api `apis/v1alpha2` (tiers), website "Network Policies" (resident node,
+//! own address, hostNetwork). It shares no step with [`super::compile`]: each is the other's judge.
 
 use std::net::IpAddr;
 

@@ -1,12 +1,12 @@
-//! Why a connection may or may not open: for each side the policies that select the pod, what decided, and for a
-//! default deny the rule that came closest and what about it did not fit.
+//! Why a connection may or may not open: for each side the policies that select the pod, what decided, and
+//! for a denial the rule that came closest to allowing it and what about it did not fit.
 //!
 //! Built on the reference evaluator; says nothing that it does not decide. The text is
 //! `report::policy`'s.
 
 use super::eval::Evaluator;
 use super::miss::{self, Miss, Placed};
-use super::model::{Direction, Peers, Policy, PolicyKey, Ports, Rule, Tier};
+use super::model::{Action, Direction, Peers, Policy, PolicyKey, Ports, Rule, Tier};
 use super::pods::PolicyPod;
 use super::translate::Way;
 use super::verdict::{Query, RuleRef, Side, Why};
@@ -49,7 +49,7 @@ pub struct SideExplained {
     pub side: Side,
     /// The policies that select the pod, in order; those that say nothing of the direction too.
     pub selecting: Vec<Selecting>,
-    /// For a default deny: the rule that came closest, and other rules by nearness.
+    /// For a denial: the accepting rule that came closest before it, and others by nearness.
     pub near: Vec<Near>,
 }
 
@@ -62,6 +62,21 @@ pub struct Explanation {
     pub way: Way,
     /// The sender's side, then the receiver's.
     pub sides: [SideExplained; 2],
+    /// Further ways with the same answers, to other endpoints: counted by whoever leaves them out.
+    pub alike: usize,
+}
+
+impl Explanation {
+    /// Whether both give the same answers with the same reasons.
+    pub fn is_alike(&self, other: &Explanation) -> bool {
+        let mut sides = self.sides.iter().zip(&other.sides);
+        sides.all(|(a, b)| {
+            let rules = |s: &SideExplained| -> Vec<RuleRef> {
+                s.near.iter().map(|near| near.rule.clone()).collect()
+            };
+            a.side == b.side && a.selecting == b.selecting && rules(a) == rules(b)
+        })
+    }
 }
 
 /// Rules that are shown beside the closest.
@@ -74,6 +89,7 @@ pub fn explain(e: &Evaluator<'_>, way: &Way, dialled: Option<u16>) -> Explanatio
         allowed: sides.iter().all(|s| s.side.allowed),
         way: way.clone(),
         sides,
+        alike: 0,
     }
 }
 
@@ -95,22 +111,15 @@ fn side(e: &Evaluator<'_>, way: &Way, direction: Direction, dialled: Option<u16>
                 origin: policy.origin.clone(),
             })
             .collect();
-        if let Why::Isolated(isolating) = &side.why {
-            let isolates = |policy: &&&Policy| isolating.contains(&policy.key);
-            for policy in policies.iter().filter(isolates) {
-                for rule in policy.rules(direction).unwrap_or_default() {
-                    let asked = Asked {
-                        e,
-                        query: &query,
-                        direction,
-                        pod,
-                        dialled,
-                    };
-                    near.extend(asked.nearness(policy, rule));
-                }
-            }
-            near.sort_by_key(|n: &Near| n.misses.iter().map(|p| p.miss.weight()).sum::<u32>());
-            near.truncate(NEAR_MAX);
+        if !side.allowed {
+            let asked = Asked {
+                e,
+                query: &query,
+                direction,
+                pod,
+                dialled,
+            };
+            near = asked.nearest(&policies, &side.why);
         }
     }
     SideExplained {
@@ -135,6 +144,28 @@ fn weight(misses: &[Placed]) -> u32 {
 }
 
 impl Asked<'_, '_> {
+    /// Rules that would have allowed it before it was denied, by nearness; all of them did not match.
+    fn nearest(&self, policies: &[&Policy], why: &Why) -> Vec<Near> {
+        let mut near: Vec<Near> = Vec::new();
+        'policies: for policy in policies {
+            if policy.tier == Tier::Baseline && matches!(why, Why::Isolated(_)) {
+                break;
+            }
+            for rule in policy.rules(self.direction).unwrap_or_default() {
+                let denied = |by: &RuleRef| by.policy == policy.key && by.index == rule.index;
+                if matches!(why, Why::Rule(by) if denied(by)) {
+                    break 'policies;
+                }
+                if rule.action == Action::Accept {
+                    near.extend(self.nearness(policy, rule));
+                }
+            }
+        }
+        near.sort_by_key(|near| weight(&near.misses));
+        near.truncate(NEAR_MAX);
+        near
+    }
+
     fn nearness(&self, policy: &Policy, rule: &Rule) -> Option<Near> {
         let (peers, ports) = (self.peers(rule), self.ports(rule));
         let (peer_fits, port_fits) = (peers.is_empty(), ports.is_empty());

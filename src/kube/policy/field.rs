@@ -1,9 +1,10 @@
-//! What the API server says of a wrong field: its path, its class and the reason, in the server's own words.
+//! What the API server says of a wrong field: its path, its class and the reason, in the server's own
+//! words.
 //!
-//! apimachinery `pkg/util/validation/field/errors.go` (Error.ErrorBody), `pkg/util/validation/validation.go`
-//! (IsValidPortNum, IsValidPortName, IsQualifiedName, IsValidLabelValue, IsValidCIDR). One list of problems
-//! serves both doors: the store's check when a file is read, and [`super::Policies`] when objects come from
-//! elsewhere.
+//! apimachinery `pkg/util/validation/field/errors.go` (Error.ErrorBody),
+//! `pkg/util/validation/validation.go` (IsValidPortNum, IsValidPortName, IsQualifiedName,
+//! IsValidLabelValue, IsValidCIDR). One list of problems serves both doors: the store's check when a file
+//! is read, and [`super::Policies`] when objects come from elsewhere.
 
 use core::fmt::Display;
 

@@ -1,7 +1,7 @@
 //! The compiled answer to a packet: two address lookups, then rules in order, each a few comparisons.
 //!
-//! Allocates nothing. Shares no step with the evaluator ([`super::eval`]); tests hold one against the other,
-//! reason by reason.
+//! Allocates nothing. Shares no step with the evaluator ([`super::eval`]); tests hold one against the
+//! other, reason by reason.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! Identities: pods that no selector and no port name can tell apart share one.
 //!
-//! An identity is a namespace (by its labels), a set of pod labels and a set of named ports. Memory and time of
-//! compiled policies follow identities, not pods. An index from labels to identities answers selectors with a
-//! few set operations. Invariant: a number is taken exactly while a pod has the identity; numbers are reused,
-//! the lowest first.
+//! An identity is a namespace (by its labels), a set of pod labels and a set of named ports. Memory and
+//! time of compiled policies follow identities, not pods. An index from labels to identities answers
+//! selectors with a few set operations. Invariant: a number is taken exactly while a pod has the identity;
+//! numbers are reused, the lowest first.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! From the store's objects to [`Policies`]: defaults, compiled selectors, places.
 //!
 //! kubernetes `pkg/apis/networking/v1/defaults.go` (policyTypes, protocol). An object that the API server
-//! refuses is left out, with its reasons: nothing half-understood acts. Invariant: the order depends on tier,
-//! priority and names only.
+//! refuses is left out, with its reasons: nothing half-understood acts. Invariant: the order depends on
+//! tier, priority and names only.
 
 use std::collections::BTreeMap;
 
@@ -34,8 +34,8 @@ pub struct Policies {
 type Rank = (Tier, i32, Name, Kind);
 
 impl Policies {
-    /// The store's policies. Those that the API server refuses are left out; the findings say why, in the same
-    /// words as [`Store::load`] did when it read them.
+    /// The store's policies. Those that the API server refuses are left out; the findings say why, in the
+    /// same words as [`Store::load`] did when it read them.
     pub fn of(store: &Store) -> (Policies, Vec<Finding>) {
         let (mut policies, mut findings) = (Policies::default(), Vec::new());
         for object in store.network_policies.values() {
@@ -45,19 +45,25 @@ impl Policies {
             }
         }
         for object in store.cluster_network_policies.values() {
-            let problems = check_crd::cnp_problems(object);
+            let mut problems = check_crd::cnp_problems(object);
+            let (ingress, egress) = (&object.spec.ingress, &object.spec.egress);
+            problems.extend(check_crd::written_empty(&object.source, ingress, egress));
             if accepted(&object.source, problems, &mut findings) {
                 policies.insert(cluster(object));
             }
         }
         for object in store.admin_network_policies.values() {
-            let problems = check_crd::anp_problems(object);
+            let mut problems = check_crd::anp_problems(object);
+            let (ingress, egress) = (&object.spec.ingress, &object.spec.egress);
+            problems.extend(check_crd::written_empty(&object.source, ingress, egress));
             if accepted(&object.source, problems, &mut findings) {
                 policies.insert(admin(object));
             }
         }
         for object in store.baseline_policies.values() {
-            let problems = check_crd::banp_problems(object);
+            let mut problems = check_crd::banp_problems(object);
+            let (ingress, egress) = (&object.spec.ingress, &object.spec.egress);
+            problems.extend(check_crd::written_empty(&object.source, ingress, egress));
             if accepted(&object.source, problems, &mut findings) {
                 policies.insert(baseline(object));
             }
@@ -126,7 +132,8 @@ fn accepted(source: &Source, problems: Vec<Problem>, findings: &mut Vec<Finding>
 pub(super) struct Places(std::vec::IntoIter<Origin>);
 
 impl Places {
-    /// `rules`: for each direction the number of peers and ports of each rule; `ports` is that field's name.
+    /// `rules`: for each direction the number of peers and ports of each rule; `ports` is that field's
+    /// name.
     pub(super) fn new(
         source: &Source,
         rules: &[(Direction, Vec<(usize, usize)>)],

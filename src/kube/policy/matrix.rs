@@ -1,9 +1,9 @@
 //! Who reaches whom, all pairs at once: one bit for each pair of classes, for one port.
 //!
 //! A class is an identity and what ipBlocks say of the pods' addresses, so that its pods have the same
-//! verdicts. Each class's rules become rows of bits; the rows of the receiving side are turned and met with those
-//! of the sending side. Pods that have only the other family are in no class. Invariant: equals the filter's
-//! answer for every pair of pods that are not the same pod.
+//! verdicts. Each class's rules become rows of bits; the rows of the receiving side are turned and met with
+//! those of the sending side. Pods that have only the other family are in no class. Invariant: equals the
+//! filter's answer for every pair of pods that are not the same pod.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -201,9 +201,9 @@ impl Matrix {
         }
         let mut touched = BTreeSet::new();
         for name in &changes.pods {
-            match compiled.pod(name).and_then(|pod| self.put(pod)) {
-                Some((number, true)) => drop(touched.insert(number)),
-                Some((_, false)) | None => {}
+            let put = compiled.pod(name).and_then(|pod| self.put(pod));
+            if let Some((number, true)) = put {
+                touched.insert(number);
             }
         }
         self.rows.resize_with(self.classes.len(), BitSet::new);

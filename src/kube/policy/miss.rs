@@ -1,8 +1,9 @@
-//! Why a rule does not match: one reason for each thing about a peer or a port that is not as the rule asks.
+//! Why a rule does not match: one reason for each thing about a peer or a port that is not as the rule
+//! asks.
 //!
-//! Each [`Miss`] says what was asked and what was found, in a sentence; its [`Miss::weight`] says how far off it is,
-//! so that the closest rule can be told from others (a wrong port is nearer than a wrong pod, a wrong label
-//! value nearer than an address that selectors never mean).
+//! Each [`Miss`] says what was asked and what was found, in a sentence; its [`Miss::weight`] says how far
+//! off it is, so that the closest rule can be told from others (a wrong port is nearer than a wrong pod, a
+//! wrong label value nearer than an address that selectors never mean).
 
 use core::fmt;
 use std::net::IpAddr;
@@ -169,7 +170,7 @@ impl fmt::Display for Miss {
             }
             Miss::LabelPresent(who, asked, found) => write!(
                 f,
-                "{who} has {}={found}; the rule asks for none without that label ({asked})",
+                "{who} has {}={found}; the rule asks for that label to be absent ({asked})",
                 asked.key
             ),
             Miss::OtherNamespace { own, pod } => write!(
@@ -221,6 +222,23 @@ impl fmt::Display for Miss {
                 f.write_str("a peer of the rule has no field known here, so it matches nothing")
             }
             Miss::NoPeers => f.write_str("the rule has no peer"),
+            Miss::OtherProtocol { .. }
+            | Miss::OtherPort { .. }
+            | Miss::OutOfRange { .. }
+            | Miss::ServicePort { .. }
+            | Miss::NoPort
+            | Miss::NoSuchName(..)
+            | Miss::NameIsOther { .. }
+            | Miss::NameIsProtocol { .. }
+            | Miss::NameOutside(..) => self.port_text(f),
+        }
+    }
+}
+
+impl Miss {
+    /// What a wrong port is called.
+    fn port_text(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Miss::OtherProtocol { asked, found } => {
                 write!(
                     f,
@@ -260,11 +278,42 @@ impl fmt::Display for Miss {
             Miss::NameOutside(name, ip) => {
                 write!(f, "{name:?} is a container port's name; {ip} is no pod")
             }
+            _ => Ok(()),
         }
     }
-}
 
-impl Miss {
+    /// Its name in JSON.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Miss::LabelMissing(..) => "labelMissing",
+            Miss::LabelValue(..) => "labelValue",
+            Miss::LabelExcluded(..) => "labelExcluded",
+            Miss::LabelPresent(..) => "labelPresent",
+            Miss::OtherNamespace { .. } => "otherNamespace",
+            Miss::NotSame(..) => "notSameLabels",
+            Miss::NotDifferent(_) => "sameLabels",
+            Miss::Outside(_) => "outside",
+            Miss::IsNode(..) => "node",
+            Miss::NotInBlock(..) => "notInBlock",
+            Miss::Except(..) => "except",
+            Miss::OtherFamily(..) => "otherFamily",
+            Miss::BlockIgnored(..) => "blockIgnored",
+            Miss::NotANode(_) => "notANode",
+            Miss::NoName(..) => "noName",
+            Miss::FailedClosed => "failedClosed",
+            Miss::NoPeers => "noPeers",
+            Miss::OtherProtocol { .. } => "otherProtocol",
+            Miss::OtherPort { .. } => "otherPort",
+            Miss::OutOfRange { .. } => "outOfRange",
+            Miss::ServicePort { .. } => "servicePort",
+            Miss::NoPort => "noPort",
+            Miss::NoSuchName(..) => "noSuchPortName",
+            Miss::NameIsOther { .. } => "portNameIsOther",
+            Miss::NameIsProtocol { .. } => "portNameIsProtocol",
+            Miss::NameOutside(..) => "portNameOutside",
+        }
+    }
+
     /// How far off it is.
     pub fn weight(&self) -> u32 {
         match self {
@@ -403,8 +452,8 @@ pub fn peer(
     out
 }
 
-/// Why a port entry does not mean the packet's; nothing when it does. `dialled` is the Service's port, if one
-/// was dialled.
+/// Why a port entry does not mean the packet's; nothing when it does. `dialled` is the Service's port, if
+/// one was dialled.
 pub fn port(
     e: &Evaluator<'_>,
     query: &Query<'_>,

@@ -1,8 +1,8 @@
 //! NetworkPolicy, ClusterNetworkPolicy and its predecessors: who may reach whom.
 //!
-//! [`crd`] are the objects as written, [`check`] and [`check_crd`] what the API server refuses, [`model`] the
-//! policies as they act ([`Policies::of`] reads them from the store), [`pods`] the pods, nodes and addresses
-//! they act on, [`verdict`] questions and answers, [`eval`] the reference evaluator.
+//! [`crd`] are the objects as written, [`check`] and [`check_crd`] what the API server refuses, [`model`]
+//! the policies as they act ([`Policies::of`] reads them from the store), [`pods`] the pods, nodes and
+//! addresses they act on, [`verdict`] questions and answers, [`eval`] the reference evaluator.
 //!
 //! A policy judges the opening packet of a connection, after destination translation and before source
 //! translation. Nothing here carries packets.
@@ -18,6 +18,7 @@ pub mod explain;
 pub mod field;
 pub mod filter;
 pub mod identity;
+pub mod lint;
 mod load;
 mod load_crd;
 pub mod matrix;

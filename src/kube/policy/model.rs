@@ -1,8 +1,8 @@
 //! Policies as they act: defaults filled in, selectors compiled, every rule, peer and port with its place.
 //!
-//! One shape for the four kinds. A NetworkPolicy's rules accept and stand in the tier between; a direction that
-//! a policy is silent about is `None`, which is not the same as one without rules. Only valid objects get here
-//! ([`super::load`]). Does not look at pods.
+//! One shape for the four kinds. A NetworkPolicy's rules accept and stand in the tier between; a direction
+//! that a policy is silent about is `None`, which is not the same as one without rules. Only valid objects
+//! get here (`load.rs`). Does not look at pods.
 
 use core::fmt;
 

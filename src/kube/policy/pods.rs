@@ -1,9 +1,9 @@
 //! What policies act on: pods with their labels and addresses, namespaces, nodes, and whose an address is.
 //!
 //! Every namespace has the label `kubernetes.io/metadata.name` (kube-apiserver
-//! `pkg/apis/core/v1/defaults.go`, SetDefaults_Namespace), also one without an object of its own. A hostNetwork
-//! pod's addresses are its node's; a finished pod has none. Addresses come from the controllers' [`Facts`], so
-//! that pods without a status have those that the CNI gave them.
+//! `pkg/apis/core/v1/defaults.go`, SetDefaults_Namespace), also one without an object of its own. A
+//! hostNetwork pod's addresses are its node's; a finished pod has none. Addresses come from the
+//! controllers' [`Facts`], so that pods without a status have those that the CNI gave them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

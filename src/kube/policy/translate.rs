@@ -1,9 +1,9 @@
 //! From what a client dials to what policies see: backends of Services and node ports.
 //!
 //! Policies run after destination translation and before source translation, each side on its pod's node
-//! (../shared/semantics/networkpolicy.md section 7): egress of a pod that dials a node port elsewhere sees that
-//! node, and the backend's node then sees the entry node, unless the backend runs there. Does not choose a
-//! backend: it gives all that kube-proxy could.
+//! (../shared/semantics/networkpolicy.md section 7): egress of a pod that dials a node port elsewhere sees
+//! that node, and the backend's node then sees the entry node, unless the backend runs there. Does not
+//! choose a backend: it gives all that kube-proxy could.
 
 use std::net::IpAddr;
 

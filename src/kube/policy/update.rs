@@ -1,9 +1,10 @@
-//! Keeping compiled policies up to date: a pod, a namespace or a policy changes, and only what it touches is made
-//! anew.
+//! Keeping compiled policies up to date: a pod, a namespace or a policy changes, and only what it touches
+//! is made anew.
 //!
-//! A pod with new labels gets another identity; if nobody had that one, each set is asked once and one pair of
-//! filters is made. A changed policy makes the filters of the identities that it was or is about. Nodes come and
-//! go seldom: then everything is compiled again. The caller changes [`Inventory`] or [`Policies`] first.
+//! A pod with new labels gets another identity; if nobody had that one, each set is asked once and one pair
+//! of filters is made. A changed policy makes the filters of the identities that it was or is about. Nodes
+//! come and go seldom: then everything is compiled again. The caller changes [`Inventory`] or [`Policies`]
+//! first.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,8 @@
 //! What is asked of policies and what they answer, with the reason.
 //!
-//! A [`Query`] is the opening packet as it passes the pod's node: after destination translation, before source
-//! translation. The readings that differ between implementations are [`Options`], each with podpath's default.
+//! A [`Query`] is the opening packet as it passes the pod's node: after destination translation, before
+//! source translation. The readings that differ between implementations are [`Options`], each with
+//! podpath's default.
 
 use core::fmt;
 use std::net::IpAddr;
@@ -132,6 +133,8 @@ pub struct RuleRef {
     pub name: String,
     /// What it does.
     pub action: Action,
+    /// Set when one of its peers has no known field, so that the rule does what is safe.
+    pub failed_closed: bool,
     /// Where it stands.
     pub origin: Origin,
 }
@@ -146,6 +149,7 @@ impl RuleRef {
             index: rule.index,
             name: rule.name.clone(),
             action: rule.action,
+            failed_closed: rule.failed_closed,
             origin: rule.origin.clone(),
         }
     }

@@ -49,6 +49,15 @@ impl Views {
         ))
     }
 
+    /// What one family sees.
+    pub fn of_family(&self, family: Family) -> &View {
+        let [v4, v6] = &self.0;
+        match family {
+            Family::V4 => v4,
+            Family::V6 => v6,
+        }
+    }
+
     /// The Services that differ in either family.
     pub fn changed_since(&self, before: &Views) -> BTreeSet<Name> {
         let pairs = self.0.iter().zip(&before.0);

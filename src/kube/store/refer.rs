@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::base::{Finding, Span};
+use crate::kube::controllers::is_control_plane;
 use crate::kube::manifest::closest;
 use crate::kube::podpath_v1alpha1::{Blocked, Peer, Side};
 
@@ -13,6 +14,9 @@ use super::{Name, Source, Store};
 
 /// The machine that joins the underlay's segments: in no manifest, yet packets may end there.
 const UNDERLAY_GATEWAY: &str = "gateway";
+
+/// The Service that the API server makes itself, where there is one.
+const API_SERVER: &str = "default/kubernetes";
 
 pub(super) fn check(store: &Store, findings: &mut Vec<Finding>) {
     let names = Names::new(store);
@@ -102,8 +106,9 @@ impl Names {
         let asks = !store.probes.is_empty() || !store.faults.is_empty();
         let pods = store.pods.keys().filter(|_| asks).map(Name::to_string);
         let services = store.services.keys().filter(|_| asks).map(Name::to_string);
-        // The API server makes this one itself.
-        let services = services.chain(["default/kubernetes".to_owned()]);
+        let has_api_server = store.nodes.values().any(|node| is_control_plane(node));
+        let own = has_api_server.then(|| API_SERVER.to_owned());
+        let services = services.chain(own);
         Names {
             nodes: store.nodes.keys().map(|name| name.name.clone()).collect(),
             pods: pods.collect(),
@@ -154,6 +159,14 @@ impl Report<'_> {
     }
 
     fn service(&mut self, name: &str, span: impl FnOnce() -> Span) {
+        if name == API_SERVER && !self.names.services.contains(name) {
+            let message =
+                format!("there is no Service `{name}`, nor a node that runs the API server");
+            let help =
+                "add its manifest, or the label node-role.kubernetes.io/control-plane to a Node";
+            self.findings.push(Finding::error(span(), message, help));
+            return;
+        }
         self.known("Service", &self.names.services, name, span);
     }
 

@@ -109,6 +109,15 @@ impl Source {
         places.unwrap_or_else(|| paths.iter().map(|_| self.origin()).collect())
     }
 
+    /// Whether an object without any field is written at `path`.
+    pub(crate) fn is_written_empty(&self, path: &str) -> bool {
+        let empty = |tree: &Tree<'_>, id| match tree.try_lookup(id, path) {
+            Ok(node) => matches!(tree.value(node), Value::Map(_)) && tree.entries(node).is_empty(),
+            Err(_) => false,
+        };
+        self.with_tree(empty).unwrap_or_default()
+    }
+
     /// Reads the object's text as a `T`: for kinds that the store keeps raw.
     pub fn parse<T: DeserializeOwned>(&self) -> (Option<T>, Vec<Finding>) {
         self.with_tree(|tree, id| manifest::typed(tree, id))

@@ -11,7 +11,7 @@ mod list;
 mod ready;
 mod refused;
 mod restore;
-mod shell;
+pub(in crate::nf) mod shell;
 mod verify;
 mod work;
 

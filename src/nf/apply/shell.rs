@@ -6,18 +6,18 @@
 use crate::nf::words::Word;
 
 /// What a word became, or the offset at which the line cannot be understood and what was expected.
-pub(super) type Cut<T> = Result<T, (usize, &'static str)>;
+pub(in crate::nf) type Cut<T> = Result<T, (usize, &'static str)>;
 
 /// A command and the input it is given by `<<END` or `<<<`.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Shell {
+pub(in crate::nf) struct Shell {
     pub words: Vec<Word>,
     /// Its standard input and at which line of the command it begins, from 0.
     pub input: Option<(String, u32)>,
 }
 
 /// Cuts a command line, which may have the lines of a here-document below it.
-pub(super) fn cut(text: &str) -> Cut<Shell> {
+pub(in crate::nf) fn cut(text: &str) -> Cut<Shell> {
     let (first, below) = text.split_once('\n').unwrap_or((text, ""));
     let Some((command, marker)) = unquoted(first, "<<") else {
         // Without a here-document, line ends in quotes belong to a word.

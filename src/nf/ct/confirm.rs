@@ -136,7 +136,7 @@ impl Conntrack {
     }
 
     /// Tells what gathered on a connection (kernel: `nf_ct_deliver_cached_events`).
-    fn tell(&mut self, id: ConnId) {
+    pub(super) fn tell(&mut self, id: ConnId) {
         let now = self.now;
         let listening = self.events.listening;
         let Some(conn) = self.get_mut(id) else { return };

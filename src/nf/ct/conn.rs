@@ -135,6 +135,8 @@ pub struct Conn {
     pub events: EventBits,
     /// What the ftp helper remembers.
     pub(super) ftp: super::helper::Ftp,
+    /// Compiled paths of its packets by direction, 0 for none: they end with it.
+    pub paths: [u32; 2],
     /// Packets that wait somewhere and will come back to it; see [`super::Conntrack::hold`].
     pub(super) held: u32,
 }
@@ -161,6 +163,7 @@ impl Conn {
             event_mask: None,
             events: EventBits::default(),
             ftp: super::helper::Ftp::default(),
+            paths: [0; 2],
             held: 0,
         }
     }
@@ -178,6 +181,14 @@ impl Conn {
     /// Whether it was taken out of the table (kernel: `nf_ct_is_dying`).
     pub fn is_dying(&self) -> bool {
         self.status.any(CtStatus::DYING)
+    }
+
+    /// Whether it treats every further packet of a direction alike but for the life that it gains: once it
+    /// is in the table, and no helper reads along.
+    pub fn is_settled(&self) -> bool {
+        let plain = self.helper.is_none() && self.master.is_none() && !self.is_dying();
+        let fixed = CtStatus::FIXED_TIMEOUT | CtStatus::SEQ_ADJUST | CtStatus::NAT_CLASH;
+        self.is_confirmed() && plain && !self.status.any(fixed) && super::udp::is_steady(self)
     }
 
     /// Whether its time is over (kernel: `nf_ct_is_expired`).

@@ -40,6 +40,7 @@ pub use track::{Template, Tracked};
 pub use tuple::{CtTuple, Dir};
 
 use crate::base::Instant;
+use crate::nf::Counters;
 use crate::wire::ConnId;
 
 /// Why conntrack drops a packet.
@@ -65,6 +66,8 @@ pub struct Conntrack {
     templates: Vec<(Template, Conn)>,
     events: event::Events,
     stats: CtStats,
+    /// Compiled paths of connections that died.
+    ended: Vec<u32>,
     /// A rule asked for counters (`nf_ct_set_acct`); they stay on.
     accounts: bool,
     /// The last moment it was asked.
@@ -215,6 +218,11 @@ impl Conntrack {
             return;
         };
         conn.status.set(CtStatus::DYING);
+        let paths = core::mem::take(&mut conn.paths);
+        self.ended.extend(paths.iter().filter(|p| **p != 0));
+        let Some(conn) = self.table.get_mut(id) else {
+            return;
+        };
         let seen = conn.is_confirmed();
         if seen && self.events.listening {
             let conn = conn.clone();
@@ -295,6 +303,41 @@ impl Conntrack {
     /// Counters as `conntrack -S` shows them.
     pub fn stats(&self) -> &CtStats {
         &self.stats
+    }
+
+    /// Packets of a settled connection that were carried without asking the table: what they would have done
+    /// to it. Whether the connection came into another state by it.
+    pub fn carried(
+        &mut self,
+        id: ConnId,
+        dir: Dir,
+        n: Counters,
+        last: Instant,
+        sysctl: &CtSysctl,
+    ) -> bool {
+        let conn = self.get_mut(id);
+        let changed = conn.is_some_and(|conn| udp::carried(conn, dir, n, last, sysctl));
+        if changed {
+            self.now = self.now.max(last);
+            self.tell(id);
+        }
+        changed
+    }
+
+    /// Whether further packets of a connection may be carried without asking the table. While somebody
+    /// listens, events have their moments: what is yet to become assured is walked.
+    pub fn is_settled(&self, id: ConnId) -> bool {
+        let open = |c: &Conn| {
+            let replied = c.status.any(CtStatus::SEEN_REPLY);
+            replied && !c.status.any(CtStatus::ASSURED)
+        };
+        self.get(id)
+            .is_some_and(|c| c.is_settled() && !(self.events.listening && open(c)))
+    }
+
+    /// Compiled paths that ended with their connections since the last call.
+    pub fn take_ended(&mut self) -> Vec<u32> {
+        core::mem::take(&mut self.ended)
     }
 
     /// Begins or stops to keep events (`conntrack -E`).

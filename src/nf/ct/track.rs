@@ -83,6 +83,9 @@ impl Template {
     }
 }
 
+/// IPv4 protocols whose trackers sum the packet up (kernel: callers of `nf_checksum`, `nf_ip_checksum`).
+const SUMMED4: [u8; 3] = [proto::ICMP, proto::TCP, proto::UDP];
+
 impl Conntrack {
     /// The reference a frame of that family gets from a `-j CT` rule; equal templates are one.
     pub fn new_template(&mut self, family: Family, t: Template) -> Option<u32> {
@@ -180,7 +183,12 @@ impl Conntrack {
         let zones = template
             .as_ref()
             .map_or(Zones::default(), |t| t.zones(f.mark));
-        if at.hook == Hook::Prerouting && env.sysctl.checksum != 0 && at.family == Family::V6 {
+        let checks = at.hook == Hook::Prerouting && env.sysctl.checksum != 0;
+        let summed = match at.family {
+            Family::V6 => true,
+            Family::V4 => f.l3().get(9).is_some_and(|p| SUMMED4.contains(p)),
+        };
+        if checks && summed {
             f.summed = f.l3().first_chunk().copied();
         }
         let Some(p) = Packet::parse(f.l3()) else {

@@ -5,9 +5,12 @@
 use super::conn::{Conn, CtStatus, ProtoState, tick};
 use super::event::EventBits;
 use super::packet::Packet;
-use super::sysctl::secs;
+use super::sysctl::{CtSysctl, secs};
 use super::track::{Env, Seen};
 use super::tuple::{Dir, UDPLITE};
+use crate::base::Instant;
+use crate::nf::Counters;
+use crate::wire::proto;
 use core::time::Duration;
 
 /// After this long, traffic both ways counts as a stream (kernel: `nf_conntrack_udp_packet`).
@@ -46,22 +49,71 @@ pub(super) fn udp(conn: &mut Conn, dir: Dir, p: &Packet<'_>, env: &Env<'_>) -> S
     if !conn.is_confirmed() {
         conn.proto = ProtoState::Udp(tick(env.now) + STREAM_AFTER);
     }
-    let mut life = secs(env.sysctl.udp_timeout);
-    let replied = conn.status.any(CtStatus::SEEN_REPLY);
-    // A connection read from a dump has no such moment: it is older than any.
-    let since = match conn.proto {
-        ProtoState::Udp(t) if p.proto != UDPLITE => Some(t),
-        _ => None,
-    };
-    let stream = replied && since.is_none_or(|t| tick(env.now) > t);
-    if stream {
-        life = secs(env.sysctl.udp_timeout_stream);
-    }
-    env.refresh(conn, dir, p, life);
+    let stream = is_stream(conn, p.proto, env.now);
+    env.refresh(conn, dir, p, life(stream, env.sysctl));
     if stream {
         assure(conn);
     }
     Seen::Accept
+}
+
+/// Whether a packet at `now` finds traffic both ways.
+fn is_stream(conn: &Conn, proto: u8, now: Instant) -> bool {
+    let replied = conn.status.any(CtStatus::SEEN_REPLY);
+    // A connection read from a dump has no such moment: it is older than any.
+    let since = match conn.proto {
+        ProtoState::Udp(t) if proto != UDPLITE => Some(t),
+        _ => None,
+    };
+    replied && since.is_none_or(|t| tick(now) > t)
+}
+
+fn life(stream: bool, sysctl: &CtSysctl) -> Duration {
+    match stream {
+        true => secs(sysctl.udp_timeout_stream),
+        false => secs(sysctl.udp_timeout),
+    }
+}
+
+/// Whether every further packet of a direction does the same to a connection but for the life it gives:
+/// of UDP, and of what has no tracker, such as a tunnel's own packets.
+pub(super) fn is_steady(conn: &Conn) -> bool {
+    match conn.proto {
+        ProtoState::Udp(_) => true,
+        ProtoState::Generic => conn.tuples[0].proto == proto::IPIP,
+        _ => false,
+    }
+}
+
+/// Packets of a settled connection that were carried without asking the table, the last of them at `last`.
+/// Whether that assured the connection, so that rules may judge it anew.
+pub(super) fn carried(
+    conn: &mut Conn,
+    dir: Dir,
+    n: Counters,
+    last: Instant,
+    sysctl: &CtSysctl,
+) -> bool {
+    let tracked = matches!(conn.proto, ProtoState::Udp(_));
+    let stream = tracked && is_stream(conn, conn.tuple(dir).proto, last);
+    let life = match tracked {
+        true => life(stream, sysctl),
+        false => secs(sysctl.generic_timeout),
+    };
+    // Both directions are written back, in whichever order: the younger packet decides.
+    if tick(last) + conn.timeout >= conn.expires {
+        conn.refresh(last, life);
+    }
+    if let Some(acct) = &mut conn.acct {
+        let c = &mut acct[dir.index()];
+        c.packets = c.packets.saturating_add(n.packets);
+        c.bytes = c.bytes.saturating_add(n.bytes);
+    }
+    let assured = conn.status.any(CtStatus::ASSURED);
+    if stream {
+        assure(conn);
+    }
+    assured != conn.status.any(CtStatus::ASSURED)
 }
 
 /// Kernel: `nf_conntrack_gre_packet`.

@@ -13,7 +13,8 @@ use super::{At, Cx, Effect, NfStep, RuleRef, Verdict, targets};
 use crate::base::{DevId, limits};
 use crate::net::NetNs;
 use crate::nf::netfilter::{Backend, Netfilter};
-use crate::nf::{Counters, Hook, Match, Policy, TableName};
+use crate::nf::record::{self, CounterAt};
+use crate::nf::{Counters, Hook, Match, Policy, TableName, Target};
 use crate::wire::Frame;
 use std::sync::Arc;
 
@@ -48,7 +49,18 @@ pub(in crate::nf) struct Env<'a, 'c> {
     pub chance: Option<u32>,
 }
 
-/// Runs the built-in chain of `at.hook`.
+/// A table that stopped behind a rule (`TEE`), for what that rule asked to happen before the next one is
+/// asked: where it stopped, what the packet's headers were, and where its jumps return to.
+#[derive(Clone, Debug)]
+pub struct Paused {
+    chain: u32,
+    next: u32,
+    told: u32,
+    stack: Vec<(u32, u32, u32)>,
+    pkt: Pkt,
+}
+
+/// Runs the built-in chain of `at.hook`, from its beginning or on from where it stopped.
 #[allow(clippy::too_many_arguments, reason = "as `super::table`")]
 pub(super) fn run(
     nf: &mut Netfilter,
@@ -58,6 +70,7 @@ pub(super) fn run(
     (backend, table): (Backend, TableName),
     cx: &mut Cx<'_>,
     fx: &mut Vec<Effect>,
+    from: Option<Paused>,
 ) -> Verdict {
     let linear = nf.linear;
     let Some(loaded) = nf.loaded_mut(at.family, backend) else {
@@ -67,7 +80,8 @@ pub(super) fn run(
     let entry = program
         .table(table)
         .and_then(|t| Some((t, t.entry[at.hook as usize]?)));
-    let (Some((t, chain)), Some(pkt)) = (entry, Pkt::of(f, at.family)) else {
+    let pkt = from.as_ref().map(|p| p.pkt);
+    let (Some((t, chain)), Some(pkt)) = (entry, pkt.or_else(|| Pkt::of(f, at.family))) else {
         return Verdict::Accept;
     };
     let mut live = core::mem::take(&mut loaded.live);
@@ -97,7 +111,7 @@ pub(super) fn run(
         told: 0,
         linear: linear || !Index::fits(f, &pkt),
     };
-    let verdict = walk.run(f);
+    let verdict = walk.run(f, from);
     if let Some(loaded) = nf.loaded_mut(at.family, backend) {
         loaded.live = live;
     }
@@ -153,10 +167,14 @@ impl<'p> Walk<'p, '_, '_> {
         }
     }
 
-    fn run(&mut self, f: &mut Frame) -> Verdict {
+    fn run(&mut self, f: &mut Frame, from: Option<Paused>) -> Verdict {
         self.live.stack.clear();
-        let base = self.chain;
-        let (mut cursor, mut mark) = (self.cursor(0, f), f.mark);
+        let (base, mut first) = (self.chain, 0);
+        if let Some(p) = from {
+            (self.chain, self.told, first) = (p.chain, p.told, p.next);
+            self.live.stack = p.stack;
+        }
+        let (mut cursor, mut mark) = (self.cursor(first, f), f.mark);
         loop {
             let Some(chain) = self.here() else {
                 return Verdict::Accept;
@@ -195,6 +213,7 @@ impl<'p> Walk<'p, '_, '_> {
                         Next::Rule => (cursor, mark) = (self.cursor(r + 1, f), f.mark),
                         Next::Chain(from) => cursor = self.cursor(from, f),
                         Next::Policy => return self.policy(base, self.told),
+                        Next::Pause => return self.pause(r + 1),
                         Next::Done(verdict) => return verdict,
                     }
                 }
@@ -255,11 +274,29 @@ impl<'p> Walk<'p, '_, '_> {
             }
             Act::Unknown if self.assumed(rule) == Some(true) => Next::Rule,
             Act::Unknown => Next::Done(Verdict::Drop(at)),
-            Act::Ext(target) => match targets::run(&mut self.env, f, target) {
-                Some(verdict) => Next::Done(verdict),
-                None => Next::Rule,
-            },
+            Act::Ext(target) => {
+                if !record::steady_target(target) {
+                    self.env.varies();
+                }
+                match targets::run(&mut self.env, f, target) {
+                    Some(verdict) => Next::Done(verdict),
+                    None if matches!(target, Target::Tee(_)) => Next::Pause,
+                    None => Next::Rule,
+                }
+            }
         }
+    }
+
+    /// Stops in front of a rule; the verdict means nothing yet.
+    fn pause(&mut self, next: u32) -> Verdict {
+        self.env.fx.push(Effect::Paused(Box::new(Paused {
+            chain: self.chain,
+            next,
+            told: self.told,
+            stack: self.live.stack.clone(),
+            pkt: self.env.pkt,
+        })));
+        Verdict::Accept
     }
 
     fn enter(&mut self, chain: u32) -> Next {
@@ -280,6 +317,20 @@ impl<'p> Walk<'p, '_, '_> {
         if let Some(c) = counters {
             c.packets += 1;
             c.bytes += self.env.pkt.len as u64;
+        }
+        let RuleRef {
+            family,
+            backend,
+            table,
+            ..
+        } = self.env.rule;
+        if let Some(r) = &mut self.env.nf.record {
+            r.counters.push(CounterAt {
+                family,
+                backend,
+                table,
+                id,
+            });
         }
     }
 
@@ -334,6 +385,8 @@ enum Next {
     Chain(u32),
     /// With the built-in chain's policy.
     Policy,
+    /// With the next rule, but not at once.
+    Pause,
     Done(Verdict),
 }
 
@@ -344,6 +397,9 @@ fn is_unknown(c: &Cond) -> bool {
 impl Env<'_, '_> {
     /// Asks one match.
     fn ask(&mut self, f: &mut Frame, cond: &Cond, slots: &mut [Slot]) -> Answer {
+        if self.nf.record.is_some() && !record::steady(&cond.m, &self.nf.sets) {
+            self.varies();
+        }
         let slot = slots.get_mut(cond.slot as usize);
         match &cond.m {
             Match::Source(is) => (is.value.contains(self.pkt.src) != is.not).into(),
@@ -393,6 +449,14 @@ impl Env<'_, '_> {
             Match::Connbytes(m) => self.connbytes(f, m).into(),
             Match::Connlabel(m) => self.connlabel(f, m),
             Match::Unknown { .. } => Answer::Unknown,
+        }
+    }
+
+    /// Notes for whoever compiles that the rule at hand does not answer by the flow alone.
+    fn varies(&mut self) {
+        let rule = self.rule;
+        if let Some(r) = &mut self.nf.record {
+            r.varies.get_or_insert(rule);
         }
     }
 

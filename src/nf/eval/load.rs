@@ -13,6 +13,7 @@ use crate::nf::hook::{self, HookOp, OpKind};
 use crate::nf::netfilter::{Backend, Netfilter, Registered, Rules};
 use crate::nf::nft::eval::link::LinkOps;
 use crate::nf::nft::model::ChainType;
+use crate::nf::record::CounterAt;
 use crate::nf::{Chain, Counters, Family, Hook, Match, Rule, RuleSet, Table, TableName, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -260,6 +261,16 @@ impl Netfilter {
         self.rules(family).loaded[backend as usize].as_deref()
     }
 
+    /// Adds packets that a rule or policy would have counted, had they been walked.
+    pub fn count(&mut self, at: &CounterAt, n: Counters) {
+        let loaded = self.loaded_mut(at.family, at.backend);
+        let table = loaded.map(|l| &mut l.live.counters[at.table as usize]);
+        if let Some(c) = table.and_then(|t| t.get_mut(at.id as usize)) {
+            c.packets += n.packets;
+            c.bytes += n.bytes;
+        }
+    }
+
     pub(super) fn loaded_mut(&mut self, family: Family, backend: Backend) -> Option<&mut Loaded> {
         self.rules_mut(family).loaded[backend as usize].as_deref_mut()
     }
@@ -375,10 +386,8 @@ impl Netfilter {
                 .collect::<Vec<_>>()
         };
         let mut now: Vec<_> = Backend::ALL.iter().flat_map(loaded).collect();
-        for hook in Hook::ALL {
-            let chains = self.nft.at(family, hook);
-            now.extend(chains.map(|(_, (f, t, c), ..)| Registered::Chain(f, t, c)));
-        }
+        let chains = self.nft.based(family);
+        now.extend(chains.map(|(f, t, c)| Registered::Chain(f, t, c)));
         let registered = &mut self.rules_mut(family).registered;
         registered.retain(|r| now.contains(r));
         for table in now {
@@ -447,11 +456,30 @@ impl Netfilter {
             let all = hook::IpvsOp::at(hook).iter();
             all.for_each(|(priority, op)| add(*priority, OpKind::Ipvs(*op)));
         }
-        let mut nat = false;
         let rules = self.rules(family);
-        for r in rules.registered.iter().rev() {
+        // The first nat chain of all registers all four hooks (`nf_nat_register_fn`).
+        let first = rules.registered.iter().position(|r| match r {
+            Registered::Table(_, name) => *name == TableName::Nat,
+            Registered::Chain(f, t, c) => Hook::ALL.iter().any(|h| {
+                let mut all = self.nft.at(family, *h);
+                all.any(|(_, (xf, xt, xc), _, k)| {
+                    k == ChainType::Nat && (xf, xt, xc) == (*f, t.clone(), c.clone())
+                })
+            }),
+        });
+        let nat = match hook {
+            Hook::Prerouting | Hook::Output => Some(hook::NAT_DST),
+            Hook::Input | Hook::Postrouting => Some(hook::NAT_SRC),
+            Hook::Forward => None,
+        };
+        for (i, r) in rules.registered.iter().enumerate().rev() {
+            if first == Some(i)
+                && let Some(priority) = nat
+            {
+                add(priority, OpKind::Nat);
+            }
             match r {
-                Registered::Table(_, TableName::Nat) => nat = true,
+                Registered::Table(_, TableName::Nat) => {}
                 Registered::Table(backend, name) => {
                     let table = rules.backend(*backend).and_then(|s| s.table(*name));
                     if table.is_some_and(|t| has_hook(t, hook, *backend)) {
@@ -472,15 +500,6 @@ impl Netfilter {
                     }
                 }
             }
-        }
-        nat |= Hook::ALL
-            .iter()
-            .any(|h| self.nft.at(family, *h).any(|c| c.3 == ChainType::Nat));
-        // The first nat chain registers all four (`nf_nat_register_fn`).
-        match hook {
-            Hook::Prerouting | Hook::Output if nat => add(hook::NAT_DST, OpKind::Nat),
-            Hook::Input | Hook::Postrouting if nat => add(hook::NAT_SRC, OpKind::Nat),
-            _ => {}
         }
         ops.sort_by_key(|o| o.priority);
         ops

@@ -30,6 +30,7 @@ impl Env<'_, '_> {
     /// `set_target_v3`: add, delete, then take from the element what is asked for.
     pub fn set_target(&mut self, f: &mut Frame, m: &SetTarget) -> Option<Verdict> {
         let now = self.cx.now;
+        self.nf.sets_changed += 1;
         let mut sets = core::mem::take(&mut self.nf.sets);
         let packet = self.set_packet(f);
         let add = m

@@ -35,6 +35,7 @@ use crate::wire::Frame;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub use chain::Paused;
 pub use load::{Loaded, check};
 pub use state::State;
 
@@ -88,7 +89,7 @@ pub enum Verdict {
     Depends(RuleRef),
 }
 
-/// What the walker does after a table has run, in this order; none of it changes the verdict.
+/// What the walker does after a table has run or stopped, in this order; none of it changes the verdict.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// `LOG`: a line in the kernel's log.
@@ -134,6 +135,9 @@ pub enum Effect {
         /// The socket.
         socket: SocketId,
     },
+    /// The table is not at its end: the copy before this goes its way first (`nf_dup_ipv4` sends it from
+    /// within the rule), then [`resume`] goes on. The verdict so far means nothing.
+    Paused(Box<Paused>),
 }
 
 /// What a trace tells of one operation. Only what took part is told: rules that did not match are counted.
@@ -235,5 +239,20 @@ pub fn table(
     cx: &mut Cx<'_>,
     fx: &mut Vec<Effect>,
 ) -> Verdict {
-    chain::run(nf, ns, f, at, (backend, table), cx, fx)
+    chain::run(nf, ns, f, at, (backend, table), cx, fx, None)
+}
+
+/// Goes on with a table that stopped with [`Effect::Paused`]; everything else as for [`table`].
+#[allow(clippy::too_many_arguments, reason = "as `table`")]
+pub fn resume(
+    nf: &mut Netfilter,
+    ns: &NetNs,
+    f: &mut Frame,
+    at: &At,
+    (backend, table): (Backend, TableName),
+    from: Paused,
+    cx: &mut Cx<'_>,
+    fx: &mut Vec<Effect>,
+) -> Verdict {
+    chain::run(nf, ns, f, at, (backend, table), cx, fx, Some(from))
 }

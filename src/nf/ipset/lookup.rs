@@ -100,6 +100,23 @@ impl Unknown {
 }
 
 impl Sets {
+    /// Whether a lookup leaves the set as it was and the next one finds the same: it counts nothing and
+    /// nothing in it ages.
+    pub fn is_plain(&self, set: &SetRef) -> bool {
+        self.plain(&set.name, true)
+    }
+
+    fn plain(&self, name: &str, lists: bool) -> bool {
+        let plain = |h: &Header| h.timeout.is_none() && !h.counters;
+        match self.sets.get(name).map(|s| &s.content) {
+            Some(Content::Store(header, _)) => plain(header),
+            Some(Content::List(header, members)) => {
+                lists && plain(header) && members.iter().all(|m| self.plain(&m.name, false))
+            }
+            _ => false,
+        }
+    }
+
     /// Looks a packet up (`-m set --match-set NAME src,dst`) and counts it.
     pub fn test(
         &mut self,

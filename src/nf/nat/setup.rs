@@ -224,14 +224,14 @@ impl Mappings for Live<'_> {
         let tuple = inverse(reply);
         let found = self.ct.find_zones(&tuple, zone);
         let found = found.or_else(|| self.ct.find_zones(reply, zone));
-        let Some((other, dir)) = found else {
+        let Some((other, _)) = found else {
             return false;
         };
         let (Some(own), Some(other)) = (self.ct.get(self.id), self.ct.get(other)) else {
             return true;
         };
         let mirrored = other.tuples[0] == own.tuples[1] && other.tuples[1] == own.tuples[0];
-        dir == Dir::Original || other.status.any(uses_nat) || !mirrored
+        other.status.any(uses_nat) || !mirrored
     }
 
     /// A connection in TIME_WAIT or closed gives its port up to a SYN that is beyond its last byte

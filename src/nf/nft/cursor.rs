@@ -122,6 +122,14 @@ impl<'a> Cursor<'a> {
 
     /// Takes a name.
     pub fn name(&mut self, what: &str) -> Read<&'a str> {
+        // Within quotes nothing may stand that cannot stand without (scanner.l, `string`).
+        let bare = |c: char| c.is_ascii_alphanumeric() || "/\\_.-".contains(c);
+        if let Some(t) = self.token().filter(|t| t.kind == Kind::Quoted) {
+            let text = self.lexed.get_static(&t);
+            if text.is_empty() || !text.chars().all(bare) {
+                return self.wrong(what);
+            }
+        }
         self.any_word(what)
     }
 

@@ -251,6 +251,8 @@ pub enum RelOp {
     Eq,
     /// `!=`
     Ne,
+    /// `!`: none of these bits.
+    Not,
     /// `<`
     Lt,
     /// `>`
@@ -268,6 +270,7 @@ impl RelOp {
             RelOp::Implicit => "",
             RelOp::Eq => "==",
             RelOp::Ne => "!=",
+            RelOp::Not => "!",
             RelOp::Lt => "<",
             RelOp::Gt => ">",
             RelOp::Le => "<=",

@@ -8,6 +8,7 @@ use core::fmt::Write as _;
 
 use serde_json::{Map, Value as Json};
 
+use super::json_place::{self, Placed};
 use super::model::Ruleset;
 use super::script::Script;
 use crate::base::limits::NFT_DEPTH_MAX;
@@ -19,42 +20,42 @@ impl Ruleset {
     /// Reads what `nft -j list ruleset` prints.
     pub fn parse_json(file: &str, text: &str) -> (Ruleset, Vec<Finding>) {
         let mut set = Ruleset::default();
-        let json: Json = match serde_json::from_str(text) {
-            Ok(j) => j,
+        let mut findings = Vec::new();
+        let placed = json_place::objects(file, text);
+        match serde_json::from_str::<Json>(text) {
             Err(e) => {
                 let n = |v: usize| u32::try_from(v).unwrap_or(u32::MAX);
                 let span = Span::new(file, n(e.line()), n(e.column()));
-                return (
-                    set,
-                    vec![Finding::error(
-                        span,
-                        format!("expected JSON: {e}"),
-                        "nothing was read",
-                    )],
-                );
+                let line = text.lines().nth(e.line().saturating_sub(1));
+                let near: String = line.unwrap_or_default().chars().take(48).collect();
+                let help = "the objects that are whole are read";
+                findings.push(Finding::error(
+                    span,
+                    format!("expected JSON: {e}: `{near}`"),
+                    help,
+                ));
             }
-        };
-        let mut findings = Vec::new();
-        let Some(list) = json.get("nftables").and_then(Json::as_array) else {
-            let text = "expected an object with the list `nftables`";
-            return (
-                set,
-                vec![Finding::error(
-                    Span::new(file, 0, 0),
-                    text,
-                    "use what `nft -j list ruleset` prints",
-                )],
-            );
-        };
+            Ok(json) if json.get("nftables").is_none_or(|l| !l.is_array()) => {
+                let text = "expected an object with the list `nftables`";
+                let help = "use what `nft -j list ruleset` prints";
+                let finding = Finding::error(Span::new(file, 1, 1), text, help);
+                return (set, vec![finding]);
+            }
+            Ok(_) => {}
+        }
         let (mut script, mut places) = (String::new(), Vec::new());
-        for (i, o) in list.iter().enumerate() {
-            match command(o) {
+        let mut lines = 0;
+        for (i, o) in placed.iter().enumerate() {
+            // One that is cut short has been told as what ends the JSON.
+            let Ok(json) = o.read() else { continue };
+            match command(&json) {
                 Ok(text) => {
-                    places.push((script.lines().count() + 1, i));
+                    places.push((lines + 1, i));
                     script.push_str(&text);
                     script.push('\n');
+                    lines += text.matches('\n').count() + 1;
                 }
-                Err(e) => findings.push(at(file, i, &e)),
+                Err(e) => findings.push(at(&placed, i, &e)),
             }
         }
         let (script, wrong) = Script::parse(file, &script, &set);
@@ -67,12 +68,12 @@ impl Ruleset {
         findings.extend(
             wrong
                 .iter()
-                .map(|f| at(file, place(f.span.line), &f.message)),
+                .map(|f| at(&placed, place(f.span.line), &f.message)),
         );
         for c in script.commands {
             let line = c.span.line;
             if let Err(e) = set.command(c, true) {
-                findings.push(at(file, place(line), &e));
+                findings.push(at(&placed, place(line), &e));
             }
         }
         set.tables
@@ -84,10 +85,12 @@ impl Ruleset {
     }
 }
 
-fn at(file: &str, index: usize, message: &str) -> Finding {
+fn at(placed: &[Placed<'_>], index: usize, message: &str) -> Finding {
+    let object = placed.get(index);
+    let excerpt = object.map_or(String::new(), Placed::excerpt);
     Finding::error(
-        Span::new(file, 0, 0),
-        format!("nftables[{index}]: {message}"),
+        object.map_or_else(Span::default, |o| o.span.clone()),
+        format!("nftables[{index}]: {message}, in {excerpt}"),
         "the other objects are read",
     )
 }

@@ -12,6 +12,7 @@ mod blocks;
 mod cursor;
 mod json_in;
 mod json_out;
+mod json_place;
 mod lex;
 mod normal;
 mod parse_expr;
@@ -22,6 +23,7 @@ mod priority;
 mod symbols;
 mod time;
 
+pub mod command;
 pub mod elements;
 pub mod eval;
 pub mod expr;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::elements::Elements;
 use super::expr::{Expr, Limit, Quota, Stateful, Stmt, Synproxy};
 use super::types::Type;
+use crate::base::Origin;
 use crate::nf::Counters;
 
 macro_rules! words {
@@ -63,6 +64,18 @@ pub struct Ruleset {
     pub tables: IndexMap<(Family, Arc<str>), Table>,
     /// The last handle that was given to a table (kernel: nft_net.table_handle).
     pub(super) last_handle: u64,
+}
+
+impl Ruleset {
+    /// Says of the rules whose maker nobody has named where they come from.
+    pub fn claim(&mut self, mut of: impl FnMut(&str, &Rule) -> Origin) {
+        let chains = self.tables.values_mut().flat_map(|t| t.chains.values_mut());
+        for c in chains {
+            for r in c.rules.iter_mut().filter(|r| r.origin == Origin::Kernel) {
+                r.origin = of(&c.name, r);
+            }
+        }
+    }
 }
 
 /// A table.
@@ -174,6 +187,8 @@ pub struct Rule {
     pub comment: Option<Box<str>>,
     /// Its 1-based line in the input, 0 if it has none.
     pub line: u32,
+    /// Who made it; [`Origin::Kernel`] as long as nobody has said so.
+    pub origin: Origin,
 }
 
 impl Rule {

@@ -86,6 +86,8 @@ fn prefixes(types: &[Type], e: &mut Element) {
 
 /// An element as the kernel holds it: with the set's own state.
 pub fn element(set: &Set, e: &mut Element) {
+    // nf_tables_newsetelem keeps a timeout only if it is not the set's own.
+    e.timeout = e.timeout.filter(|t| Some(*t) != set.timeout);
     prefixes(&set.key.dtypes(), e);
     for s in &set.state {
         let there = e
@@ -105,6 +107,7 @@ pub fn rule(table: &Table, rule: &mut Rule) {
     }
     vlan_implied(table.family, rule);
     icmp_implied(rule);
+    l3_needed(table.family, rule);
     l3_implied(table.family, rule);
     l4_implied(table.family, rule);
     reject_implied(table.family, rule);
@@ -216,6 +219,9 @@ fn comparison(family: Family, left: &mut Expr, op: &mut RelOp, right: &mut Expr)
         *op = RelOp::Eq;
     }
     mask_to_prefix(left, op, right);
+    if let Expr::Flags(list) = right {
+        list.sort_by_key(Value::num);
+    }
     if let Expr::Set(list) = right {
         merge_anonymous(&left.dtypes(), list);
         sort_anonymous(&left.dtypes(), list);
@@ -327,6 +333,79 @@ fn fold(e: &mut Expr) {
         // they share bits or not.
         *mask = (*mask & !*set) | *set;
     }
+}
+
+/// The family that an extension header, an IP option or an ICMP error asks for stands at the head of its rule in
+/// a table of both, unless it is known by then (nftables evaluate.c `exthdr_dependency`,
+/// `stmt_reject_gen_dependency`).
+fn l3_needed(family: Family, rule: &mut Rule) {
+    if family != Family::Inet {
+        return;
+    }
+    for i in 0..rule.stmts.len() {
+        let s = &rule.stmts[i];
+        if l3_stated(family, s).is_some() || l3_named(s) {
+            return;
+        }
+        let Some(n) = l3_asked(s) else { continue };
+        if i > 0 {
+            let right = Expr::Value(Value::Num(n));
+            let left = Expr::Meta(MetaKey::NfProto);
+            let op = RelOp::Implicit;
+            rule.stmts.insert(0, Stmt::Match { left, op, right });
+        }
+        return;
+    }
+}
+
+/// Whether a statement has a field of an IP header, which says the family.
+fn l3_named(s: &Stmt) -> bool {
+    let named = |e: &Expr| {
+        any_in(
+            e,
+            &|e| matches!(e, Expr::Payload(f) if matches!(f.proto, "ip" | "ip6")),
+        )
+    };
+    match s {
+        Stmt::Match { left, right, .. } => named(left) || named(right),
+        Stmt::Vmap(e, _) | Stmt::Object(_, e) => named(e),
+        Stmt::Set(a, b) => named(a) || named(b),
+        Stmt::Nat(n) => n.addr.iter().chain(&n.port).any(named),
+        Stmt::SetOp(op) => named(&op.key) || op.data.as_ref().is_some_and(named),
+        _ => false,
+    }
+}
+
+/// The `nfproto` that a statement cannot do without.
+fn l3_asked(s: &Stmt) -> Option<u128> {
+    let v4 = |e: &Expr| {
+        any_in(e, &|e| {
+            matches!(e, Expr::IpOption(_) | Expr::IpOptionExists(..))
+        })
+    };
+    let v6 = |e: &Expr| {
+        any_in(e, &|e| {
+            matches!(e, Expr::Exthdr(_) | Expr::ExthdrExists(..))
+        })
+    };
+    match s {
+        Stmt::Reject(Reject::Icmp(_)) => Some(2),
+        Stmt::Reject(Reject::Icmpv6(_)) => Some(10),
+        Stmt::Match { left: e, .. } | Stmt::Vmap(e, _) | Stmt::Set(_, e) if v4(e) => Some(2),
+        Stmt::Match { left: e, .. } | Stmt::Vmap(e, _) | Stmt::Set(_, e) if v6(e) => Some(10),
+        _ => None,
+    }
+}
+
+/// Whether an expression or a part of it is one of these.
+fn any_in(e: &Expr, what: &dyn Fn(&Expr) -> bool) -> bool {
+    what(e)
+        || match e {
+            Expr::Concat(all) => all.iter().any(|e| any_in(e, what)),
+            Expr::Binop(_, a, b) | Expr::Map(a, b) => any_in(a, what) || any_in(b, what),
+            Expr::Jhash { of, .. } => any_in(of, what),
+            _ => false,
+        }
 }
 
 /// `meta nfproto ipv4` and `meta protocol ip` go where a field of that header follows at once.

@@ -145,6 +145,7 @@ impl<'a> Cursor<'a> {
         let op = match self.peek() {
             "==" | "eq" => RelOp::Eq,
             "!=" | "ne" => RelOp::Ne,
+            "!" if matches!(types.as_slice(), [t] if t.is_flags()) => RelOp::Not,
             "<" | "lt" => RelOp::Lt,
             ">" | "gt" => RelOp::Gt,
             "<=" | "le" => RelOp::Le,

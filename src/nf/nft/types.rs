@@ -524,8 +524,6 @@ fn write_classid(n: u128, out: &mut String) -> core::fmt::Result {
     match (n, n >> 16, n & 0xffff) {
         (0, ..) => out.write_str("none"),
         (0xffff_ffff, ..) => out.write_str("root"),
-        (_, 0, minor) => write!(out, ":{minor:x}"),
-        (_, major, 0) => write!(out, "{major:x}:"),
         (_, major, minor) => write!(out, "{major:x}:{minor:x}"),
     }
 }

@@ -110,7 +110,7 @@ impl<O: Observer> Walker<'_, O> {
         port: DevId,
         flags: &BridgePort,
         h: &IpHeader,
-        f: Frame,
+        mut f: Frame,
     ) {
         let decision = if h.is_v4() {
             self.route_input(bridge, h.src, h.dst, &f, false)
@@ -122,7 +122,12 @@ impl<O: Observer> Walker<'_, O> {
                 self.show_route(bridge, &f, &found);
                 self.bridge_to_neighbour(bridge, port, flags, h.dst, &found, f);
             }
-            Ok(_) => self.bridge_to_host(bridge, port, flags, f),
+            Ok(on) => {
+                if let (Input::Forward { found, .. }, Some(b)) = (&on, &mut f.bridged) {
+                    b.routed = found.dev();
+                }
+                self.bridge_to_host(bridge, port, flags, f);
+            }
             Err(why) => self.bridge_unrouted(bridge, port, flags, h, why, f),
         }
     }
@@ -260,6 +265,7 @@ impl<O: Observer> Walker<'_, O> {
         let shown = f.bridged.is_some();
         if let Some(b) = &mut f.bridged {
             b.physout = Some(port);
+            f.summed = None;
             let seen = self.as_host(f, |w, f| w.nf_hook(Hook::Forward, f, br, br));
             let Some(seen) = seen else { return };
             f = seen;

@@ -2,17 +2,19 @@
 
 use crate::base::DevId;
 use crate::nf::Hook;
-use crate::nf::eval::{At, Effect, RuleRef};
+use crate::nf::eval::{At, Effect, Paused, RuleRef};
 use crate::path::observer::{Observer, Step};
 use crate::path::walker::Walker;
 use crate::wire::{CtRef, Frame, IpHeader, PacketType, ip, proto};
 use std::net::IpAddr;
 
 impl<O: Observer> Walker<'_, O> {
-    /// Carries out what one operation asked for, in order.
-    pub(super) fn nf_effects(&mut self, at: &At, f: &mut Frame, fx: Vec<Effect>) {
+    /// Carries out what one operation asked for, in order; where it stopped, if it did.
+    pub(super) fn nf_effects(&mut self, at: &At, f: &mut Frame, fx: Vec<Effect>) -> Option<Paused> {
+        let mut paused = None;
         for e in fx {
             match e {
+                Effect::Paused(p) => paused = Some(*p),
                 Effect::Log { rule, prefix, .. } => self.nf_note(at, f, &rule, "logged", &prefix),
                 Effect::Nflog { rule, prefix, .. } => self.nf_note(at, f, &rule, "logged", &prefix),
                 Effect::Audit { rule, .. } => self.nf_note(at, f, &rule, "audited", ""),
@@ -22,6 +24,7 @@ impl<O: Observer> Walker<'_, O> {
                 } => self.nf_tee(at, f, gateway, oif, *copy),
             }
         }
+        paused
     }
 
     fn nf_note(&mut self, at: &At, f: &Frame, rule: &RuleRef, what: &str, prefix: &str) {
@@ -51,6 +54,7 @@ impl<O: Observer> Walker<'_, O> {
             return;
         };
         copy.ct = CtRef::Untracked;
+        copy.looped = false;
         // A socket's datagram may be cut, a segment may not (kernel: `__ip6_make_skb`); the copy is as
         // its original.
         copy.ignore_df |= f.local && !h.is_v4() && h.proto != proto::TCP;
@@ -80,7 +84,7 @@ impl<O: Observer> Walker<'_, O> {
                 return;
             }
         };
-        self.teeing = true;
+        (self.teeing, self.copy_rerouted) = (true, false);
         self.step(found.dev(), &copy, |_| {
             Step::Note(format!("a copy for {gateway} (TEE)"))
         });
@@ -92,6 +96,5 @@ impl<O: Observer> Walker<'_, O> {
             self.ip_output(&found, to, copy, None);
         }
         self.teeing = false;
-        self.softirqs();
     }
 }

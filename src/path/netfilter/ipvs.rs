@@ -4,9 +4,10 @@
 //! a packet that was sent to a real server is marked, so that no IPVS hook sees it again.
 
 use super::{OutRoute, ops};
+use crate::base::limits::UNDECIDED_MAX;
 use crate::base::{DevId, Origin};
 use crate::ipvs::xmit::{self, Side};
-use crate::ipvs::{Forward, Order, Seen, Verdict};
+use crate::ipvs::{Forward, Order, Seen, Verdict, Virtual};
 use crate::net::fib::Found;
 use crate::net::{DeviceKind, RouteKind};
 use crate::nf::Hook;
@@ -54,11 +55,18 @@ impl<O: Observer> Walker<'_, O> {
             loopback: at.input.is_none_or(|d| self.is_loopback(d)),
             mark: f.mark,
         };
+        let assumed = self.cx.servers.get(&(self.ns.id, vs.next_open())).copied();
+        vs.assume(assumed);
         let verdict = match op {
             IpvsOp::Reply => vs.reply(&mut f, &seen),
             IpvsOp::Request => vs.request(&mut f, &seen),
             IpvsOp::ForwardIcmp => vs.forward_icmp(&mut f, &seen),
         };
+        if let Some(open) = vs.take_open().filter(|_| assumed.is_none())
+            && self.cx.open_choices.len() < UNDECIDED_MAX
+        {
+            self.cx.open_choices.push((self.ns.id, open));
+        }
         self.ns.ipvs = Some(vs);
         let dev = at.input.or(at.output);
         match verdict {
@@ -68,12 +76,13 @@ impl<O: Observer> Walker<'_, O> {
                 self.drop_with(dev, &f, DropReason::Ipvs, Origin::Kernel, |_| why.into());
                 None
             }
-            Verdict::Unreachable => {
+            Verdict::Unreachable(of) => {
                 let (typ, code) = match ops::family(&f) {
                     crate::nf::Family::V4 => (3, 3),
                     crate::nf::Family::V6 => (1, 4),
                 };
-                self.vs_refuse(at, &f, (typ, code, 0), "no real server can take it".into());
+                let why = "no real server can take it".into();
+                self.vs_refuse(at, &f, (typ, code, 0), (of, why));
                 None
             }
             Verdict::Send(o) => {
@@ -104,7 +113,8 @@ impl<O: Observer> Walker<'_, O> {
         }
     }
 
-    fn is_loopback(&self, d: DevId) -> bool {
+    /// Whether a device is `lo`.
+    pub(crate) fn is_loopback(&self, d: DevId) -> bool {
         let dev = self.device(d);
         dev.is_some_and(|d| matches!(d.kind, DeviceKind::Loopback))
     }
@@ -117,9 +127,7 @@ impl<O: Observer> Walker<'_, O> {
         o: &Order,
         route: &mut Option<&mut OutRoute<'_>>,
     ) -> Option<Frame> {
-        self.step(at.input.or(at.output), &f, |_| {
-            Step::Note(format!("IPVS: reply of {}", SocketAddr::new(o.to, o.port)))
-        });
+        self.vs_step(at, &f, o, true);
         if let Some(nf) = self.ns.nf.as_deref_mut() {
             f.ipvs = true;
             xmit::tell_conntrack(&mut nf.ct, &mut f, o, Side::Reply);
@@ -131,18 +139,40 @@ impl<O: Observer> Walker<'_, O> {
         }
     }
 
-    fn vs_refuse(&mut self, at: &At, f: &Frame, (typ, code, info): (u8, u8, u32), why: String) {
+    fn vs_refuse(
+        &mut self,
+        at: &At,
+        f: &Frame,
+        (typ, code, info): (u8, u8, u32),
+        (of, why): (Option<Virtual>, String),
+    ) {
         let dev = at.input.or(at.output);
+        let origin = self.vs_origin(of);
         let sent = self.icmp_error(f, at.input, typ, code, info);
-        self.rejected(dev, f, sent, DropReason::Ipvs, Origin::Kernel, |_| why);
+        self.rejected(dev, f, sent, DropReason::Ipvs, origin, |_| why);
+    }
+
+    /// Who made a service.
+    fn vs_origin(&self, of: Option<Virtual>) -> Origin {
+        let svc = self.ns.ipvs().and_then(|vs| vs.service(&of?));
+        svc.map_or(Origin::Kernel, |svc| svc.origin.clone())
+    }
+
+    fn vs_step(&mut self, at: &At, f: &Frame, o: &Order, reply: bool) {
+        let origin = self.vs_origin(o.of);
+        self.step(at.input.or(at.output), f, |_| Step::Ipvs {
+            reply,
+            virt: SocketAddr::new(o.virt.0, o.virt.1),
+            server: SocketAddr::new(o.to, o.port),
+            forward: o.fwd.name(),
+            open: o.open,
+            origin,
+        });
     }
 
     /// Sends a request to its real server; `Some`: the real server is this host, and the packet goes on here.
     fn vs_send(&mut self, at: &At, mut f: Frame, o: &Order) -> Option<Frame> {
-        self.step(at.input.or(at.output), &f, |_| {
-            let to = SocketAddr::new(o.to, o.port);
-            Step::Note(format!("IPVS: to {to} ({})", o.fwd.name()))
-        });
+        self.vs_step(at, &f, o, false);
         if o.fwd == Forward::Local {
             self.vs_marked(&mut f, o);
             return Some(f);
@@ -187,7 +217,8 @@ impl<O: Observer> Walker<'_, O> {
         let h = IpHeader::parse_lax(f.l3()).ok()?;
         let unreachable = if h.is_v4() { (3, 1, 0) } else { (1, 3, 0) };
         let Ok(found) = self.ns.route_output(None, o.to, None, 0, 0) else {
-            self.vs_refuse(at, f, unreachable, format!("no route to {}", o.to));
+            let why = format!("no route to {}", o.to);
+            self.vs_refuse(at, f, unreachable, (o.of, why));
             return None;
         };
         let local = found.route.kind == RouteKind::Local;
@@ -202,7 +233,7 @@ impl<O: Observer> Walker<'_, O> {
                 at,
                 f,
                 unreachable,
-                format!("{} must not go to {}", h.src, o.to),
+                (o.of, format!("{} must not go to {}", h.src, o.to)),
             );
             return None;
         }
@@ -215,7 +246,7 @@ impl<O: Observer> Walker<'_, O> {
         }
         if h.ttl <= 1 {
             let expired = if h.is_v4() { (11, 0, 0) } else { (3, 0, 0) };
-            self.vs_refuse(at, f, expired, format!("ttl {}", h.ttl));
+            self.vs_refuse(at, f, expired, (o.of, format!("ttl {}", h.ttl)));
             return None;
         }
         ip::decrease_ttl(f.l3_mut());
@@ -236,7 +267,7 @@ impl<O: Observer> Walker<'_, O> {
         }
         let too_big = if h.is_v4() { (3, 4) } else { (2, 0) };
         let why = format!("{} bytes, mtu {mtu}", f.l3().len());
-        self.vs_refuse(at, f, (too_big.0, too_big.1, mtu as u32), why);
+        self.vs_refuse(at, f, (too_big.0, too_big.1, mtu as u32), (o.of, why));
         None
     }
 

@@ -12,6 +12,7 @@ use crate::nf::nft::eval::link::{self, BRNF, LinkAt, LinkHook, LinkOp, LinkOutco
 use crate::nf::target::RejectWith;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::{DropReason, IcmpSent};
+use crate::path::touch::{Touch, Varies};
 use crate::path::walker::Walker;
 use crate::wire::{Frame, IpHeader, build, proto};
 
@@ -117,6 +118,7 @@ impl<O: Observer> Walker<'_, O> {
             self.nf_tell(&ip_at, &f, steps);
         }
         self.nf_effects(&ip_at, &mut f, fx);
+        self.touch(None, Touch::Varies(Varies::Nftables));
         let LinkOutcome {
             verdict,
             sent,
@@ -148,7 +150,7 @@ impl<O: Observer> Walker<'_, O> {
         let dev = at.input.or(at.output);
         let (text, origin) = self.nf_rule(rule);
         let answer = match code(with) {
-            None => self.nf_reset(&f).map(|p| (p, None)),
+            None => self.nf_reset(&at.as_ip(&f), false, &f).map(|p| (p, None)),
             Some(code) => self.link_unreach(&f, code).map(|(p, icmp)| (p, Some(icmp))),
         };
         let icmp = answer.as_ref().and_then(|(_, icmp)| *icmp);

@@ -17,10 +17,10 @@ mod tell;
 
 use crate::base::DevId;
 use crate::net::fib::Found;
-use crate::nf::Hook;
 use crate::nf::ct::Conntrack;
 use crate::nf::eval::{At, RuleRef, Verdict};
 use crate::nf::hook::OpKind;
+use crate::nf::{Backend, Hook};
 use crate::path::observer::Observer;
 use crate::path::reason::{Disposition, DropReason};
 use crate::path::walker::{Errno, Output, Walker};
@@ -137,8 +137,15 @@ impl<O: Observer> Walker<'_, O> {
             let own = route.as_ref().filter(|_| hook == Hook::Output);
             let before = own.and_then(|_| Routed::of(kind, &f));
             let mut fx = Vec::new();
-            let verdict = self.nf_op(kind, &at, &mut f, &mut fx);
-            self.nf_effects(&at, &mut f, fx);
+            let mut verdict = self.nf_op(kind, &at, &mut f, &mut fx);
+            while let Some(from) = self.nf_effects(&at, &mut f, std::mem::take(&mut fx)) {
+                // `ipt_do_table` keeps bottom halves off to its end, `nft_do_chain` does not.
+                if !matches!(kind, OpKind::Table(Backend::Legacy, _)) {
+                    self.softirqs();
+                }
+                verdict = self.nf_op_from(kind, &at, &mut f, &mut fx, Some(from));
+            }
+            self.softirqs();
             f = match verdict {
                 Ok(Verdict::Accept | Verdict::Bypass) => f,
                 Ok(other) => return self.nf_end(&at, f, other),
@@ -155,11 +162,28 @@ impl<O: Observer> Walker<'_, O> {
             };
             if let (Some(r), Some(b)) = (&mut route, before)
                 && b != Routed::now(&b, &f)
+                && (kind != OpKind::Nat || self.nf_moved(&f))
             {
                 f = self.nf_reroute(r, f)?;
             }
         }
         Some(f)
+    }
+
+    /// Whether the connection goes to another address than its sender's packets say (`nf_nat_ipv4_local_fn`): what
+    /// a rule of a nat chain wrote into the packet itself does not count.
+    fn nf_moved(&self, f: &Frame) -> bool {
+        let CtRef::Conn { id, info } = f.ct else {
+            return false;
+        };
+        let nf = self.ns.nf.as_deref();
+        nf.and_then(|nf| nf.ct.get(id)).is_some_and(|c| {
+            let [there, back] = &c.tuples;
+            match info.is_reply() {
+                false => there.dst != back.src,
+                true => back.dst != there.src,
+            }
+        })
     }
 
     fn nf_op_at(&self, at: &At, i: usize) -> Option<OpKind> {

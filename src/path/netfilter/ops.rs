@@ -3,13 +3,15 @@
 use crate::base::DevId;
 use crate::net::NetNs;
 use crate::nf::ct::{Confirmed, Conn, CtDrop, CtTuple, Helped, Tracked};
-use crate::nf::eval::{At, Cx, Effect, NfStep, RuleRef, Verdict};
+use crate::nf::eval::{At, Cx, Effect, NfStep, Paused, RuleRef, Verdict};
 use crate::nf::hook::OpKind;
+use crate::nf::record::Record;
 use crate::nf::{Family, Hook, Netfilter, eval, nat, nft};
 use crate::path::observer::Observer;
+use crate::path::touch::{Touch, Varies};
 use crate::path::walker::Walker;
 use crate::wire::tuple::proto_name;
-use crate::wire::{CtInfo, CtRef, ETH_P_IPV6, Frame};
+use crate::wire::{ConnId, CtInfo, CtRef, ETH_P_IPV6, Frame};
 use std::net::SocketAddr;
 
 impl<O: Observer> Walker<'_, O> {
@@ -49,18 +51,47 @@ impl<O: Observer> Walker<'_, O> {
         f: &mut Frame,
         fx: &mut Vec<Effect>,
     ) -> Result<Verdict, String> {
+        self.nf_op_from(kind, at, f, fx, None)
+    }
+
+    /// The same from where a table stopped.
+    pub(super) fn nf_op_from(
+        &mut self,
+        kind: OpKind,
+        at: &At,
+        f: &mut Frame,
+        fx: &mut Vec<Effect>,
+        from: Option<Paused>,
+    ) -> Result<Verdict, String> {
         let Some(mut nf) = self.ns.nf.take() else {
             return Ok(Verdict::Accept);
         };
         let mut steps = O::TRACING.then(Vec::new);
+        nf.record = O::RECORDING.then(Box::default);
         let mut cx = Cx {
             now: self.now,
             rng: &mut self.cx.rng,
             steps: steps.as_mut(),
             assume: self.cx.assume.get(&self.ns.id).unwrap_or(&NOTHING),
         };
-        let verdict = run(&mut nf, self.ns, f, at, kind, &mut cx, fx);
+        let verdict = match (kind, from) {
+            (OpKind::Table(b, t), Some(from)) => Ok(eval::resume(
+                &mut nf,
+                self.ns,
+                f,
+                at,
+                (b, t),
+                from,
+                &mut cx,
+                fx,
+            )),
+            _ => run(&mut nf, self.ns, f, at, kind, &mut cx, fx),
+        };
+        let record = nf.record.take();
         self.ns.nf = Some(nf);
+        if let Some(record) = record {
+            self.nf_touched(kind, f, &record);
+        }
         if let Some(steps) = steps {
             self.nf_tell(at, f, steps);
         }
@@ -68,8 +99,42 @@ impl<O: Observer> Walker<'_, O> {
     }
 }
 
+impl<O: Observer> Walker<'_, O> {
+    /// Tells whoever compiles what an operation touched.
+    fn nf_touched(&mut self, kind: OpKind, f: &Frame, record: &Record) {
+        for counter in &record.counters {
+            self.touch(None, Touch::Counter(*counter, f.l3().len()));
+        }
+        if let Some(rule) = record.varies {
+            self.touch(None, Touch::Varies(Varies::Rule(rule)));
+        }
+        match kind {
+            OpKind::Conntrack => {
+                let touched = match f.ct {
+                    CtRef::Conn { id, info } if self.settled(id) => Touch::Conn {
+                        id,
+                        reply: info.is_reply(),
+                    },
+                    CtRef::Untracked => return,
+                    _ => Touch::Varies(Varies::Connection),
+                };
+                self.touch(None, touched);
+            }
+            OpKind::Nft { .. } => self.touch(None, Touch::Varies(Varies::Nftables)),
+            OpKind::Ipvs(_) => self.touch(None, Touch::Varies(Varies::Ipvs)),
+            _ => {}
+        }
+    }
+
+    /// Whether a connection treats every further packet of a direction alike, but for its life.
+    fn settled(&self, id: ConnId) -> bool {
+        self.ns.nf().is_some_and(|nf| nf.ct.is_settled(id))
+    }
+}
+
 /// What is assumed where nobody assumes anything.
-pub(super) static NOTHING: std::collections::BTreeMap<RuleRef, bool> = std::collections::BTreeMap::new();
+pub(super) static NOTHING: std::collections::BTreeMap<RuleRef, bool> =
+    std::collections::BTreeMap::new();
 
 /// The rules a packet meets.
 pub(super) fn family(f: &Frame) -> Family {

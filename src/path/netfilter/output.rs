@@ -8,6 +8,7 @@ use crate::net::fib::{FibError, FlowL4, Found};
 use crate::nf::hook::OpKind;
 use crate::nf::{Hook, TableName};
 use crate::path::observer::Observer;
+use crate::path::output::gateway;
 use crate::path::walker::{Errno, Walker};
 use crate::wire::{Frame, IpHeader};
 use std::net::IpAddr;
@@ -58,7 +59,7 @@ impl<O: Observer> Walker<'_, O> {
     /// `None`: IPVS sent it.
     pub(crate) fn nf_output(
         &mut self,
-        f: Frame,
+        mut f: Frame,
         mut found: Found,
         oif: Option<DevId>,
     ) -> Result<Option<(Frame, Found, bool)>, Errno> {
@@ -66,6 +67,8 @@ impl<O: Observer> Walker<'_, O> {
             return Ok(Some((f, found, false)));
         }
         let out = self.out_device(&found);
+        let dst = IpHeader::parse_lax(f.l3()).map(|h| h.dst);
+        f.nexthop = dst.ok().and_then(|dst| gateway(&found, dst));
         let (mut errno, mut sent) = (Errno::Perm, false);
         let mut route = OutRoute {
             found: &mut found,
@@ -89,13 +92,14 @@ impl<O: Observer> Walker<'_, O> {
         &mut self,
         dev: DevId,
         h: IpHeader,
-        f: Frame,
+        mut f: Frame,
         mut found: Found,
     ) -> Option<(IpHeader, Frame, Found)> {
         if self.ns.nf.is_none() {
             return Some((h, f, found));
         }
         let out = self.out_device(&found);
+        f.nexthop = gateway(&found, h.dst);
         let (mut errno, mut sent) = (Errno::Perm, false);
         let mut route = OutRoute {
             found: &mut found,
@@ -147,6 +151,7 @@ impl<O: Observer> Walker<'_, O> {
                 }
                 *r.found = found;
                 r.changed = true;
+                self.copy_rerouted = self.teeing;
                 Some(f)
             }
             Err(e) => {

@@ -1,7 +1,8 @@
 //! REJECT: an ICMP error or a TCP reset to the sender (kernel: `nf_reject_ipv4.c`, `nf_reject_ipv6.c`).
 
 use super::attach;
-use crate::net::RouteKind;
+use crate::net::{DeviceKind, RouteKind};
+use crate::nf::Hook;
 use crate::nf::eval::{At, RuleRef};
 use crate::nf::target::RejectWith;
 use crate::path::observer::{Observer, Step};
@@ -41,7 +42,7 @@ impl<O: Observer> Walker<'_, O> {
                 self.rejected(dev, &f, sent, DropReason::NetfilterReject, origin, |_| text);
             }
             None => {
-                let reset = self.nf_reset(&f);
+                let reset = self.nf_reset(at, self.unrouted(at), &f);
                 let answered = reset.is_some();
                 self.drop_with(
                     dev,
@@ -65,8 +66,10 @@ impl<O: Observer> Walker<'_, O> {
         let h = IpHeader::parse_lax(f.l3()).ok()?;
         let why = if h.frag_off > 0 {
             Some("not for a later fragment")
-        } else if !checksum_ok(&h, f.l3()) {
+        } else if !summed(at, f) && !checksum_ok(&h, f.l3()) {
             Some("its checksum is wrong")
+        } else if at.hook == Hook::Input && self.no_source(&h) {
+            Some("its destination, which a rule wrote, is no source of ours")
         } else {
             None
         };
@@ -75,13 +78,29 @@ impl<O: Observer> Walker<'_, O> {
             return None;
         }
         let typ = if h.is_v4() { 3 } else { 1 };
-        self.icmp_error(f, at.input, typ, code, 0)
+        // Not routed yet: `nf_reject_fill_skb_dst` gives it the route to its sender.
+        self.route_back = self.unrouted(at);
+        // br_netfilter leaves IP6CB(skb)->iif at 0: the device tells nothing (`icmp6_send`).
+        let bridged = self.route_back && !h.is_v4() && f.bridged.is_some();
+        let input = at.input.filter(|_| !bridged);
+        let sent = self.icmp_error(f, input, typ, code, 0);
+        self.route_back = false;
+        sent
     }
 
-    /// The reset for a segment, as an IP packet (kernel: `nf_send_reset`, `nf_send_reset6`).
-    pub(super) fn nf_reset(&self, f: &Frame) -> Option<Vec<u8>> {
+    /// Whether a packet has no route yet; one that came by loopback keeps the one it was sent by.
+    fn unrouted(&self, at: &At) -> bool {
+        let input = at.input.and_then(|d| self.device(d));
+        let loopback = input.is_some_and(|d| matches!(d.kind, DeviceKind::Loopback));
+        at.hook == Hook::Prerouting && !loopback
+    }
+
+    /// The reset for a segment, as an IP packet (kernel: `nf_send_reset`, `nf_send_reset6`); `early`: before
+    /// routing.
+    pub(super) fn nf_reset(&self, at: &At, early: bool, f: &Frame) -> Option<Vec<u8>> {
         let h = IpHeader::parse_lax(f.l3()).ok()?;
-        if h.proto != proto::TCP || h.frag_off > 0 || !checksum_ok(&h, f.l3()) {
+        let whole = h.proto == proto::TCP && h.frag_off == 0;
+        if !whole || !summed(at, f) && !checksum_ok(&h, f.l3()) {
             return None;
         }
         let group = |ip: IpAddr| match ip {
@@ -91,7 +110,14 @@ impl<O: Observer> Walker<'_, O> {
             ),
             IpAddr::V6(a) => a.is_multicast() || a.is_unspecified(),
         };
-        if group(h.dst) || !h.is_v4() && group(h.src) {
+        // IPv4 asks the packet's route: a TEE copy's leads to the gateway, before routing it is the one to
+        // its sender.
+        let asked = match h.is_v4() {
+            true if early => group(h.src),
+            true => !self.by_gateway() && group(h.dst),
+            false => group(h.dst) || group(h.src),
+        };
+        if asked {
             return None;
         }
         let segment = build::tcp_reset(&h, f.l3())?;
@@ -136,6 +162,12 @@ impl<O: Observer> Walker<'_, O> {
             }
         }
     }
+}
+
+/// Whether nobody looks at the checksum any more: conntrack summed the packet, and behind the input hooks
+/// `nf_ip_checksum` passes over what has been summed (`CHECKSUM_COMPLETE`), be it right or wrong.
+fn summed(at: &At, f: &Frame) -> bool {
+    f.summed.is_some() && !matches!(at.hook, Hook::Prerouting | Hook::Input)
 }
 
 /// Whether the packet's checksum lets it be answered (kernel: `nf_reject_verify_csum`, `nf_ip_checksum`,

@@ -95,7 +95,7 @@ fn native_at(nf: &Netfilter, rule: &RuleRef) -> Option<RuleAt> {
         chain: chain.name.as_ref().to_owned(),
         number: found.map(|_| rule.rule + 1),
         text: found.map_or_else(|| format!("policy {}", policy()), |r| r.text(table.family)),
-        origin: Origin::default(),
+        origin: found.map(|r| r.origin.clone()).unwrap_or_default(),
     })
 }
 

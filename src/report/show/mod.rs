@@ -10,6 +10,7 @@ mod addr;
 mod bridge_link;
 mod detail;
 mod fdb;
+pub mod ipvs;
 mod link;
 mod neigh;
 pub mod netfilter;

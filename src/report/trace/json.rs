@@ -116,6 +116,19 @@ fn step(s: &Step) -> Value {
         Step::NatPacket { hook, from, to } => {
             ("nat", json!({"hook": hook.chain(), "from": from, "to": to}))
         }
+        Step::Ipvs {
+            reply,
+            virt,
+            server,
+            forward,
+            open,
+            origin,
+        } => (
+            "ipvs",
+            json!({"direction": if *reply { "reply" } else { "request" }, "virtual": virt.to_string(),
+                "server": server.to_string(), "forward": forward,
+                "undecided": (*open > 0).then_some(open), "origin": self::origin(origin)}),
+        ),
         Step::Note(text) => ("note", json!({"text": text})),
     };
     let mut m = Map::new();

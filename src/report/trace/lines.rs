@@ -103,6 +103,29 @@ pub(super) fn step(s: &Step) -> Line {
             line("nat", format!("{what} {from} becomes {to}{by}"))
         }
         Step::NatPacket { hook, from, to } => line("nat", format!("{hook} {from} → {to}")),
+        Step::Ipvs {
+            reply: true,
+            virt,
+            server,
+            ..
+        } => line("ipvs", format!("reply of {server} → {virt}")),
+        Step::Ipvs {
+            virt,
+            server,
+            forward,
+            open,
+            origin,
+            ..
+        } => {
+            let undecided = match open {
+                0 => String::new(),
+                n => format!("; the dump does not say which of {n} is next"),
+            };
+            Line {
+                origin: Some(origin.to_string()),
+                ..line("ipvs", format!("{virt} → {server} ({forward}){undecided}"))
+            }
+        }
         Step::Note(text) => line("note", text.clone()),
     }
 }

@@ -244,8 +244,8 @@ pub struct Report {
     pub nodes: usize,
     /// Classes that were looked at, by what they are for.
     pub covered: BTreeMap<Target, usize>,
-    /// Classes whose modes differ; with [`Report::of_every_class`] the others too. By node and family, then in
-    /// order of Services.
+    /// Classes whose modes differ; with [`Report::of_every_class`] the others too. By node and family,
+    /// then in order of Services.
     pub compared: Vec<Compared>,
     every: bool,
 }

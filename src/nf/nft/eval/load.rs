@@ -10,7 +10,7 @@ use super::run::{Stop, Walk};
 use crate::base::DevId;
 use crate::net::DeviceKind;
 use crate::nf::ct::Dir;
-use crate::nf::eval::chain::{input, name};
+use crate::nf::eval::chain::name;
 use crate::nf::{Family, Hook};
 use crate::wire::{
     CtInfo, CtRef, ETH_P_8021Q, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, Frame, PacketType, proto,
@@ -68,6 +68,9 @@ impl Walk<'_, '_, '_> {
             Expr::Rt(key) => self.rt(*key, f),
             Expr::Socket(key) => self.socket(*key, f),
             Expr::Exthdr(x) => n(self.exthdr(x.kind, f).and_then(|b| ext(b, x))),
+            // nft_exthdr_ipv6_eval, nft_exthdr_ipv4_eval: a packet of the other family ends the rule.
+            Expr::ExthdrExists(..) if self.env.pkt.family == Family::V4 => Err(Stop::Break),
+            Expr::IpOptionExists(..) if self.env.pkt.family == Family::V6 => Err(Stop::Break),
             Expr::ExthdrExists(_, kind) => Ok(yes(self.exthdr(*kind, f).is_some())),
             Expr::TcpOption(x) => n(self.tcp_option(x.kind, f).and_then(|b| ext(b, x))),
             Expr::TcpOptionExists(kind) => Ok(yes(self.tcp_option(*kind, f).is_some())),
@@ -163,7 +166,8 @@ impl Walk<'_, '_, '_> {
 
     fn meta(&mut self, key: MetaKey, f: &Frame) -> Result<Value, Stop> {
         let (at, ns) = (self.env.at, self.env.ns);
-        let (iif, oif) = (input(at), at.output);
+        // POSTROUTING knows where a forwarded packet came in (`ip_output` passes skb->dev).
+        let (iif, oif) = (at.input, at.output);
         let p = &self.env.pkt;
         let some = |n: Option<u128>| n.map(Value::Num).ok_or(Stop::Break);
         let n = |n: u64| Ok(Value::Num(u128::from(n)));

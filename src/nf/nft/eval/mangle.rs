@@ -47,10 +47,13 @@ impl Walk<'_, '_, '_> {
         (there && !unused).then_some((p.l4 + at, pseudo))
     }
 
+    /// Writes a field. `sums`: checksums follow, as nft asks for named fields only
+    /// (nftables `netlink_gen_payload_stmt`).
     pub(super) fn set_payload(
         &mut self,
         (base, offset, bits): (Base, u16, u16),
         value: u128,
+        sums: bool,
         f: &mut Frame,
     ) -> Result<(), Stop> {
         let p = self.env.pkt;
@@ -68,7 +71,7 @@ impl Walk<'_, '_, '_> {
         if f.l3().len() < (first + bits).div_ceil(8) {
             return Err(Stop::Break);
         }
-        let l4 = self.l4_check(f);
+        let l4 = self.l4_check(f).filter(|_| sums);
         let b = f.l3_mut();
         let to = to.min(b.len());
         let old = b[from..to].to_vec();
@@ -80,7 +83,7 @@ impl Walk<'_, '_, '_> {
         let v4 = p.family == Family::V4;
         let own = |at: usize| from <= at && at < to;
         if base == Base::Network {
-            if v4 && !own(10) {
+            if v4 && sums && !own(10) {
                 follow(b, 10, from, &old);
             }
             let addresses = if v4 { 12..20 } else { 8..40 };
@@ -96,6 +99,20 @@ impl Walk<'_, '_, '_> {
         Ok(())
     }
 
+    /// `nft_tcp_header_pointer`: a whole TCP header, or the rule ends.
+    fn tcp_there(&self, f: &Frame) -> Result<(), Stop> {
+        let p = &self.env.pkt;
+        let tcp = f.l3().get(p.l4..).filter(|_| p.fragoff == 0);
+        let tcp = tcp
+            .filter(|_| p.proto == Ok(proto::TCP))
+            .ok_or(Stop::Break)?;
+        let len = usize::from(tcp.get(12).ok_or(Stop::Break)? >> 4) * 4;
+        match len >= 20 && tcp.len() >= len {
+            true => Ok(()),
+            false => Err(Stop::Break),
+        }
+    }
+
     /// `tcp option maxseg size set`: never more than it was.
     pub(super) fn set_option(
         &mut self,
@@ -103,8 +120,10 @@ impl Walk<'_, '_, '_> {
         value: u32,
         f: &mut Frame,
     ) -> Result<(), Stop> {
+        self.tcp_there(f)?;
+        // An option that is not there is none to set.
         let Some((at, len)) = self.tcp_option_at(x.kind, f) else {
-            return Err(Stop::Break);
+            return Ok(());
         };
         let (from, bytes) = (usize::from(x.offset) / 8, usize::from(x.bits) / 8);
         if !x.offset.is_multiple_of(8) || !matches!(bytes, 2 | 4) || from + bytes > len {
@@ -136,6 +155,9 @@ impl Walk<'_, '_, '_> {
 
     /// `reset tcp option`: its bytes become no-operations.
     pub(super) fn reset_option(&mut self, kind: u8, f: &mut Frame) -> After {
+        if self.tcp_there(f).is_err() {
+            return After::Break;
+        }
         let Some((at, len)) = self.tcp_option_at(kind, f) else {
             return After::Next;
         };

@@ -178,6 +178,13 @@ impl Nft {
         rules.flat_map(|r| &r.stmts).any(asks)
     }
 
+    /// Base chains that a family's packets meet anywhere, in the order in which they were made.
+    pub(in crate::nf) fn based(&self, family: Family) -> impl Iterator<Item = ChainName> {
+        self.base_chains()
+            .filter(move |(_, t, _, b)| sees(t.family, family) && hook_of(b.hook).is_some())
+            .map(|(_, t, c, _)| (t.family, Arc::clone(&t.name), Arc::clone(&c.name)))
+    }
+
     /// Base chains that a family's packets meet at a hook: place, names, priority, type.
     pub(in crate::nf) fn at(
         &self,

@@ -48,8 +48,8 @@ pub(super) enum PSet {
 #[derive(Clone, Debug)]
 pub(super) enum Rhs {
     Set(PSet),
-    /// Any of these bits.
-    Bits(u128),
+    /// Any of these bits, or with `true` none.
+    Bits(u128, bool),
     /// These of those bits.
     Masked(u128, u128),
     Expr(PExpr),
@@ -261,13 +261,15 @@ impl Compiler<'_> {
 
     fn comparison(&mut self, left: &Expr, op: RelOp, right: &Expr) -> PStmt {
         let types = key_types(left);
-        let flags = op == RelOp::Implicit && matches!(types.as_slice(), [t] if t.is_flags());
+        let none = op == RelOp::Not;
+        let flags =
+            (none || op == RelOp::Implicit) && matches!(types.as_slice(), [t] if t.is_flags());
         let right = &label_bits(&types, right);
         let right = match right {
             Expr::Set(_) | Expr::SetRef(_) => Rhs::Set(self.set(right, &types)),
             Expr::Masked(value, mask) => Rhs::Masked(*value, *mask),
-            Expr::Flags(_) if flags => Rhs::Bits(bits_of(right)),
-            Expr::Value(v) if flags => Rhs::Bits(v.num().unwrap_or(0)),
+            Expr::Flags(_) if flags => Rhs::Bits(bits_of(right), none),
+            Expr::Value(v) if flags => Rhs::Bits(v.num().unwrap_or(0), none),
             Expr::Flags(_) => Rhs::Expr(PExpr::Const(Part::Value(Value::Num(bits_of(right))))),
             Expr::Value(_) | Expr::Prefix(..) | Expr::Range(..) | Expr::Concat(_) => {
                 match literal(right) {

@@ -244,14 +244,14 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
                 }
                 found != not
             }
-            Rhs::Bits(bits) => self.number(left, f)? & bits != 0,
+            Rhs::Bits(bits, none) => (self.number(left, f)? & bits != 0) != *none,
             Rhs::Masked(value, mask) => (self.number(left, f)? & mask == *value) != not,
             Rhs::Expr(e) => {
                 let (a, b) = (self.value(left, f)?, self.value(e, f)?);
                 let order = a.cmp(&b);
                 match op {
                     RelOp::Implicit | RelOp::Eq => order.is_eq(),
-                    RelOp::Ne => order.is_ne(),
+                    RelOp::Ne | RelOp::Not => order.is_ne(),
                     RelOp::Lt => order.is_lt(),
                     RelOp::Gt => order.is_gt(),
                     RelOp::Le => order.is_le(),
@@ -375,12 +375,14 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
     /// Runs what an element carries: counters, limits (`nft_set_elem_update_expr`).
     pub(super) fn element_states(&mut self, set: &PSet, key: &Key, f: &Frame) -> bool {
         let PSet::Named(n) = set else { return true };
-        let states = match self.find(set, key) {
-            Ok(Some(e)) if !e.state.is_empty() => e.state.clone(),
+        let (states, own) = match self.find(set, key) {
+            Ok(Some(e)) if !e.state.is_empty() => (e.state.clone(), e.key.clone()),
             _ => return true,
         };
+        // By the element's key: an interval's, or the one of all others.
+        let own = key_of(&own, &self.types(set));
         let conn = self.own_tuple(f);
-        let place = (self.t as u16, *n, key.clone());
+        let place = (self.t as u16, *n, own);
         let slots = self.nft.elements.entry(place).or_default();
         if slots.len() != states.len() {
             *slots = states.iter().map(Slot::of).collect();

@@ -1,10 +1,11 @@
 //! What a trace tells of maps: the element a packet's key found.
 //!
-//! Text only.
+//! Text only; kube-proxy's comments name the Service.
 
 use super::super::elements::{Data, Element, Part};
 use super::super::print_expr;
 use super::super::types::{Type, Value};
+use core::fmt::Write as _;
 
 /// `10.96.0.1 . tcp . 80 : goto service-...`
 pub(super) fn found(parts: &[Part], types: &[Type], e: &Element) -> String {
@@ -35,6 +36,9 @@ pub(super) fn found(parts: &[Part], types: &[Type], e: &Element) -> String {
             }
         }
         None => {}
+    }
+    if let Some(comment) = &e.comment {
+        let _ = write!(out, " ({comment})");
     }
     out
 }

@@ -235,10 +235,12 @@ impl Walk<'_, '_, '_> {
             Expr::Payload(field) => {
                 self.load(to, f)?;
                 let place = (field.base, field.offset, field.bits);
-                self.set_payload(place, n.ok_or(Stop::Break)?, f)?;
+                // `th` is no protocol of its own and has no checksum.
+                let sums = field.proto != "th";
+                self.set_payload(place, n.ok_or(Stop::Break)?, sums, f)?;
             }
             Expr::Raw(base, from, bits) => {
-                self.set_payload((*base, *from, *bits), n.ok_or(Stop::Break)?, f)?;
+                self.set_payload((*base, *from, *bits), n.ok_or(Stop::Break)?, false, f)?;
             }
             Expr::TcpOption(x) => self.set_option(x, low, f)?,
             _ => return Err(Stop::Unknown),
@@ -405,7 +407,8 @@ impl Walk<'_, '_, '_> {
                 &op.state
             };
             let element = Element {
-                timeout: op.timeout,
+                // One that is the set's own is not told apart (`nft_set_elem_init`).
+                timeout: op.timeout.filter(|t| Some(*t) != set.timeout),
                 expires: life.map(|ms| now.saturating_add(ms)),
                 state: state.clone(),
                 data: data.map(|d| super::super::Data::Values(d.into_iter().collect())),

@@ -1,0 +1,231 @@
+//! `podpath policy explain`'s output: each side with what decided, the policies that select the pod, and
+//! for a denial the rule that came closest to allowing it.
+
+use core::fmt::Write;
+use std::net::IpAddr;
+
+use serde_json::{Value, json};
+
+use crate::base::Origin;
+use crate::kube::policy::explain::{Explanation, Near, Selecting, SideExplained};
+use crate::kube::policy::miss::Placed;
+use crate::kube::policy::model::Direction;
+use crate::kube::policy::{Action, RuleRef, Tier, Why};
+
+/// What was asked, for a heading.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Asked {
+    /// Who sends, as typed.
+    pub from: String,
+    /// Who is meant, as typed.
+    pub to: String,
+    /// Protocol and port as dialled: `TCP 80`.
+    pub port: String,
+}
+
+/// A connection's ways, explained. `named` says whose an address is.
+pub fn text(asked: &Asked, ways: &[Explanation], named: &dyn Fn(IpAddr) -> String) -> String {
+    let mut out = String::new();
+    let Asked { from, to, port } = asked;
+    if ways.is_empty() {
+        let _ = writeln!(
+            out,
+            "{from} -> {to} {port}: no endpoint to go to; policies are not asked"
+        );
+    }
+    for (index, way) in ways.iter().enumerate() {
+        if index > 0 {
+            out.push('\n');
+        }
+        let verdict = if way.allowed { "allowed" } else { "denied" };
+        let (a, b) = (way.way.ingress.from, way.way.ingress.to);
+        let through = match &way.way.service {
+            Some(_) => {
+                let more = match way.alike {
+                    0 => String::new(),
+                    1 => ", and by another endpoint alike".into(),
+                    n => format!(", and by {n} other endpoints alike"),
+                };
+                format!(", by {} at {}{more}", named(b), way.way.ingress.l4)
+            }
+            None => String::new(),
+        };
+        let _ = writeln!(out, "{from} -> {to} {port}: {verdict}{through}");
+        if way.way.egress.from != a {
+            let seen = named(a);
+            let _ = writeln!(
+                out,
+                "  the receiver's node sees {seen}: masqueraded on the way"
+            );
+        }
+        for side in &way.sides {
+            out.push('\n');
+            one_side(&mut out, side, named);
+        }
+    }
+    out
+}
+
+fn one_side(out: &mut String, side: &SideExplained, named: &dyn Fn(IpAddr) -> String) {
+    let own = named(side.query.own(side.direction));
+    let (from_to, other) = match side.direction {
+        Direction::Egress => ("to", side.query.to),
+        Direction::Ingress => ("from", side.query.from),
+    };
+    let verdict = if side.side.allowed {
+        "allowed"
+    } else {
+        "denied"
+    };
+    let other = named(other);
+    let _ = writeln!(
+        out,
+        "{} of {own} {from_to} {other}: {verdict}",
+        side.direction
+    );
+    let _ = writeln!(out, "  {}", why(side));
+    for rule in &side.side.passed {
+        let _ = writeln!(out, "  passed on by {rule} ({})", rule.origin);
+    }
+    for (index, near) in side.near.iter().enumerate() {
+        nearness(out, near, index == 0);
+    }
+    if matches!(side.side.why, Why::Isolated(_)) && side.near.is_empty() {
+        let _ = writeln!(out, "  none of them has an {} rule", side.direction);
+    }
+    if !side.selecting.is_empty() {
+        let _ = writeln!(out, "  policies that select it:");
+    }
+    for policy in &side.selecting {
+        let _ = writeln!(out, "    {}", selecting(policy, side.direction));
+    }
+}
+
+/// What decided, in a sentence.
+fn why(side: &SideExplained) -> String {
+    let direction = side.direction;
+    match &side.side.why {
+        Why::NoPod => "no pod with a network of its own is there: no policy is asked".into(),
+        Why::Itself => "it speaks to itself: no policy is asked".into(),
+        Why::ResidentNode(node) => {
+            format!("{node} is the node it runs on: always open, no policy is asked")
+        }
+        Why::Rule(rule) => {
+            let word = match rule.action {
+                Action::Accept => "allowed",
+                Action::Deny => "denied",
+                Action::Pass => "passed on",
+            };
+            let tier = match rule.tier {
+                Tier::NetworkPolicy => String::new(),
+                tier => format!(", tier {tier}"),
+            };
+            let closed = match rule.failed_closed {
+                true => "; it fails closed: one of its peers has no field known here",
+                false => "",
+            };
+            format!("{word} by {rule} ({}){tier}{closed}", rule.origin)
+        }
+        Why::Isolated(list) => {
+            let names: Vec<String> = list.iter().map(ToString::to_string).collect();
+            format!(
+                "isolated for {direction} by {}; no rule of theirs matches",
+                names.join(", ")
+            )
+        }
+        Why::Open => match side.selecting.iter().any(|s| s.rules.is_some()) {
+            true => format!("no rule decides and nothing isolates it for {direction}"),
+            false => format!("no policy is about its {direction}"),
+        },
+    }
+}
+
+fn nearness(out: &mut String, near: &Near, closest: bool) {
+    let head = if closest { "closest" } else { "also near" };
+    let _ = writeln!(out, "  {head}: {} ({})", near.rule, near.rule.origin);
+    for placed in &near.misses {
+        let _ = writeln!(out, "    {} ({})", placed.miss, placed.origin);
+    }
+    match (near.peer_fits, near.port_fits) {
+        (true, false) => out.push_str("    its peers fit\n"),
+        (false, true) => out.push_str("    its ports fit\n"),
+        _ => {}
+    }
+}
+
+fn selecting(policy: &Selecting, direction: Direction) -> String {
+    let rules = match policy.rules {
+        None => format!("says nothing of {direction}"),
+        Some(0) => format!("no {direction} rule"),
+        Some(1) => format!("1 {direction} rule"),
+        Some(n) => format!("{n} {direction} rules"),
+    };
+    format!("{} ({}): {rules}", policy.policy, policy.origin)
+}
+
+/// The JSON: version 1, one object for each way.
+pub fn json(asked: &Asked, ways: &[Explanation], named: &dyn Fn(IpAddr) -> String) -> Value {
+    let ways: Vec<Value> = ways
+        .iter()
+        .map(|way| {
+            json!({
+                "allowed": way.allowed,
+                "alike": way.alike,
+                "service": way.way.service.as_ref().map(ToString::to_string),
+                "sides": way.sides.iter().map(|s| side_json(s, named)).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    json!({"version": 1, "from": asked.from, "to": asked.to, "port": asked.port, "ways": ways})
+}
+
+fn side_json(side: &SideExplained, named: &dyn Fn(IpAddr) -> String) -> Value {
+    let (word, rule, isolating) = match &side.side.why {
+        Why::NoPod => ("noPod", None, None),
+        Why::Itself => ("itself", None, None),
+        Why::ResidentNode(_) => ("residentNode", None, None),
+        Why::Rule(rule) => ("rule", Some(rule_json(rule)), None),
+        Why::Isolated(list) => {
+            let names: Vec<String> = list.iter().map(ToString::to_string).collect();
+            ("isolated", None, Some(names))
+        }
+        Why::Open => ("open", None, None),
+    };
+    let near = |near: &Near| {
+        let miss = |p: &Placed| {
+            let reason = p.miss.to_string();
+            json!({"reason": reason, "kind": p.miss.kind(), "origin": place(&p.origin)})
+        };
+        json!({
+            "rule": rule_json(&near.rule),
+            "misses": near.misses.iter().map(miss).collect::<Vec<_>>(),
+        })
+    };
+    let selecting = |s: &Selecting| {
+        json!({"policy": s.policy.to_string(), "tier": s.tier.to_string(), "rules": s.rules,
+            "origin": place(&s.origin)})
+    };
+    json!({
+        "direction": side.direction.to_string(),
+        "from": {"address": side.query.from, "name": named(side.query.from)},
+        "to": {"address": side.query.to, "name": named(side.query.to)},
+        "port": side.query.l4.to_string(),
+        "allowed": side.side.allowed,
+        "why": word,
+        "rule": rule,
+        "isolatedBy": isolating,
+        "passedBy": side.side.passed.iter().map(rule_json).collect::<Vec<_>>(),
+        "selectedBy": side.selecting.iter().map(selecting).collect::<Vec<_>>(),
+        "near": side.near.iter().map(near).collect::<Vec<_>>(),
+    })
+}
+
+fn rule_json(rule: &RuleRef) -> Value {
+    json!({"policy": rule.policy.to_string(), "tier": rule.tier.to_string(),
+        "direction": rule.direction.to_string(), "index": rule.index, "name": rule.name,
+        "action": rule.action.to_string(), "failedClosed": rule.failed_closed, "origin": place(&rule.origin)})
+}
+
+fn place(origin: &Origin) -> String {
+    origin.to_string()
+}

@@ -1,0 +1,117 @@
+//! Entries and the connections that they stand for: an entry goes when its connection dies or comes into
+//! another state.
+//!
+//! Invariant: a connection names the entry of each direction, or that there are several; those end together.
+
+use crate::fast::flag;
+use crate::nf::ct::Conn;
+use crate::sim::World;
+use crate::sim::carry::Carried;
+use crate::sim::fast::engine::{FastPath, MANY, Stamp};
+use crate::sim::fast::record::{Held, Recorder};
+use core::time::Duration;
+
+impl FastPath {
+    /// What rules may ask of a connection now; its life bounds how long an entry may rest.
+    pub(super) fn stamp(&mut self, world: &World, held: &Held) -> Option<Stamp> {
+        let conn = world.ns(held.ns)?.nf()?.ct.get(held.id)?;
+        // Lives end on ticks of 4 ms: a little early is walked, and nothing lost.
+        self.idle = self
+            .idle
+            .min(conn.timeout.saturating_sub(Duration::from_millis(8)));
+        Some((conn.status.0, conn.mark))
+    }
+
+    /// Tells the connections of an entry of it.
+    pub(super) fn link(&mut self, world: &mut World, n: u32) {
+        for (held, stamp) in &self.cold[n as usize].conns {
+            let Some(conn) = conn_mut(world, held) else {
+                continue;
+            };
+            let path = &mut conn.paths[usize::from(held.reply)];
+            match *path {
+                0 => *path = n,
+                p if p == n => {}
+                _ => {
+                    *path = MANY;
+                    self.shared
+                        .insert((held.ns, held.id.slot, held.reply), *stamp);
+                }
+            }
+        }
+    }
+
+    pub(super) fn unlink(&mut self, world: &mut World, n: u32) {
+        let Some(cold) = self.cold.get_mut(n as usize) else {
+            return;
+        };
+        for (held, _) in std::mem::take(&mut cold.conns) {
+            if let Some(conn) = conn_mut(world, &held) {
+                let path = &mut conn.paths[usize::from(held.reply)];
+                if *path == n {
+                    *path = 0;
+                }
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, world: &mut World, n: u32) {
+        self.unlink(world, n);
+        self.table.remove(n);
+    }
+
+    /// Forgets the entries whose connections ended or came into another state in a walk.
+    pub(super) fn forget(&mut self, world: &mut World, carried: &Carried, rec: &Recorder) {
+        let mut gone = Vec::new();
+        for ns in &carried.spaces {
+            if let Some(nf) = world.space_mut(*ns).and_then(|ns| ns.nf.as_deref_mut()) {
+                gone.extend(nf.ct.take_ended());
+            }
+        }
+        for held in &rec.conns {
+            let conn = world.ns(held.ns).and_then(|ns| ns.nf()?.ct.get(held.id));
+            let Some(conn) = conn else { continue };
+            let (now, paths) = ((conn.status.0, conn.mark), conn.paths);
+            for (dir, n) in paths.into_iter().enumerate() {
+                let known = match n {
+                    0 => continue,
+                    MANY => self.shared.get(&(held.ns, held.id.slot, dir == 1)).copied(),
+                    n => self.cold.get(n as usize).and_then(|c| {
+                        let own = c
+                            .conns
+                            .iter()
+                            .find(|(h, _)| h.ns == held.ns && h.id == held.id);
+                        own.map(|(_, stamp)| *stamp)
+                    }),
+                };
+                if known != Some(now) {
+                    gone.push(n);
+                }
+            }
+        }
+        for n in gone {
+            match n {
+                MANY => {
+                    self.shared.clear();
+                    self.next_epoch();
+                }
+                n => self.remove(world, n),
+            }
+        }
+    }
+}
+
+fn conn_mut<'w>(world: &'w mut World, held: &Held) -> Option<&'w mut Conn> {
+    let nf = world.space_mut(held.ns)?.nf.as_deref_mut()?;
+    nf.ct.get_mut(held.id)
+}
+
+/// Whether a conntrack on the way sums what it sees.
+pub(super) fn sum_flag(world: &World, conns: &[Held]) -> u8 {
+    let sums = |h: &Held| {
+        world
+            .ns(h.ns)
+            .is_some_and(|ns| ns.sysctl().ct.checksum != 0)
+    };
+    if conns.iter().any(sums) { flag::SUM } else { 0 }
+}

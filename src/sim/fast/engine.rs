@@ -1,0 +1,505 @@
+//! Lookup, hit and miss.
+
+use crate::base::{Instant, NsId};
+use crate::fast::{Batch, Doors, Entry, Fate, Key, NoMemory, Table, View, apply, flag, udp_fits};
+use crate::net::PortAt;
+use crate::nf::Counters;
+use crate::nf::ct::Dir;
+use crate::path::Varies;
+use crate::sim::World;
+use crate::sim::carry::Carried;
+use crate::sim::fast::class::Classes;
+use crate::sim::fast::compile;
+use crate::sim::fast::conns::sum_flag;
+use crate::sim::fast::moment::Moments;
+use crate::sim::fast::record::{Held, Recorder};
+use crate::wire::Frame;
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+/// Frames that are looked up together.
+const GROUP: usize = 64;
+
+/// `Conn::paths` of a connection with several entries in one direction.
+pub(super) const MANY: u32 = u32::MAX;
+
+/// Why a flow has no entry.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Why {
+    /// The frame's shape: fragment, options, other protocol, wrong header.
+    Shape,
+    /// The walk said so.
+    Varies(Varies),
+    /// It ended on the way: dropped, answered, delivered to a socket, kept for a neighbour.
+    Ended,
+    /// It, or a part of it, is still on its way: on a cable with properties, in a queue.
+    Strayed,
+    /// Several frames came of it.
+    Several,
+    /// No room for a further port or connection.
+    Full,
+    /// It drew a random number.
+    Random,
+    /// What the walk did to the frame is no rewrite of addresses, ports and hops.
+    Rewrite,
+}
+
+/// What happened to frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Carried by an entry.
+    pub hits: u64,
+    /// Walked.
+    pub walks: u64,
+    /// Entries made.
+    pub compiled: u64,
+}
+
+/// What an entry stands for besides.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cold {
+    pub class: u32,
+    pub conns: Vec<(Held, Stamp)>,
+}
+
+/// What rules may ask of a connection: status bits and mark.
+pub(super) type Stamp = (u32, u32);
+
+/// The cache and what it needs to keep the world true.
+#[derive(Debug)]
+pub struct FastPath {
+    pub(super) table: Table,
+    pub(super) cold: Vec<Cold>,
+    classes: Classes,
+    doors: Doors,
+    ports: Vec<PortAt>,
+    numbers: BTreeMap<PortAt, u16>,
+    edges: Vec<bool>,
+    pub(super) epoch: u16,
+    version: (u64, u64),
+    until: Instant,
+    /// Entries with hits that were not written back.
+    dirty: Vec<u32>,
+    moments: Moments,
+    moment: u32,
+    /// Time after which a connection may have died unseen.
+    pub(super) idle: Duration,
+    /// Connections that many flows share, and their stamps.
+    pub(super) shared: BTreeMap<(NsId, u32, bool), Stamp>,
+    hand: u32,
+    walks_only: bool,
+    stats: Stats,
+    why: BTreeMap<Why, u64>,
+}
+
+/// Where a run of hits stopped.
+enum Stop {
+    End,
+    /// This frame must be walked.
+    Miss(usize),
+}
+
+struct Group {
+    keys: [(Key, u16); GROUP],
+    hashes: [u64; GROUP],
+    likely: [u32; GROUP],
+}
+
+impl FastPath {
+    /// A cache of at most `flows` entries; frames that reach a namespace of `edges` leave the fast path.
+    pub fn new(flows: usize, edges: impl IntoIterator<Item = NsId>) -> Result<FastPath, NoMemory> {
+        let mut marks = Vec::new();
+        for ns in edges {
+            let at = ns.0 as usize;
+            if marks.len() <= at {
+                marks.resize(at + 1, false);
+            }
+            marks[at] = true;
+        }
+        Ok(FastPath {
+            table: Table::new(flows)?,
+            cold: vec![Cold::default()],
+            classes: Classes::default(),
+            doors: Doors::default(),
+            ports: Vec::new(),
+            numbers: BTreeMap::new(),
+            edges: marks,
+            epoch: 1,
+            version: (0, 0),
+            until: Instant::ZERO,
+            dirty: Vec::new(),
+            moments: Moments::default(),
+            moment: 0,
+            idle: Duration::MAX,
+            shared: BTreeMap::new(),
+            hand: 1,
+            walks_only: false,
+            stats: Stats::default(),
+            why: BTreeMap::new(),
+        })
+    }
+
+    /// The number of a port; `None` when there are 65,536 already.
+    pub fn port(&mut self, at: PortAt) -> Option<u16> {
+        if let Some(n) = self.numbers.get(&at) {
+            return Some(*n);
+        }
+        let n = u16::try_from(self.ports.len()).ok()?;
+        self.ports.push(at);
+        self.numbers.insert(at, n);
+        Some(n)
+    }
+
+    /// The port of a number.
+    pub fn port_at(&self, n: u16) -> Option<PortAt> {
+        self.ports.get(usize::from(n)).copied()
+    }
+
+    /// Walks every frame: what the fast path is compared with.
+    pub fn only_walk(&mut self) {
+        self.walks_only = true;
+    }
+
+    /// What happened so far.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Why walks were not compiled, and how often.
+    pub fn why_slow(&self) -> &BTreeMap<Why, u64> {
+        &self.why
+    }
+
+    /// Entries in the cache.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Carries a batch: frames that are sent are rewritten in place, what comes of the others is put
+    /// into `out`, in order.
+    pub fn run(
+        &mut self,
+        world: &mut World,
+        batch: &mut Batch<'_>,
+        out: &mut Vec<(PortAt, Frame)>,
+    ) {
+        self.refresh(world);
+        self.moment = self.moments.at(world.now(), self.idle);
+        let mut from = 0;
+        while from < batch.len() {
+            let to = (from + GROUP).min(batch.len());
+            self.group(world, batch, from, to, out);
+            from = to;
+        }
+    }
+
+    /// Lets go of what was compiled for a state of the world that is no more.
+    fn refresh(&mut self, world: &mut World) {
+        if self.doors.is_full() {
+            self.sync(world);
+            self.doors.clear();
+            self.next_epoch();
+        }
+        if self.moments.is_full() {
+            self.sync(world);
+            self.moments.forget();
+            if self.moments.is_over() {
+                self.moments.clear();
+                self.next_epoch();
+            }
+        }
+        if world.version() == self.version && world.now() < self.until {
+            return;
+        }
+        self.sync(world);
+        self.version = world.version();
+        self.until = Instant::from_nanos(u64::MAX);
+        self.next_epoch();
+    }
+
+    pub(super) fn next_epoch(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+        if self.epoch == 0 {
+            // An entry of 65,535 states ago must not look fresh.
+            self.epoch = 1;
+            for e in self.table.view().entries.iter_mut() {
+                e.epoch = 0;
+            }
+        }
+    }
+
+    fn group(
+        &mut self,
+        world: &mut World,
+        batch: &mut Batch<'_>,
+        from: usize,
+        to: usize,
+        out: &mut Vec<(PortAt, Frame)>,
+    ) {
+        let mut g = Group {
+            keys: [(Key::default(), 0); GROUP],
+            hashes: [0; GROUP],
+            likely: [0; GROUP],
+        };
+        let view = self.table.view();
+        for i in from..to {
+            let len = batch.lens[i] as usize;
+            let n = (i - from) % GROUP;
+            let head = &batch.heads[i].0;
+            let door = self.doors.number(batch.ingress, head);
+            if let Some(k) = Key::of(head, len, door) {
+                g.keys[n] = k;
+                g.hashes[n] = k.0.hash();
+                view.ask_bucket(g.hashes[n]);
+            }
+        }
+        for n in 0..(to - from).min(GROUP) {
+            if g.keys[n].1 != 0 {
+                g.likely[n] = view.ask_entry(g.hashes[n]);
+            }
+        }
+        let mut at = from;
+        loop {
+            let when = (self.epoch, self.moment, self.moments.young());
+            let mut view = self.table.view();
+            match hits(&mut view, &g, batch, (from, at, to), when, &mut self.dirty) {
+                Stop::End => {
+                    self.stats.hits += (to - at) as u64;
+                    return;
+                }
+                Stop::Miss(i) => {
+                    self.stats.hits += (i - at) as u64;
+                    let (key, total) = g.keys[(i - from) % GROUP];
+                    self.walk(world, batch, i, key, total, out);
+                    at = i + 1;
+                }
+            }
+        }
+    }
+
+    /// Walks a frame and compiles the walk if it can be.
+    fn walk(
+        &mut self,
+        world: &mut World,
+        batch: &mut Batch<'_>,
+        i: usize,
+        key: Key,
+        total: u16,
+        out: &mut Vec<(PortAt, Frame)>,
+    ) {
+        self.sync(world);
+        self.stats.walks += 1;
+        let Some(at) = self.port_at(batch.ingress) else {
+            batch.fates[i] = Fate::Walked(0);
+            return;
+        };
+        let came = batch.frames[i];
+        let mut rec = Recorder::new(usize::from(total));
+        let rng = world.rng().clone();
+        let edges = &self.edges;
+        let edge = |ns: NsId| edges.get(ns.0 as usize).copied().unwrap_or(false);
+        let carried = world.carry(at, Frame::ethernet(came), edge, &mut rec);
+        let random = *world.rng() != rng;
+        self.forget(world, &carried, &rec);
+        if world.version() != self.version {
+            self.version = world.version();
+            self.next_epoch();
+        }
+        match self.compile(world, key, total, came, &carried, rec, random) {
+            Ok(()) => self.stats.compiled += 1,
+            Err(why) => *self.why.entry(why).or_default() += 1,
+        }
+        batch.fates[i] = Fate::Walked(carried.out.len() as u32);
+        out.extend(carried.out);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "what one walk left behind")]
+    fn compile(
+        &mut self,
+        world: &mut World,
+        key: Key,
+        total: u16,
+        came: &[u8],
+        carried: &Carried,
+        rec: Recorder,
+        random: bool,
+    ) -> Result<(), Why> {
+        if total == 0 || self.walks_only {
+            return Err(Why::Shape);
+        }
+        if let Some(v) = rec.varies {
+            return Err(Why::Varies(v));
+        }
+        if carried.strayed {
+            return Err(Why::Strayed);
+        }
+        let [(to, left)] = carried.out.as_slice() else {
+            return Err(if carried.out.is_empty() {
+                Why::Ended
+            } else {
+                Why::Several
+            });
+        };
+        if rec.ended {
+            return Err(Why::Several);
+        }
+        if random {
+            return Err(Why::Random);
+        }
+        let entry = compile::entry(key, came, left.data()).ok_or(Why::Rewrite)?;
+        let port = self.port(*to).ok_or(Why::Full)?;
+        let mut conns = Vec::with_capacity(rec.conns.len());
+        for held in &rec.conns {
+            let stamp = self.stamp(world, held).ok_or(Why::Full)?;
+            conns.push((*held, stamp));
+        }
+        let entry = Entry {
+            out: port,
+            epoch: self.epoch,
+            cap: rec.cap.min(usize::from(u16::MAX)) as u16,
+            flags: sum_flag(world, &rec.conns),
+            seen: self.moment,
+            ..entry
+        };
+        self.until = self.until.min(rec.until);
+        let class = self.classes.of(rec.shares);
+        let n = self.put(world, entry);
+        self.cold[n as usize] = Cold { class, conns };
+        self.link(world, n);
+        Ok(())
+    }
+
+    /// Puts an entry into the table, in place of an old one where it is full.
+    fn put(&mut self, world: &mut World, entry: Entry) -> u32 {
+        loop {
+            let old = self.table.view().find(entry.key.hash(), &entry.key);
+            if old != 0 {
+                self.unlink(world, old);
+            }
+            if let Ok(n) = self.table.insert(entry) {
+                let need = n as usize + 1;
+                if self.cold.len() < need {
+                    self.cold.resize(need, Cold::default());
+                }
+                return n;
+            }
+            let victim = self.victim();
+            self.remove(world, victim);
+        }
+    }
+
+    /// Of the next few entries the one that was idle for longest.
+    fn victim(&mut self) -> u32 {
+        let view = self.table.view();
+        let len = view.entries.len() as u32;
+        let mut best = (u32::MAX, 1);
+        for _ in 0..8 {
+            self.hand = if self.hand + 1 >= len {
+                1
+            } else {
+                self.hand + 1
+            };
+            let e = &view.entries[self.hand as usize];
+            if e.key != Key::default() && e.seen < best.0 {
+                best = (e.seen, self.hand);
+            }
+        }
+        best.1
+    }
+
+    /// Writes into the world what hits counted since the last time.
+    pub fn sync(&mut self, world: &mut World) {
+        if self.dirty.is_empty() {
+            return;
+        }
+        let mut assured = Vec::new();
+        for n in std::mem::take(&mut self.dirty) {
+            let Some(e) = self.table.view().entries.get_mut(n as usize) else {
+                continue;
+            };
+            let (packets, bytes) = (u64::from(e.hits), u64::from(e.bytes));
+            (e.hits, e.bytes) = (0, 0);
+            let last = self.moments.time(e.seen).unwrap_or(world.now());
+            let n_of = Counters { packets, bytes };
+            let Some(cold) = self.cold.get(n as usize) else {
+                continue;
+            };
+            self.classes.add(cold.class, n_of, last);
+            for (held, _) in &cold.conns {
+                if carried(world, held, n_of, last) {
+                    assured.push(n);
+                }
+            }
+        }
+        self.classes.write(world);
+        for n in assured {
+            self.remove(world, n);
+        }
+    }
+}
+
+/// Applies entries from `at` on; stops at the first frame that has none.
+#[inline]
+fn hits(
+    view: &mut View<'_>,
+    g: &Group,
+    batch: &mut Batch<'_>,
+    (from, at, to): (usize, usize, usize),
+    (epoch, moment, young): (u16, u32, u32),
+    dirty: &mut Vec<u32>,
+) -> Stop {
+    for i in at..to {
+        let n = (i - from) % GROUP;
+        let (key, total) = g.keys[n];
+        if total == 0 {
+            return Stop::Miss(i);
+        }
+        let mut at = g.likely[n];
+        if view.entries[at as usize].key != key {
+            at = view.find(g.hashes[n], &key);
+            if at == 0 {
+                return Stop::Miss(i);
+            }
+        }
+        let e = &mut view.entries[at as usize];
+        let head = &mut batch.heads[i].0;
+        let fits = (e.epoch == epoch)
+            & (total <= e.cap)
+            & (head[22] > e.hops)
+            & (e.seen >= young)
+            & (e.bytes < 1 << 31);
+        let sums = |e: &Entry| e.flags & flag::SUM == 0 || udp_fits(head, batch.frames[i], total);
+        if !fits || !sums(e) {
+            return Stop::Miss(i);
+        }
+        apply(head, e);
+        if e.hits == 0 {
+            dirty.push(at);
+        }
+        e.hits += 1;
+        e.bytes += u32::from(total);
+        e.seen = moment;
+        batch.fates[i] = Fate::Sent(e.out);
+    }
+    Stop::End
+}
+
+/// Tells a connection of the packets that were carried for it.
+fn carried(world: &mut World, held: &Held, n: Counters, last: Instant) -> bool {
+    let Some(ns) = world.space_mut(held.ns) else {
+        return false;
+    };
+    let sysctl = ns.sysctl().ct.clone();
+    let dir = if held.reply {
+        Dir::Reply
+    } else {
+        Dir::Original
+    };
+    let nf = ns.nf.as_deref_mut();
+    nf.is_some_and(|nf| nf.ct.carried(held.id, dir, n, last, &sysctl))
+}

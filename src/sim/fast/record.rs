@@ -1,0 +1,135 @@
+//! An observer that notes what a walk touched, so that the next frame of the flow can do without one.
+//!
+//! Judges nothing but what ends the straight way. Invariant: `extra` is by how many bytes the counted length
+//! differs from the length of the IP packet that came in.
+
+use crate::base::{DevId, Instant, NsId};
+use crate::net::NetNs;
+use crate::nf::record::CounterAt;
+use crate::path::{Direction, Disposition, Observer, Place, Touch, Varies};
+use crate::wire::{ConnId, Frame, MacAddr};
+use std::net::IpAddr;
+
+/// A thing whose count or age a frame of the flow changes, the same for every frame but for the length.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Share {
+    /// A device received it.
+    Rx(DevId, i32),
+    /// A device sent it.
+    Tx(DevId, i32),
+    /// A rule counted it.
+    Counter(CounterAt, i32),
+    /// A neighbour was used.
+    Neigh(DevId, IpAddr),
+    /// A bridge saw an address again: bridge, VLAN, address, port.
+    Fdb(DevId, u16, MacAddr, DevId),
+    /// An identification was used up.
+    IpId,
+    /// `IpForwDatagrams`
+    Forwarded,
+}
+
+/// A connection that a frame belonged to on its way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Held {
+    pub ns: NsId,
+    pub id: ConnId,
+    pub reply: bool,
+}
+
+/// What was noted of one walk.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    /// Length of the IP packet that came in.
+    total: usize,
+    pub shares: Vec<(NsId, Share)>,
+    pub conns: Vec<Held>,
+    /// Longest packet that goes the same way.
+    pub cap: usize,
+    /// Until when it does.
+    pub until: Instant,
+    /// Why it may not.
+    pub varies: Option<Varies>,
+    /// A frame ended on the way.
+    pub ended: bool,
+}
+
+impl Recorder {
+    /// For a packet of `total` bytes.
+    pub fn new(total: usize) -> Recorder {
+        Recorder {
+            total,
+            shares: Vec::new(),
+            conns: Vec::new(),
+            cap: usize::MAX,
+            until: Instant::from_nanos(u64::MAX),
+            varies: None,
+            ended: false,
+        }
+    }
+
+    fn extra(&self, len: usize) -> i32 {
+        len as i32 - self.total as i32
+    }
+
+    /// A packet of `len` bytes passed where `max` are allowed.
+    fn limit(&mut self, max: usize, len: usize) {
+        let room = max.saturating_sub(len);
+        self.cap = self.cap.min(self.total + room);
+    }
+
+    /// Learned path MTUs are forgotten some day.
+    fn path_mtu(&mut self, ns: &NetNs) {
+        if let Some(soonest) = ns.pmtu.values().map(|p| p.expires).min() {
+            self.until = self.until.min(soonest);
+        }
+    }
+}
+
+impl Observer for Recorder {
+    const TRACING: bool = false;
+    const RECORDING: bool = true;
+
+    fn touch(&mut self, at: Place<'_>, what: Touch) {
+        let ns = at.ns.id;
+        let share = match what {
+            Touch::Counter(c, len) => Share::Counter(c, self.extra(len)),
+            Touch::Conn { id, reply } => return self.conns.push(Held { ns, id, reply }),
+            Touch::Neigh { dev, ip } => Share::Neigh(dev, ip),
+            Touch::FdbSeen {
+                bridge,
+                vlan,
+                mac,
+                port,
+            } => Share::Fdb(bridge, vlan, mac, port),
+            Touch::Until(t) => return self.until = self.until.min(t),
+            Touch::Cap { max, len } => {
+                self.path_mtu(at.ns);
+                return self.limit(max, len);
+            }
+            Touch::IpId => Share::IpId,
+            Touch::Forwarded => Share::Forwarded,
+            Touch::Varies(v) => {
+                self.varies.get_or_insert(v);
+                return;
+            }
+        };
+        self.shares.push((ns, share));
+    }
+
+    fn tap(&mut self, at: Place<'_>, dir: Direction, f: &Frame) {
+        let Some(dev) = at.dev else { return };
+        let extra = self.extra(f.len());
+        let share = match dir {
+            Direction::In => Share::Rx(dev, extra),
+            Direction::Out => Share::Tx(dev, extra),
+        };
+        self.shares.push((at.ns.id, share));
+        let mtu = at.ns.dev(dev).map_or(0, |d| d.mtu as usize);
+        self.limit(mtu, f.l3().len());
+    }
+
+    fn end(&mut self, _: Place<'_>, _: &Frame, _: &Disposition) {
+        self.ended = true;
+    }
+}

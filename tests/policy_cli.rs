@@ -1,0 +1,168 @@
+//! `podpath policy explain` and `podpath policy lint` as typed: words, exit codes, JSON keys.
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::process::{Command, Output};
+
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/policy_demo.yaml");
+const LINT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/policy_lint.yaml");
+const NODES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/topologies/two-node-vxlan");
+
+fn policy(args: &[&str], file: &str) -> Output {
+    let run = Command::new(env!("CARGO_BIN_EXE_podpath"))
+        .arg("policy")
+        .args(args)
+        .args(["-f", file, "--color", "never"])
+        .output();
+    run.expect("the binary starts")
+}
+
+fn text(output: &Output) -> String {
+    let both = [&output.stdout[..], &output.stderr[..]].concat();
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/");
+    String::from_utf8_lossy(&both).replace(dir, "")
+}
+
+fn exits(args: &[&str], file: &str, code: i32) -> String {
+    let output = policy(args, file);
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "{args:?}: {}",
+        text(&output)
+    );
+    text(&output)
+}
+
+#[test]
+fn words_and_exit_codes() {
+    let denied = exits(&["explain", "shop/web", "svc/shop/api:80"], DEMO, 1);
+    insta::assert_snapshot!("service", denied);
+    let bare = exits(&["explain", "web", "svc/api", "-n", "shop"], DEMO, 1);
+    assert_eq!(
+        bare.lines()
+            .next()
+            .map(|l| l.contains("svc/shop/api TCP 80: denied")),
+        Some(true)
+    );
+    let allowed = exits(&["explain", "shop/api", "shop/web"], DEMO, 0);
+    assert!(
+        allowed.starts_with("shop/api -> shop/web TCP 8080: allowed"),
+        "{allowed}"
+    );
+    let outside = exits(
+        &["explain", "203.0.113.7", "shop/api:8080", "-p", "udp"],
+        DEMO,
+        1,
+    );
+    assert!(
+        outside.contains("203.0.113.7 is outside the cluster"),
+        "{outside}"
+    );
+    // Pods of a topology get their addresses from its CNI.
+    let built = exits(&["explain", "default/a1", "default/b1:8080"], NODES, 0);
+    assert!(built.contains("no policy is about its egress"), "{built}");
+}
+
+#[test]
+fn what_cannot_be_asked() {
+    for (args, words) in [
+        (vec!["explain", "shop/web", "node/n1"], "which port?"),
+        (
+            vec!["explain", "shop/wbe", "shop/api:80"],
+            "did you mean shop/web?",
+        ),
+        (
+            vec!["explain", "svc/shop/api", "shop/web:80"],
+            "a Service sends nothing",
+        ),
+        (
+            vec!["explain", "shop/web", "svc/shop/apy:80"],
+            "there is no such Service",
+        ),
+        (
+            vec!["explain", "shop/web", "shop/api:80", "-6"],
+            "no address of one family",
+        ),
+        (vec!["explain", "shop/web", "shop/api:99999"], "up to 65535"),
+        (
+            vec!["explain", "host/x", "shop/api:80"],
+            "there is no such host",
+        ),
+    ] {
+        let said = exits(&args, DEMO, 2);
+        assert!(said.contains(words), "{args:?}: {said}");
+    }
+    let help = policy(&["explain", "--help"], DEMO);
+    assert!(text(&help).contains("Examples:") && text(&help).contains("svc/shop/api:80"));
+}
+
+#[test]
+fn lint_ends_with_1_where_it_finds_something() {
+    let said = exits(&["lint"], LINT, 1);
+    assert!(said.ends_with("10 policies: 17 findings\n"), "{said}");
+    let clean = exits(&["lint"], NODES, 0);
+    assert!(
+        clean.ends_with("0 policies: nothing to complain about\n"),
+        "{clean}"
+    );
+}
+
+/// What stands between backquotes in the first cells of the tables under a heading of docs/json.md.
+fn documented(heading: &str) -> BTreeSet<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/json.md");
+    let doc = std::fs::read_to_string(path).expect("docs/json.md");
+    let (_, rest) = doc.split_once(&format!("\n{heading}\n")).expect(heading);
+    let section = rest
+        .split("\n## ")
+        .next()
+        .and_then(|s| s.split("\n### ").next());
+    let rows = section
+        .unwrap_or_default()
+        .lines()
+        .filter(|l| l.starts_with("| `"));
+    let cells = rows.filter_map(|l| l.split('|').nth(1));
+    let words = cells.flat_map(|c| {
+        c.split('`')
+            .skip(1)
+            .step_by(2)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    });
+    words.collect()
+}
+
+fn keys(value: &Value) -> BTreeSet<String> {
+    value
+        .as_object()
+        .expect("an object")
+        .keys()
+        .cloned()
+        .collect()
+}
+
+#[test]
+fn json_has_the_documented_keys() {
+    let output = policy(
+        &["explain", "shop/web", "svc/shop/api:80", "-o", "json"],
+        DEMO,
+    );
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["version"], 1);
+    assert_eq!(
+        keys(&json),
+        documented("## `policy explain -o json`, version 1")
+    );
+    let way = &json["ways"][0];
+    assert_eq!(keys(way), documented("### A way"));
+    let side = &way["sides"][1];
+    assert_eq!(keys(side), documented("### A side"));
+    assert_eq!(side["near"][0]["misses"][0]["kind"], "servicePort");
+    let output = policy(&["lint", "-o", "json"], LINT);
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        keys(&json),
+        documented("## `policy lint -o json`, version 1")
+    );
+    assert_eq!(json["findings"].as_array().map(Vec::len), Some(17));
+}
