@@ -47,7 +47,7 @@ const DEVIATES: &[(&str, &str, &str)] = &[
         "every node judges both sides: the entry node sees the client, not yet the node",
     ),
 ];
-const BOTH_WAYS: &str = "a policy of both types has one chain for both directions: an egress rule of the sender's policy opens ingress";
+const BOTH_WAYS: &str = "a policy of both types has one chain for both directions: egress rules open ingress too";
 const ONE_SET: &str = "the ipBlocks of a rule share one set: an except of one cuts out of another";
 
 /// One case in this many is in the sample.

@@ -41,8 +41,8 @@ pub struct FaultSpec {
     /// kube-proxy of `node`, or of all nodes.
     #[serde(default)]
     pub kube_proxy: Option<KubeProxyFault>,
-    /// Objects that are written to the API server: Services, EndpointSlices, Namespaces, policies of all kinds,
-    /// and Pods that run already.
+    /// Objects that are written to the API server: Services, EndpointSlices, Namespaces, policies of all
+    /// kinds, and Pods that run already.
     #[serde(default)]
     pub apply: Vec<serde_json::Value>,
     /// Objects that are deleted from it: `service/NAMESPACE/NAME`, `networkpolicy/NAMESPACE/NAME`,

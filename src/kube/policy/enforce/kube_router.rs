@@ -197,7 +197,8 @@ impl Family<'_> {
             true => ("icmpv6", "--icmpv6-type"),
         };
         let mut rules = vec![
-            "-m comment --comment \"rule to drop invalid state for pod\" -m conntrack --ctstate INVALID -j DROP"
+            "-m comment --comment \"rule to drop invalid state for pod\" -m conntrack --ctstate \
+             INVALID -j DROP"
                 .to_owned(),
             "-m comment --comment \"rule for stateful firewall for pod\" -m conntrack --ctstate \
              RELATED,ESTABLISHED -j ACCEPT"

@@ -1,7 +1,8 @@
 //! How policies are enforced on a node: the rules that the real agents write.
 //!
 //! [`plan`] applies selectors, [`layout`] is what an agent wants on a node and how it gets there; [`calico`],
-//! [`kube_router`] and [`nftables`] write it as Felix, kube-router and kube-network-policies do. Pure: same plan, same layout; `cluster` carries it out.
+//! [`kube_router`] and [`nftables`] write it as Felix, kube-router and kube-network-policies do. Pure: same
+//! plan, same layout; `cluster` carries it out.
 
 pub mod calico;
 mod calico_rules;
