@@ -261,7 +261,13 @@ impl Responder {
         let Some(about) = self.io.exchanges.remove(&exchange) else {
             return;
         };
+        let timer = (about.deadline, exchange);
+        self.io.timers.remove(&timer);
         self.arrived(now, exchange, about, &arrival);
+        if self.io.exchanges.contains_key(&exchange) {
+            // It was not the reply: the time for it goes on.
+            self.io.timers.insert(timer, Timer::Timeout(exchange));
+        }
         self.housekeep(now);
     }
 
