@@ -89,6 +89,7 @@ fn every_documented_field_is_known() {
         include_str!("../src/kube/podpath_v1alpha1/cluster.rs"),
         include_str!("../src/kube/podpath_v1alpha1/probe.rs"),
         include_str!("../src/kube/podpath_v1alpha1/fault.rs"),
+        include_str!("../src/kube/podpath_v1alpha1/network_policy.rs"),
     ]
     .concat()
     .replace('_', "")

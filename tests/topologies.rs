@@ -26,10 +26,7 @@ const HEALTHY: [&str; 10] = [
 ];
 
 /// Findings that folders are about.
-const SAYS: [(&str, &str); 1] = [(
-    "policy-calico-broken-flannel",
-    "nobody enforces them",
-)];
+const SAYS: [(&str, &str); 1] = [("policy-calico-broken-flannel", "nobody enforces them")];
 
 fn folders() -> Vec<PathBuf> {
     let all = std::fs::read_dir(ROOT).expect("topologies/");

@@ -332,7 +332,10 @@ impl<'w, O: Observer> Walker<'w, O> {
         let depth = std::mem::take(&mut self.depth);
         for _ in 0..limits::SOFTIRQ_FRAMES_MAX {
             let here = self.ns.id;
-            let next = |o: &Output| matches!(o, Output::Backlog { at, frame } if at.ns == here && frame.hops < limits::HOPS_MAX);
+            let next = |o: &Output| match o {
+                Output::Backlog { at, frame } => at.ns == here && frame.hops < limits::HOPS_MAX,
+                _ => false,
+            };
             let Some(i) = self.cx.out.iter().position(next) else {
                 break;
             };

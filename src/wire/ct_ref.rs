@@ -71,7 +71,8 @@ pub struct Bridged {
     /// Translated in the bridge and now on its way through the neighbour layer: the source address to
     /// be put back (`bridged_dnat`, `neigh_header`).
     pub dnat_from: Option<MacAddr>,
-    /// Translated in the bridge and routed there: the device the route leads out of. In the IP layer it counts
+    /// Translated in the bridge and routed there: the device the route leads out of. In the IP layer it
+    /// counts
     /// as the one the packet came in by (`ip6_dst_idev` in `ip6_rcv_core`).
     pub routed: Option<DevId>,
     /// Destination and source of the link header a TEE copy had before it was routed: its bytes stay where

@@ -219,7 +219,11 @@ impl IpHeader {
     /// Whether the packet is an ICMP error (RFC 1122 section 3.2.2; ICMPv6 types below 128).
     pub fn is_icmp_error(&self, packet: &[u8]) -> bool {
         // Each is looked for in its own family only (`__icmp_send`, `is_ineligible`).
-        let other = if self.is_v4() { proto::ICMPV6 } else { proto::ICMP };
+        let other = if self.is_v4() {
+            proto::ICMPV6
+        } else {
+            proto::ICMP
+        };
         match (self.proto, self.icmp(packet)) {
             (p, _) if p == other => false,
             // Types beyond the kernel's table count as errors: none is sent about them (`__icmp_send`).

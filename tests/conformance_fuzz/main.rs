@@ -12,7 +12,8 @@
 //! `tests/data/nf_corpus.jsonl.gz` and of `tests/data/nf_regressions/`, as anybody, anywhere.
 //!
 //! A round that differs is played again by the kernel: if that does not do the same twice, or never comes to
-//! rest (copies and errors that beget more of them), the round is undetermined: said and counted, neither passed nor failed; more than one in
+//! rest (copies and errors that beget more of them), the round is undetermined: said and counted, neither passed nor
+//! failed; more than one in
 //! a hundred is a failure.
 //!
 //! Output: what differs, then alone on the last line `N passed, N failed`. Exit code 0: no difference; 1: some;

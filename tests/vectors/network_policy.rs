@@ -47,7 +47,8 @@ const DEVIATES: &[(&str, &str, &str)] = &[
         "every node judges both sides: the entry node sees the client, not yet the node",
     ),
 ];
-const BOTH_WAYS: &str = "a policy of both types has one chain for both directions: egress rules open ingress too";
+const BOTH_WAYS: &str =
+    "a policy of both types has one chain for both directions: egress rules open ingress too";
 const ONE_SET: &str = "the ipBlocks of a rule share one set: an except of one cuts out of another";
 
 /// One case in this many is in the sample.

@@ -11,7 +11,8 @@ use crate::kube::podpath_v1alpha1::{ObjectKind, ObjectRef};
 use super::{Name, Store, is_host_network};
 
 impl Store {
-    /// Writes a Service, an EndpointSlice, a Namespace, a policy, or a Pod that is there already and stays on its node; `place` is
+    /// Writes a Service, an EndpointSlice, a Namespace, a policy, or a Pod that is there already and stays
+    /// on its node; `place` is
     /// where the object is written. With an error among the findings nothing was changed.
     pub fn apply(&mut self, object: &Value, place: &Span) -> Vec<Finding> {
         let input = Input::new(format!("{place}: apply"), object.to_string());

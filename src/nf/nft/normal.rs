@@ -335,7 +335,8 @@ fn fold(e: &mut Expr) {
     }
 }
 
-/// The family that an extension header, an IP option or an ICMP error asks for stands at the head of its rule in
+/// The family that an extension header, an IP option or an ICMP error asks for stands at the head of its
+/// rule in
 /// a table of both, unless it is known by then (nftables evaluate.c `exthdr_dependency`,
 /// `stmt_reject_gen_dependency`).
 fn l3_needed(family: Family, rule: &mut Rule) {

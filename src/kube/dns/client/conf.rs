@@ -2,7 +2,8 @@
 //!
 //! Sources: glibc 2.36 `resolv/res_init.c` (`res_vinit_1`, `res_setoptions`), musl
 //! `src/network/resolvconf.c` (`__get_resolv_conf`). The two disagree: glibc adds up `options` lines and
-//! knows many, musl reads three, and passes over every line of 256 bytes or more, a long search list included.
+//! knows many, musl reads three, and passes over every line of 256 bytes or more, a long search list
+//! included.
 //! Not here: the domain of the host's own name, which glibc takes for a search list where none is written;
 //! pods' host names have none. Invariant: at least one nameserver, at most three.
 
