@@ -108,9 +108,9 @@ fn rules_of_services_name_the_manifests_line() {
 #[test]
 fn so_do_the_virtual_servers_of_ipvs_mode() {
     let mut s = start_in("ipvs", "").0;
-    let notes = |c: &Checked| -> Vec<String> {
+    let origins = |c: &Checked| -> Vec<String> {
         let all = c.events.iter().filter_map(|e| match &e.kind {
-            EventKind::Step(Step::Note(text)) if text.starts_with("IPVS: to") => Some(text.clone()),
+            EventKind::Step(Step::Ipvs { origin, .. }) => Some(origin.to_string()),
             _ => None,
         });
         all.collect()
@@ -122,10 +122,10 @@ fn so_do_the_virtual_servers_of_ipvs_mode() {
         ("customer-to-load-balancer", "default/front"),
     ] {
         let c = run(&mut s, probe);
-        let wanted = format!("(Masq), kube-proxy from Service {service} (manifests.yaml:");
-        let all = notes(&c);
+        let wanted = format!("kube-proxy from Service {service} (manifests.yaml:");
+        let all = origins(&c);
         assert!(
-            !all.is_empty() && all.iter().all(|n| n.contains(&wanted)),
+            !all.is_empty() && all.iter().all(|o| o.starts_with(&wanted)),
             "{probe}: {all:?}"
         );
         assert!(!rules(&c).iter().any(|(_, o)| o == "kernel"), "{probe}");
