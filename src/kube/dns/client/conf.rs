@@ -207,7 +207,7 @@ mod tests {
     fn musl_passes_over_long_lines_and_both_over_a_fourth_server() {
         let long = format!(
             "search {}\n",
-            vec!["some.quite.long.domain.example.org"; 9].join(" ")
+            ["some.quite.long.domain.example.org"; 9].join(" ")
         );
         assert_eq!(Conf::glibc(&long).search.len(), 9);
         assert_eq!(Conf::musl(&long).search.len(), 0);

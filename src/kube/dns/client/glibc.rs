@@ -1,5 +1,5 @@
 //! glibc 2.36's stub resolver: the search list (`__res_context_search`) over queries
-//! (`__res_context_query`) over servers ([`send`]).
+//! (`__res_context_query`) over servers (`send`).
 //!
 //! Sources: glibc `resolv/res_query.c`, `resolv/res_send.c`, `resolv/nss_dns/dns-host.c`
 //! (`_nss_dns_gethostbyname4_r`), `sysdeps/posix/getaddrinfo.c`; measured in
