@@ -12,9 +12,12 @@ use podpath::kube::manifest::Input;
 use podpath::kube::proxy::compare::{Cause, Compared, Report, Source, Target};
 use podpath::kube::service::Family;
 use podpath::kube::store::Store;
+use podpath::lab::Probe;
+use podpath::path::{Disposition, DropReason, Event, EventKind, Step};
 use podpath::report::proxy_compare;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 fn cluster(services: usize, more: Vec<Value>) -> Cluster {
     let (store, findings) = Store::load(&[Input::new("objects.json", list(services, more))]);
@@ -212,5 +215,82 @@ fn nftables_mode_takes_node_ports_at_the_primary_address() {
         let [iptables, nftables, ipvs] = &c.verdicts;
         assert_eq!((iptables.endpoints.len(), nftables.host), (2, true));
         assert_eq!(iptables, ipvs);
+    }
+}
+
+/// What the walk made of a node's packet, in the words of a verdict.
+fn walked(c: &mut Cluster, of: &Compared) -> String {
+    let ns = c.nodes[&of.node].ns;
+    let mut probe = Probe::tcp(ns, of.class.to.ip(), of.class.to.port());
+    probe.timeout = Duration::from_millis(1500);
+    let (_, events) = c.lab.trace(&probe);
+    let mine = |e: &&Event| e.ns == ns && e.parent.is_none();
+    // What IPVS translated passes the rules behind it, too.
+    let last = events
+        .iter()
+        .filter(mine)
+        .rfind(|e| matches!(e.kind, EventKind::End(_)));
+    let dropped = last.is_some_and(|e| {
+        let by = DropReason::Netfilter;
+        matches!(&e.kind, EventKind::End(Disposition::Dropped { reason, .. }) if *reason == by)
+    });
+    if dropped {
+        return "drop".into();
+    }
+    for e in events.iter().filter(mine) {
+        match &e.kind {
+            EventKind::Step(Step::NatSetup {
+                what: "destination",
+                to,
+                ..
+            }) => return to.clone(),
+            EventKind::Step(Step::Ipvs {
+                server,
+                reply: false,
+                ..
+            }) => return server.to_string(),
+            EventKind::End(Disposition::Rejected { reason, .. }) => {
+                let by_rules = matches!(reason, DropReason::NetfilterReject | DropReason::Ipvs);
+                return if by_rules { "reject" } else { "node" }.into();
+            }
+            EventKind::End(Disposition::Delivered { .. }) => return "node".into(),
+            _ => {}
+        }
+    }
+    "routed".into()
+}
+
+/// The verdicts are read off rules; the walk carries the rules out.
+#[test]
+fn the_walk_of_the_nodes_own_packets_ends_as_the_verdicts_say() {
+    let listed = report(&cluster(KINDS, vec![]), true);
+    // A way out, which real nodes have.
+    let way =
+        r#"["ip route add default via 192.168.0.3","ip -6 route add default via fd00:192::3"]"#;
+    let ways = format!(r#""nodes":{{"n1":{{"commands":{way}}},"n2":{{"commands":{way}}}}}"#);
+    let ranges = r#""podCIDRs":["10.244.0.0/16""#;
+    for (m, mode) in ["iptables", "nftables", "ipvs"].into_iter().enumerate() {
+        let text = list(KINDS, vec![]).replace(ranges, &format!("{ways},{ranges}"));
+        let text = text.replace(r#""mode":"none""#, &format!(r#""mode":"{mode}""#));
+        let (store, _) = Store::load(&[Input::new("objects.json", text)]);
+        let (mut c, _) = Cluster::build(store, 1);
+        let asked = listed.compared.iter().filter(|of| {
+            of.class.source == Source::Node
+                && of.class.protocol.to_string() == "tcp"
+                && of.node != "n3"
+        });
+        let mut n = 0;
+        for of in asked {
+            // An address's range matters where the node's address is on that side.
+            let said = of.verdicts[m].to_string();
+            let got = walked(&mut c, of);
+            assert!(
+                said.split(',').any(|s| s == got),
+                "{mode}: {:?}: {said}, walked {got}",
+                of.class
+            );
+            n += 1;
+        }
+        assert!(n > 50, "{n}");
     }
 }

@@ -9,7 +9,7 @@ use super::load::Live;
 use super::packet::Pkt;
 use super::program::{Act, Cond, PChain, PRule, PTable};
 use super::state::Slot;
-use super::{At, Cx, Effect, NfStep, RuleRef, Verdict, targets};
+use super::{At, Cx, Effect, NfStep, RuleRef, Verdict, matches_ipvs, targets};
 use crate::base::{DevId, limits};
 use crate::net::NetNs;
 use crate::nf::netfilter::{Backend, Netfilter};
@@ -391,7 +391,7 @@ enum Next {
 }
 
 fn is_unknown(c: &Cond) -> bool {
-    matches!(c.m, Match::Unknown { .. })
+    matches!(&c.m, Match::Unknown { name, .. } if name != matches_ipvs::NAME)
 }
 
 impl Env<'_, '_> {
@@ -448,6 +448,7 @@ impl Env<'_, '_> {
             Match::Connlimit(m) => self.connlimit(f, m, slot),
             Match::Connbytes(m) => self.connbytes(f, m).into(),
             Match::Connlabel(m) => self.connlabel(f, m),
+            Match::Unknown { name, args } if name == matches_ipvs::NAME => self.ipvs(f, args),
             Match::Unknown { .. } => Answer::Unknown,
         }
     }

@@ -12,6 +12,7 @@ mod index;
 mod load;
 mod matches_ct;
 mod matches_ip;
+mod matches_ipvs;
 mod matches_l4;
 mod matches_net;
 mod matches_set;

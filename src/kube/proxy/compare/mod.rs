@@ -124,7 +124,8 @@ impl Cause {
             Cause::Unallocated => "nftables mode drops it; the others have no rule for it",
             Cause::RangesWithoutEndpoints => {
                 "iptables mode writes no firewall chain without endpoints, so that sources outside the \
-                 ranges are rejected like all others; the others drop them"
+                 ranges are rejected like all others; nftables mode drops them, IPVS mode those that are \
+                 not the node's own"
             }
             Cause::LocalWithoutLocal => {
                 "IPVS mode uses endpoints of other nodes; the others drop the packet"

@@ -145,11 +145,18 @@ impl Modes {
             (false, true) => "filter/INPUT",
             (false, false) => "filter/FORWARD",
         };
+        let server = server.filter(|_| p.dst_local);
+        let empty = server.is_some_and(|server| server.real.is_empty());
+        if p.src_local && empty {
+            verdict.refused = true;
+            return verdict;
+        }
+        // An own packet passes the filter behind IPVS, with its real server's address: `-m ipvs` knows it.
         if !take(walk(filter), &mut verdict) {
             return verdict;
         }
-        match server.filter(|_| p.dst_local) {
-            Some(server) if server.real.is_empty() => verdict.refused = true,
+        match server {
+            Some(_) if empty => verdict.refused = true,
             Some(server) => verdict.endpoints.extend(&server.real),
             None if p.src_local && p.dst_local => {
                 if take(walk("filter/INPUT"), &mut verdict) {
