@@ -85,6 +85,10 @@ pub const LAB_ENDS_MAX: usize = 1 << 14;
 pub const LAB_ATTEMPTS_MAX: u32 = 1 << 16;
 /// Free client ports that are tried before a client is told that there is none.
 pub const LAB_PORT_TRIES: usize = 64;
+/// Things that came for one program of a lab and that it has not read; further ones are lost.
+pub const LAB_MAIL_MAX: usize = 1 << 16;
+/// How long a program of a lab keeps a TCP connection that says nothing (a connect gives up after 127 s).
+pub const LAB_TCP_TIMEOUT: Duration = Duration::from_secs(300);
 /// Plugins of one CNI network list.
 pub const CNI_PLUGINS_MAX: usize = 64;
 /// CNI plugins that delegate to one another; a plugin that names itself as its IPAM would never end.

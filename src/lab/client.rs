@@ -66,6 +66,28 @@ impl Clients {
         r
     }
 
+    /// Adds a client whose sockets are played from outside.
+    pub(super) fn add_plain(&mut self, state: ClientState) -> ClientRef {
+        let r = ClientRef(self.next);
+        self.next += 1;
+        self.all.insert(r, state);
+        r
+    }
+
+    /// A client sends along `t` from now on.
+    pub(super) fn sends(&mut self, r: ClientRef, t: Tuple) {
+        if let Some(c) = self.all.get_mut(&r) {
+            c.tuple = t;
+        }
+    }
+
+    /// A client ended.
+    pub(super) fn end(&mut self, r: ClientRef, end: ClientEnd) {
+        if let Some(c) = self.all.get_mut(&r) {
+            c.end = Some(end);
+        }
+    }
+
     /// A client.
     pub(super) fn get(&self, r: ClientRef) -> Option<&ClientState> {
         self.all.get(&r)

@@ -29,9 +29,9 @@ impl Refusal {
 }
 
 /// What the route lookup of connect(2) gives a client.
-struct Start {
-    src: IpAddr,
-    mtu: u32,
+pub(super) struct Start {
+    pub(super) src: IpAddr,
+    pub(super) mtu: u32,
     ttl: u8,
 }
 
@@ -77,7 +77,7 @@ impl Lab {
     }
 
     /// Route and source address (`ip_route_connect`, `ip6_dst_lookup_flow`).
-    fn route_out(&self, p: &Probe) -> Result<Start, Refusal> {
+    pub(super) fn route_out(&self, p: &Probe) -> Result<Start, Refusal> {
         let space = self
             .world
             .ns(p.from)
@@ -136,7 +136,7 @@ impl Lab {
     }
 
     /// A tuple with a port of net.ipv4.ip_local_port_range that no socket holds; echo: an id.
-    fn free_tuple(&mut self, p: &Probe, src: IpAddr) -> Option<Tuple> {
+    pub(super) fn free_tuple(&mut self, p: &Probe, src: IpAddr) -> Option<Tuple> {
         for _ in 0..limits::LAB_PORT_TRIES {
             let mut port = |low, high| {
                 let drawn = self.rng.range(low, high) as u16;

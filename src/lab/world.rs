@@ -5,6 +5,7 @@
 
 use super::client::{ClientRef, ClientState, Clients};
 use super::lineage::{Lineage, Lineages, Shape};
+use super::player::Players;
 use super::sockets::{Server, mirror};
 use crate::base::{FrameId, Instant, NsId, Rng, limits};
 use crate::endpoint::{self, App, Config, Stack};
@@ -23,6 +24,7 @@ pub struct Lab {
     pub(super) servers: BTreeMap<NsId, Vec<Server>>,
     pub(super) lineages: Lineages,
     pub(super) clients: Clients,
+    pub(super) players: Players,
     pub(super) rng: Rng,
     seed: u64,
     due: BTreeSet<(Instant, NsId)>,
@@ -32,8 +34,8 @@ pub struct Lab {
 }
 
 /// The delivered frame that a socket reacts to.
-#[derive(Clone, Copy)]
-struct Trigger {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trigger {
     frame: FrameId,
     client: Option<ClientRef>,
 }
@@ -47,6 +49,7 @@ impl Lab {
             servers: BTreeMap::new(),
             lineages: Lineages::default(),
             clients: Clients::default(),
+            players: Players::default(),
             rng: Rng::new(seed ^ 0x6c61_6221),
             seed,
             due: BTreeSet::new(),
@@ -168,15 +171,23 @@ impl Lab {
         let event = self.world.next_event();
         let now = self.world.now();
         let timer = self.due.first().map(|(t, ns)| ((*t).max(now), *ns));
-        match (event, timer) {
-            (Some(e), _) if e <= until && timer.is_none_or(|(t, _)| e <= t) => {
-                self.world.step(obs);
-            }
-            (_, Some((t, ns))) if t <= until => {
-                self.world.run_until(t, obs);
-                self.flush(ns, None, obs);
-            }
-            _ => return false,
+        let play = self.players.next_due().map(|t| t.max(now));
+        let first = [event, timer.map(|t| t.0), play]
+            .into_iter()
+            .flatten()
+            .min();
+        let Some(first) = first.filter(|t| *t <= until) else {
+            return false;
+        };
+        // Mail is read in the moment in which it came, before the world's next event.
+        if play == Some(first) && (event != play || first == now) {
+            self.world.run_until(first, obs);
+            self.play(obs);
+        } else if event == Some(first) {
+            self.world.step(obs);
+        } else if let Some((_, ns)) = timer {
+            self.world.run_until(first, obs);
+            self.flush(ns, None, obs);
         }
         self.moment.1 += 1;
         if self.world.now() != self.moment.0 {
@@ -285,7 +296,7 @@ impl Lab {
         self.flush(ns, None, obs);
     }
 
-    fn flush<O: Observer>(&mut self, ns: NsId, trigger: Option<Trigger>, obs: &mut O) {
+    pub(super) fn flush<O: Observer>(&mut self, ns: NsId, trigger: Option<Trigger>, obs: &mut O) {
         let now = self.world.now();
         for _ in 0..limits::LAB_SEND_ROUNDS {
             let Some(stack) = self.stacks.get_mut(&ns) else {
@@ -317,8 +328,13 @@ impl Lab {
         let Some(stack) = self.stacks.get_mut(&ns) else {
             return;
         };
+        for event in stack.user_events() {
+            self.players.user_event(ns, event, trigger);
+        }
         for (id, event) in stack.events() {
-            self.clients.event(ns, id, event);
+            if !self.players.client_event(ns, id, &event, trigger) {
+                self.clients.event(ns, id, event);
+            }
         }
         self.schedule(ns);
     }
