@@ -9,7 +9,7 @@ mod dns_servers;
 
 use dns_servers::{Behaviour, Rule, Seen, Servers, run};
 use podpath::base::Instant;
-use podpath::kube::dns::client::{Answer, Eai, Event, Family, Libc, Lookup, Sock};
+use podpath::kube::dns::client::{Answer, Eai, Event, Family, Libc, Lookup, Resolver, Sock};
 use proptest::prelude::*;
 
 const CLUSTER: &str =

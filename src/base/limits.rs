@@ -89,6 +89,10 @@ pub const LAB_PORT_TRIES: usize = 64;
 pub const LAB_MAIL_MAX: usize = 1 << 16;
 /// How long a program of a lab keeps a TCP connection that says nothing (a connect gives up after 127 s).
 pub const LAB_TCP_TIMEOUT: Duration = Duration::from_secs(300);
+/// CNAMEs a resolver outside the cluster follows.
+pub const DNS_CNAMES_MAX: usize = 16;
+/// Messages one look-up or dig keeps a record of.
+pub const DNS_ASKED_MAX: usize = 4_096;
 /// Plugins of one CNI network list.
 pub const CNI_PLUGINS_MAX: usize = 64;
 /// CNI plugins that delegate to one another; a plugin that names itself as its IPAM would never end.

@@ -37,6 +37,7 @@ pub fn run(g: &Global, a: &TopoArgs) -> anyhow::Result<Exit> {
             family: None,
             count,
             timeout: None,
+            libc: None,
             at: None,
             expect: None,
         };

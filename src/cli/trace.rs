@@ -21,7 +21,7 @@ pub fn run(g: &Global, a: &TraceArgs) -> anyhow::Result<Exit> {
     };
     for t in [&spec.from, &spec.to] {
         // Anybody may be asked for by address; who has none is told by the packet's way.
-        let anybody = matches!(t.peer, Peer::Ip(_) | Peer::Service { .. });
+        let anybody = matches!(t.peer, Peer::Ip(_) | Peer::Service { .. } | Peer::Name(_));
         if !(anybody && std::ptr::eq(t, &spec.to)) && s.namespace(t).is_err() {
             return Err(show::nobody(&s, &t.peer.to_string()));
         }
@@ -158,6 +158,7 @@ pub fn target(g: &Global, text: &str) -> anyhow::Result<Target> {
         return target(g, &format!("svc/{}/{name}", g.namespace));
     }
     let bare = !text.contains('/')
+        && !text.contains('.')
         && text.parse::<std::net::IpAddr>().is_err()
         && text.parse::<std::net::SocketAddr>().is_err();
     let full = if bare {
@@ -215,6 +216,7 @@ fn spec(g: &Global, a: &TraceArgs) -> anyhow::Result<ProbeSpec> {
         family,
         count,
         timeout,
+        libc: None,
         at: None,
         expect: None,
     })

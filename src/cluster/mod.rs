@@ -10,6 +10,7 @@ mod build;
 mod change;
 mod choices;
 mod controllers;
+pub mod dns;
 mod faults;
 mod fork;
 mod health;

@@ -6,8 +6,7 @@
 //! after its time (`faults`). Invariant: same store and seed, same results.
 
 use crate::base::{Finding, Instant, NsId};
-use crate::cluster::services;
-use crate::cluster::{Cluster, Fork};
+use crate::cluster::{Cluster, Fork, dns, services};
 use crate::endpoint::{App, Outcome};
 use crate::kube::listen::Protocol;
 use crate::kube::podpath_v1alpha1::{
@@ -77,12 +76,16 @@ impl Scenario {
     /// Starts what listens and lets the faults of the beginning happen.
     pub fn start(mut cluster: Cluster) -> (Scenario, Vec<Finding>) {
         let mut findings = Vec::new();
+        let taken = dns::start(&mut cluster, &mut findings);
         for l in cluster.listening.clone() {
             let proto = match l.port.protocol {
                 Protocol::Tcp => proto::TCP,
                 Protocol::Udp => proto::UDP,
                 Protocol::Sctp => continue,
             };
+            if taken.contains(&(l.ns, proto, l.port.number)) {
+                continue;
+            }
             let done = cluster
                 .lab
                 .listen(l.ns, l.address, proto, l.port.number, App::Echo);
@@ -162,38 +165,54 @@ impl Scenario {
     ) -> Checked {
         let question = question(spec);
         let expected = spec.expect.is_some();
+        let asked = match &spec.to.peer {
+            Peer::Name(name) => Some(self.look_up(&name.clone(), spec)),
+            _ => None,
+        };
+        let looked_up = match asked {
+            Some(Ok(l)) => Some(l),
+            Some(Err(e)) => return refused(name, question, spec, e),
+            None => None,
+        };
+        if let Some((None, failed, events)) = looked_up {
+            let mismatches = spec.expect.as_ref().map(|e| self.compare(e, &failed));
+            return Checked {
+                name: name.into(),
+                question,
+                result: Ok(failed),
+                events,
+                mismatches: mismatches.unwrap_or_default(),
+                expected,
+                fork: None,
+            };
+        }
+        let (to, took, mut before) = match looked_up {
+            Some((Some(ip), r, events)) => (Peer::Ip(ip), r.delay, events),
+            _ => (spec.to.peer.clone(), Duration::ZERO, Vec::new()),
+        };
+        let to = Target {
+            peer: to,
+            ..spec.to.clone()
+        };
+        let expect = &spec.expect;
+        let spec = &ProbeSpec { to, ..spec.clone() };
         let probe = match self.probe_of(spec) {
             Ok(p) => Probe {
                 sport: sport.or(p.sport),
                 ..p
             },
-            Err(e) => {
-                let mismatches = spec.expect.iter().map(|_| Mismatch {
-                    what: "probe",
-                    expected: "to run".into(),
-                    found: e.clone(),
-                });
-                let mismatches = mismatches.collect();
-                return Checked {
-                    name: name.into(),
-                    question,
-                    result: Err(e),
-                    events: Vec::new(),
-                    mismatches,
-                    expected,
-                    fork: None,
-                };
-            }
+            Err(e) => return refused(name, question, spec, e),
         };
         self.cluster.lab.world.take_undecided();
         let (mut result, events) = self.cluster.lab.trace(&probe);
+        result.delay += took;
+        before.extend(events);
         let fork = self.fork(spec);
         if let Some(f) = &fork {
             result.outcome = f.outcome();
         }
         self.ran.push(spec.clone());
-        let mismatches = spec
-            .expect
+        let mismatches = expect
             .as_ref()
             .map(|e| self.compare(e, &result))
             .unwrap_or_default();
@@ -201,11 +220,41 @@ impl Scenario {
             name: name.into(),
             question,
             result: Ok(result),
-            events,
+            events: before,
             mismatches,
             expected,
             fork,
         }
+    }
+
+    /// Looks a target's name up: the address to try (none when there is none), what the client saw of that,
+    /// and the events of its queries.
+    #[allow(clippy::type_complexity)] // used in one place
+    fn look_up(
+        &mut self,
+        name: &str,
+        spec: &ProbeSpec,
+    ) -> Result<(Option<IpAddr>, ProbeResult, Vec<Event>), String> {
+        let family = dns::family(spec.family);
+        let libc = spec.libc.unwrap_or_default();
+        let r = self.resolve(&spec.from, name, libc, family)?;
+        let (took, hop, events) = match r.record {
+            Some(ref record) => (record.took, record.hop.clone(), record.events.clone()),
+            None => (Duration::ZERO, None, Vec::new()),
+        };
+        let result = ProbeResult {
+            outcome: r.outcome(),
+            delay: took,
+            errno: None,
+            icmp: None,
+            hop,
+            bytes: 0,
+            reply: Default::default(),
+            connected: None,
+            attempts: 1,
+            succeeded: 0,
+        };
+        Ok((r.answer.addresses.first().copied(), result, events))
     }
 
     /// A probe document as a probe.
@@ -260,6 +309,7 @@ impl Scenario {
             Peer::Host(h) => c.hosts.get(h).copied(),
             Peer::Ip(ip) => c.owner_of(*ip),
             Peer::Service { .. } => return Err(format!("{t} is a Service: nobody's network")),
+            Peer::Name(_) => return Err(format!("{t} is a name: nobody's network")),
         };
         found.ok_or_else(|| {
             format!(
@@ -333,6 +383,11 @@ impl Scenario {
         if let Some(o) = e.outcome.filter(|o| !same_outcome(*o, &r.outcome)) {
             miss("outcome", wanted_name(o).into(), r.outcome.to_string());
         }
+        if let (Some(rcode), Outcome::DnsError(why)) = (&e.rcode, &r.outcome)
+            && *rcode != why.to_string()
+        {
+            miss("rcode", rcode.clone(), why.to_string());
+        }
         if let Some(d) = &e.delay
             && (d.at_least.is_some_and(|x| r.delay < x) || d.at_most.is_some_and(|x| r.delay > x))
         {
@@ -376,6 +431,24 @@ impl Scenario {
             .iter()
             .map(|n| (n.id, n.name.clone()))
             .collect()
+    }
+}
+
+/// A probe that could not even start.
+fn refused(name: &str, question: String, spec: &ProbeSpec, e: String) -> Checked {
+    let mismatches = spec.expect.iter().map(|_| Mismatch {
+        what: "probe",
+        expected: "to run".into(),
+        found: e.clone(),
+    });
+    Checked {
+        name: name.into(),
+        question,
+        mismatches: mismatches.collect(),
+        result: Err(e),
+        events: Vec::new(),
+        expected: spec.expect.is_some(),
+        fork: None,
     }
 }
 

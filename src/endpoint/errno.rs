@@ -110,8 +110,8 @@ pub enum Outcome {
     NetUnreachable,
     /// Nothing came back in time.
     Timeout,
-    /// The name did not resolve: the DNS response code. Never produced by a socket.
-    DnsError(u16),
+    /// The name did not resolve. Never produced by a socket.
+    DnsError(DnsFailure),
     /// The verdict depends on something podpath cannot know. Never produced by a socket.
     Depends,
 }
@@ -125,8 +125,34 @@ impl fmt::Display for Outcome {
             Outcome::NoRoute => f.write_str("no-route"),
             Outcome::NetUnreachable => f.write_str("net-unreachable"),
             Outcome::Timeout => f.write_str("timeout"),
-            Outcome::DnsError(rcode) => write!(f, "dns-error({rcode})"),
+            Outcome::DnsError(why) => write!(f, "dns-error({why})"),
             Outcome::Depends => f.write_str("depends"),
+        }
+    }
+}
+
+/// Why a name did not resolve.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum DnsFailure {
+    /// A server said so with this response code; 0: the name has no address.
+    Rcode(u16),
+    /// No server gave an answer.
+    NoReply,
+}
+
+/// RFC 1035 section 4.1.1, by the names that dig prints.
+const RCODES: [&str; 6] = [
+    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED",
+];
+
+impl fmt::Display for DnsFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DnsFailure::Rcode(code) => match RCODES.get(usize::from(*code)) {
+                Some(name) => f.write_str(name),
+                None => write!(f, "RCODE{code}"),
+            },
+            DnsFailure::NoReply => f.write_str("no reply"),
         }
     }
 }

@@ -24,7 +24,7 @@ mod user;
 
 pub use app::App;
 pub use config::{Config, TcpSysctl};
-pub use errno::{Errno, Meaning, Outcome, icmp_meaning, icmpv6_meaning};
+pub use errno::{DnsFailure, Errno, Meaning, Outcome, icmp_meaning, icmpv6_meaning};
 pub use event::{ClientEvent, ClientId, PingRequest, Reply, TcpRequest, UdpRequest};
 pub use icmp::IcmpSeen;
 pub use sockets::{SocketChange, SocketInfo};

@@ -5,7 +5,7 @@ use podpath::base::Instant;
 use podpath::endpoint::Errno;
 use podpath::kube::dns::client::message::{self, Head};
 use podpath::kube::dns::client::text::{rcode_name, type_name, type_number};
-use podpath::kube::dns::client::{Action, Answer, Event, Lookup, Sock};
+use podpath::kube::dns::client::{Action, Answer, Event, Lookup, Resolver, Sock};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
+use super::dns::{HostDns, KubeletDns};
 use super::network_policy::NetworkPolicySpec;
 use super::target::Side;
 use super::units;
@@ -70,6 +71,9 @@ pub struct ClusterSpec {
         deserialize_with = "units::all_parsed"
     )]
     pub upstream_dns: Vec<IpAddr>,
+    /// What kubelets say of DNS, on every node.
+    #[serde(default)]
+    pub kubelet: KubeletDns,
 }
 
 impl ClusterSpec {
@@ -99,6 +103,7 @@ impl ClusterSpec {
             nodes: BTreeMap::new(),
             external_hosts: Vec::new(),
             upstream_dns: Vec::new(),
+            kubelet: KubeletDns::default(),
         }
     }
 }
@@ -349,6 +354,8 @@ pub struct NodeOverride {
     pub commands: Vec<String>,
     /// Its kube-proxy: one that is stopped here never ran.
     pub kube_proxy: NodeProxy,
+    /// Its kubelet's, field by field over those of all.
+    pub kubelet: KubeletDns,
 }
 
 /// `spec.underlay`.
@@ -464,6 +471,9 @@ pub struct ExternalHost {
     /// Ports it listens on: `8080/tcp`.
     #[serde(default, deserialize_with = "units::all_parsed")]
     pub listen: Vec<Port>,
+    /// It is a name server.
+    #[serde(default)]
+    pub dns: Option<HostDns>,
 }
 
 /// A route of an external host.

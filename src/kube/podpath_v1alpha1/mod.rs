@@ -7,6 +7,7 @@
 
 mod cluster;
 mod cluster_check;
+mod dns;
 mod fault;
 mod network_policy;
 mod probe;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 pub use cluster::*;
+pub use dns::*;
 pub use fault::*;
 pub use network_policy::*;
 pub use probe::*;

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::Probe;
 use super::target::{Peer, Target};
 use super::units;
+use crate::kube::dns::client::Libc;
 use crate::kube::store::Check;
 
 /// `spec` of a Probe.
@@ -49,6 +50,9 @@ pub struct ProbeSpec {
     /// How long the client waits.
     #[serde(default, deserialize_with = "units::some_duration")]
     pub timeout: Option<Duration>,
+    /// Which libc looks up the name in `to`; glibc when absent.
+    #[serde(default, deserialize_with = "units::some_parsed")]
+    pub libc: Option<Libc>,
     /// The earliest time at which it starts; as soon as the probes before it have ended when absent.
     #[serde(default, deserialize_with = "units::some_duration")]
     pub at: Option<Duration>,
@@ -93,7 +97,7 @@ pub enum Family {
 pub struct Expect {
     /// What the client sees.
     pub outcome: Option<Outcome>,
-    /// The DNS return code of a `dns-error`, as dig prints it (`NXDOMAIN`).
+    /// The DNS return code of a `dns-error`, as dig prints it (`NXDOMAIN`); `no reply` where none came.
     pub rcode: Option<String>,
     /// When it sees it.
     pub delay: Option<Delay>,
@@ -196,6 +200,13 @@ impl Probe {
                 "spec.from",
                 "a Service sends nothing",
                 "name one of its pods",
+            );
+        }
+        if matches!(spec.from.peer, Peer::Name(_)) {
+            check.error(
+                "spec.from",
+                "a name sends nothing",
+                "name a pod, node or host",
             );
         }
         self.check_port(check);

@@ -1,6 +1,6 @@
 //! Ends of a probe and places on the underlay, written as one string.
 //!
-//! `ns/pod`, `node/NAME`, `host/NAME`, an address, each with `:port` if wanted (`[fd00::1]:80`).
+//! `ns/pod`, `node/NAME`, `host/NAME`, a DNS name (`dns/web`, `web.demo`), an address, each with `:port` if wanted (`[fd00::1]:80`).
 //! `node/` and `host/` come before a namespace of that name.
 
 use core::fmt;
@@ -32,6 +32,8 @@ pub enum Peer {
         /// The name of the port meant, if it was given by name.
         port: Option<String>,
     },
+    /// A DNS name, which the sender looks up: a destination only.
+    Name(String),
     /// An address, whoever has it.
     Ip(IpAddr),
 }
@@ -50,6 +52,9 @@ impl fmt::Display for Peer {
                 write!(f, "svc/{namespace}/{name}")?;
                 port.as_ref().map_or(Ok(()), |p| write!(f, ":{p}"))
             }
+            // With a prefix where it could be a pod's name.
+            Peer::Name(name) if name.contains('.') => f.write_str(name),
+            Peer::Name(name) => write!(f, "dns/{name}"),
             Peer::Ip(ip) => write!(f, "{ip}"),
         }
     }
@@ -98,6 +103,10 @@ impl FromStr for Target {
             Some((peer, port)) => (peer, Some(port.parse::<u16>().map_err(|_| wrong())?)),
             None => (text, None),
         };
+        if let Some(name) = dns_name(peer) {
+            let peer = Peer::Name(name.to_owned());
+            return Ok(Target { peer, port });
+        }
         let (first, name) = peer.split_once('/').unwrap_or(("default", peer));
         // Without a slash it is a pod of the namespace `default`; digits and dots alone are a broken
         // address.
@@ -120,9 +129,22 @@ impl FromStr for Target {
 
 fn wrong(text: &str) -> String {
     format!(
-        "expected namespace/pod, node/NAME, host/NAME, svc/namespace/name, an IP address or IP:port, \
-         found \"{text}\""
+        "expected namespace/pod, node/NAME, host/NAME, svc/namespace/name, a DNS name, an IP address or \
+         IP:port, found \"{text}\""
     )
+}
+
+/// `dns/NAME`, or a name with a dot in it and no slash: a pod with such a name is written with its namespace.
+fn dns_name(text: &str) -> Option<&str> {
+    let name = match text.strip_prefix("dns/") {
+        Some(name) => name,
+        None if text.contains('.') && !text.contains('/') => text,
+        None => return None,
+    };
+    let letter = name.contains(|c: char| c.is_ascii_alphabetic());
+    let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    (letter && name.chars().all(inside) && !name.starts_with('.') && !name.contains(".."))
+        .then_some(name)
 }
 
 /// Whether it could be an object's name.
@@ -196,6 +218,8 @@ mod tests {
             "svc/demo/web",
             "svc/demo/web:80",
             "svc/demo/web:http",
+            "web.demo.svc.cluster.local.:80",
+            "dns/web",
         ] {
             let target: Target = text.parse().unwrap();
             assert_eq!(target.to_string(), text);

@@ -178,7 +178,7 @@ impl Report<'_> {
             Peer::Service {
                 namespace, name, ..
             } => self.service(&format!("{namespace}/{name}"), span),
-            Peer::Ip(_) => {}
+            Peer::Ip(_) | Peer::Name(_) => {}
         }
     }
 

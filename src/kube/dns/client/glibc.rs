@@ -109,12 +109,12 @@ impl Glibc {
         m
     }
 
-    /// See [`super::Lookup::actions`].
+    /// See [`super::Resolver::actions`].
     pub fn actions(&mut self) -> Vec<Action> {
         core::mem::take(&mut self.out)
     }
 
-    /// See [`super::Lookup::due`].
+    /// See [`super::Resolver::due`].
     pub fn due(&self) -> Option<Instant> {
         self.send.as_ref().and_then(Send::due)
     }
@@ -124,14 +124,14 @@ impl Glibc {
         self.answer.as_ref()
     }
 
-    /// See [`super::Lookup::tick`].
+    /// See [`super::Resolver::tick`].
     pub fn tick(&mut self, now: Instant) {
         if self.due().is_some_and(|t| t <= now) {
             self.with_send(now, |s, io| s.timeout(now, io));
         }
     }
 
-    /// See [`super::Lookup::event`].
+    /// See [`super::Resolver::event`].
     pub fn event(&mut self, now: Instant, event: Event<'_>) {
         self.with_send(now, |s, io| s.event(now, event, io));
     }

@@ -8,6 +8,7 @@
 //! Tests: here, tests/dns_client.rs, and `dns/stub-resolver` and `dns/pod-resolv-conf` of tests/vectors.
 
 pub mod conf;
+pub mod dig;
 pub mod glibc;
 pub mod message;
 pub mod musl;
@@ -250,43 +251,59 @@ impl Lookup {
         Lookup { machine }
     }
 
-    /// What it does next, in order; each action is told once.
-    pub fn actions(&mut self) -> Vec<Action> {
-        match &mut self.machine {
-            Machine::Glibc(m) => m.actions(),
-            Machine::Musl(m) => m.actions(),
-        }
-    }
-
-    /// When [`Lookup::tick`] has something to do.
-    pub fn due(&self) -> Option<Instant> {
-        match &self.machine {
-            Machine::Glibc(m) => m.due(),
-            Machine::Musl(m) => m.due(),
-        }
-    }
-
-    /// Time went on.
-    pub fn tick(&mut self, now: Instant) {
-        match &mut self.machine {
-            Machine::Glibc(m) => m.tick(now),
-            Machine::Musl(m) => m.tick(now),
-        }
-    }
-
-    /// Something happened on a socket; what belongs to a closed one is passed over.
-    pub fn event(&mut self, now: Instant, event: Event<'_>) {
-        match &mut self.machine {
-            Machine::Glibc(m) => m.event(now, event),
-            Machine::Musl(m) => m.event(now, event),
-        }
-    }
-
     /// The result, once there is one.
     pub fn answer(&self) -> Option<&Answer> {
         match &self.machine {
             Machine::Glibc(m) => m.answer(),
             Machine::Musl(m) => m.answer(),
         }
+    }
+}
+
+/// Something that asks: a [`Lookup`] or a [`dig::Dig`].
+pub trait Resolver {
+    /// What it does next, in order; each action is told once.
+    fn actions(&mut self) -> Vec<Action>;
+    /// When [`Resolver::tick`] has something to do.
+    fn due(&self) -> Option<Instant>;
+    /// Time went on.
+    fn tick(&mut self, now: Instant);
+    /// Something happened on a socket; what belongs to a closed one is passed over.
+    fn event(&mut self, now: Instant, event: Event<'_>);
+    /// When it had its result, if it has.
+    fn ended(&self) -> Option<Instant>;
+}
+
+impl Resolver for Lookup {
+    fn actions(&mut self) -> Vec<Action> {
+        match &mut self.machine {
+            Machine::Glibc(m) => m.actions(),
+            Machine::Musl(m) => m.actions(),
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        match &self.machine {
+            Machine::Glibc(m) => m.due(),
+            Machine::Musl(m) => m.due(),
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        match &mut self.machine {
+            Machine::Glibc(m) => m.tick(now),
+            Machine::Musl(m) => m.tick(now),
+        }
+    }
+
+    fn event(&mut self, now: Instant, event: Event<'_>) {
+        match &mut self.machine {
+            Machine::Glibc(m) => m.event(now, event),
+            Machine::Musl(m) => m.event(now, event),
+        }
+    }
+
+    fn ended(&self) -> Option<Instant> {
+        self.answer().map(|a| a.at)
     }
 }

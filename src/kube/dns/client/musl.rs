@@ -93,7 +93,7 @@ impl Musl {
         m
     }
 
-    /// See [`super::Lookup::actions`].
+    /// See [`super::Resolver::actions`].
     pub fn actions(&mut self) -> Vec<Action> {
         core::mem::take(&mut self.out)
     }
@@ -103,7 +103,7 @@ impl Musl {
         self.answer.as_ref()
     }
 
-    /// See [`super::Lookup::due`].
+    /// See [`super::Resolver::due`].
     pub fn due(&self) -> Option<Instant> {
         self.sock?;
         Some((self.sent + self.interval()).min(self.began + self.timeout()))
@@ -119,7 +119,7 @@ impl Musl {
         Duration::from_millis(ms)
     }
 
-    /// See [`super::Lookup::tick`].
+    /// See [`super::Resolver::tick`].
     pub fn tick(&mut self, now: Instant) {
         if self.sock.is_none() {
             return;
@@ -131,7 +131,7 @@ impl Musl {
         }
     }
 
-    /// See [`super::Lookup::event`].
+    /// See [`super::Resolver::event`].
     pub fn event(&mut self, now: Instant, event: Event<'_>) {
         let tcp = |m: &Musl, sock: Sock| {
             m.asked
