@@ -119,7 +119,7 @@ pub enum Command {
     Proxy(ProxyArgs),
     /// What NetworkPolicies and their kin do
     Policy(PolicyArgs),
-    /// Cluster DNS
+    /// Look a name up as a pod does (one query as dig sends it, or a whole getaddrinfo), or serve names
     Dns(DnsArgs),
     /// Draw the cluster
     Topo(TopoArgs),
@@ -162,7 +162,7 @@ pub enum Protocol {
 pub struct TraceArgs {
     /// Who sends: [NAMESPACE/]POD, node/NAME, host/NAME or an address
     pub from: String,
-    /// Who is meant: the same or svc/NAMESPACE/NAME, with :PORT for TCP and UDP
+    /// Who is meant: the same, svc/NAMESPACE/NAME or a DNS name, with :PORT for TCP and UDP
     pub to: String,
     /// Protocol; TCP with a port, else ICMP
     #[arg(short = 'p', long, value_enum)]
@@ -286,9 +286,34 @@ pub struct ReplayArgs {
 }
 
 #[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct DnsArgs {
     #[command(subcommand)]
-    pub command: DnsCommand,
+    pub command: Option<DnsCommand>,
+    /// NAME [TYPE] [@SERVER] [+tcp +short +search +ignore +noedns +norecurse +bufsize=N +time=N +tries=N]
+    #[arg(required = true, value_name = "NAME [TYPE] [@SERVER] [+OPTION]")]
+    pub words: Vec<String>,
+    /// Who asks: [NAMESPACE/]POD, node/NAME or host/NAME
+    #[arg(long, value_name = "POD", required = true)]
+    pub from: Option<String>,
+    /// Ask as this libc's getaddrinfo: glibc, musl, glibc-2.36, musl-1.2.3, musl-1.2.5
+    #[arg(long, value_name = "LIBC")]
+    pub libc: Option<crate::kube::dns::client::Libc>,
+    /// Only IPv4 addresses (with --libc)
+    #[arg(short = '4', conflicts_with = "ipv6")]
+    pub ipv4: bool,
+    /// Only IPv6 addresses (with --libc)
+    #[arg(short = '6', long = "ipv6")]
+    pub ipv6: bool,
+    /// Show every query, its way, and what each plugin of the server decided
+    #[arg(long)]
+    pub trace: bool,
+    /// Show address resolution frame by frame too
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Output
+    #[arg(short, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
 }
 
 #[derive(Subcommand, Clone, Debug)]

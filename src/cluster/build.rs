@@ -45,6 +45,7 @@ pub(super) fn build(store: Store, seed: u64) -> (Cluster, Vec<Finding>) {
         cni: String::new(),
         desired: Default::default(),
         proxy_mode: ProxyMode::None,
+        dns: Vec::new(),
         policies: PolicyAgents::new(spec.enforcement(), &spec.network_policy),
         seed,
     };

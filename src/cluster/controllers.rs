@@ -3,7 +3,7 @@
 //! `kube::controllers` does the work; here its facts are gathered and its results handed on.
 
 use crate::base::Finding;
-use crate::cluster::{Cluster, kube_proxy, policy};
+use crate::cluster::{Cluster, dns, kube_proxy, policy};
 use crate::kube::controllers::{self, Facts, PodFact};
 
 /// Runs them, keeping what they gave before.
@@ -39,6 +39,7 @@ impl Cluster {
     pub fn objects_changed(&mut self) -> Vec<Finding> {
         let mut findings = run(self);
         kube_proxy::tell(self);
+        dns::learn(self);
         findings.extend(policy::sync(self));
         findings
     }

@@ -7,8 +7,8 @@
 use crate::base::{Finding, Instant, Origin, Severity, Span};
 use crate::cluster::change::{block, uplinks};
 use crate::cluster::scenario::Healing;
-use crate::cluster::{Scenario, run_command};
-use crate::kube::podpath_v1alpha1::{FaultSpec, ProbeSpec, UnderlayFault};
+use crate::cluster::{Scenario, dns, run_command};
+use crate::kube::podpath_v1alpha1::{DnsServerState, FaultSpec, ProbeSpec, UnderlayFault};
 use crate::path::NoTrace;
 
 impl Scenario {
@@ -32,6 +32,16 @@ impl Scenario {
             for (node, was) in healed.proxies {
                 self.cluster.set_proxy(Some(&node), &was);
             }
+            for pod in healed.dns {
+                let running = Some(DnsServerState::Running);
+                dns::set(&mut self.cluster, pod.as_deref(), running, Some(u32::MAX));
+            }
+        }
+        if dns::readiness(&mut self.cluster) {
+            if self.beginning.is_none() {
+                self.beginning = Some(Box::new(self.cluster.store.clone()));
+            }
+            findings.extend(self.cluster.objects_changed());
         }
         findings.extend(self.cluster.advance_proxies());
         findings
@@ -117,12 +127,37 @@ impl Scenario {
                     at: Instant::ZERO + until,
                     links: Vec::new(),
                     proxies: before,
+                    dns: Vec::new(),
                 });
             }
         }
         if let Some(u) = &spec.underlay {
             self.change_underlay(spec, u);
         }
+        self.change_dns(name, spec, findings);
+    }
+
+    fn change_dns(&mut self, name: &str, spec: &FaultSpec, findings: &mut Vec<Finding>) {
+        let Some(to) = &spec.coredns else { return };
+        let pod = spec.pod.as_deref();
+        if !dns::set(&mut self.cluster, pod, to.state, to.queries_per_second) {
+            findings.push(Finding::warning(
+                self.span(name, "spec.coredns"),
+                format!("fault {name}: no DNS server runs there"),
+                "a pod of kube-system labelled k8s-app: kube-dns and a ConfigMap coredns make one",
+            ));
+        }
+        if let Some(until) = spec.until {
+            self.healing.push(Healing {
+                at: Instant::ZERO + until,
+                links: Vec::new(),
+                proxies: Vec::new(),
+                dns: vec![spec.pod.clone()],
+            });
+        }
+        // The process acts, and the kubelet sees it.
+        let now = self.cluster.lab.now();
+        self.cluster.lab.run_until(now, &mut NoTrace);
     }
 
     /// The place of a field of a Fault.
@@ -183,6 +218,7 @@ impl Scenario {
                 at: Instant::ZERO + until,
                 links: before,
                 proxies: Vec::new(),
+                dns: Vec::new(),
             });
         }
     }

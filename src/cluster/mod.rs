@@ -124,6 +124,8 @@ pub struct Cluster {
     pub proxy_mode: ProxyMode,
     /// Who enforces policies.
     pub policies: PolicyAgents,
+    /// Its DNS servers, once a [`Scenario`] has started them.
+    pub dns: Vec<dns::DnsServer>,
     seed: u64,
 }
 

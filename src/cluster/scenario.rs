@@ -58,6 +58,8 @@ pub(super) struct Healing {
     pub at: Instant,
     pub links: Vec<(crate::net::PortAt, Link)>,
     pub proxies: Vec<(String, KubeProxyFault)>,
+    /// Pods whose DNS servers run again; none: every CoreDNS.
+    pub dns: Vec<Option<String>>,
 }
 
 /// A cluster in motion.

@@ -16,6 +16,7 @@ use crate::endpoint::{Reply, TcpRequest, UserEvent, UserSock};
 use crate::path::Observer;
 use crate::wire::{Tuple, proto};
 use bytes::Bytes;
+use core::any::Any;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -132,6 +133,24 @@ pub enum Call {
         /// Because of what.
         cause: Cause,
     },
+    /// Listens, with what its other listeners have in common.
+    Listen {
+        /// On this address only, or on any.
+        addr: Option<IpAddr>,
+        /// TCP or UDP.
+        proto: u8,
+        /// The port.
+        port: u16,
+    },
+    /// Listens there no longer.
+    Unlisten {
+        /// As it was.
+        addr: Option<IpAddr>,
+        /// TCP or UDP.
+        proto: u8,
+        /// The port.
+        port: u16,
+    },
     /// Closes a socket or connection of its own.
     Close {
         /// Which.
@@ -147,6 +166,10 @@ pub trait Player: Send + Sync {
     fn due(&self) -> Option<Instant>;
     /// Its time has come.
     fn tick(&mut self, now: Instant) -> Vec<Call>;
+    /// Itself, for whoever put it there and knows what it is.
+    fn as_any(&self) -> &dyn Any;
+    /// The same, to change it; its due time is asked for anew.
+    fn as_any_mut(&mut self) -> &mut dyn Any;
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -173,6 +196,7 @@ pub(super) struct Players {
     tcp: BTreeMap<(NsId, ClientId), (PlayerId, u64)>,
     listening: BTreeMap<(NsId, u8, u16, Option<IpAddr>), PlayerId>,
     due: BTreeSet<(Instant, PlayerId)>,
+    poked: BTreeSet<PlayerId>,
     /// Players of the lab's own that have mail.
     waiting: VecDeque<PlayerId>,
 }
@@ -212,6 +236,18 @@ impl Players {
         match self.waiting.is_empty() {
             false => Some(Instant::ZERO),
             true => self.due.first().map(|(at, _)| *at),
+        }
+    }
+
+    /// A player is asked at once when its time is: somebody changed it.
+    fn poke(&mut self, id: PlayerId) {
+        self.poked.insert(id);
+    }
+
+    /// Asks those anew that were changed from outside.
+    pub(super) fn plan_poked(&mut self) {
+        while let Some(id) = self.poked.pop_first() {
+            self.plan(id, None);
         }
     }
 
@@ -332,6 +368,18 @@ impl Lab {
         Ok(id)
     }
 
+    /// A program that lives here.
+    pub fn player(&self, id: PlayerId) -> Option<&dyn Player> {
+        self.players.all.get(&id)?.player.as_deref()
+    }
+
+    /// The same, to change it: it acts at once if its time has come by that.
+    pub fn player_mut(&mut self, id: PlayerId) -> Option<&mut dyn Player> {
+        self.players.poke(id);
+        let slot = self.players.all.get_mut(&id)?;
+        Some(slot.player.as_mut()?.as_mut())
+    }
+
     /// Ends a program: its ports are closed, what it had open is forgotten. False when there is none.
     pub fn remove_player(&mut self, id: PlayerId) -> bool {
         let Some(slot) = self.players.all.remove(&id) else {
@@ -412,7 +460,7 @@ impl Lab {
             let key = match &call {
                 Call::UdpOpen { key, .. } | Call::UdpSend { key, .. } => Some(*key),
                 Call::TcpOpen { key, .. } => Some(*key),
-                Call::Answer { .. } | Call::Write { .. } | Call::Close { .. } => None,
+                _ => None,
             };
             if let (Err(errno), Some(key)) = (self.call(id, ns, client, call, obs), key) {
                 let icmp = None;
@@ -464,6 +512,16 @@ impl Lab {
                     stack.tcp_write(now, &conn, &data);
                 }
                 self.flush(ns, cause.0, obs);
+                Ok(())
+            }
+            Call::Listen { addr, proto, port } => {
+                self.listen(ns, addr, proto, port, App::User)?;
+                self.players.listening.insert((ns, proto, port, addr), id);
+                Ok(())
+            }
+            Call::Unlisten { addr, proto, port } => {
+                self.players.listening.remove(&(ns, proto, port, addr));
+                self.unlisten(ns, addr, proto, port);
                 Ok(())
             }
             Call::Close { key } => {

@@ -171,6 +171,7 @@ impl Lab {
         let event = self.world.next_event();
         let now = self.world.now();
         let timer = self.due.first().map(|(t, ns)| ((*t).max(now), *ns));
+        self.players.plan_poked();
         let play = self.players.next_due().map(|t| t.max(now));
         let first = [event, timer.map(|t| t.0), play]
             .into_iter()

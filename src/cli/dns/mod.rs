@@ -1,8 +1,10 @@
-//! `podpath dns serve`: the responder behind real sockets, so that dig and dnsperf can judge it.
+//! `podpath dns`: [`ask`] looks up from a pod; `serve` puts the responder behind real sockets, so that dig
+//! and dnsperf can judge it.
 //!
 //! Here the Corefile and what it names are read, and the objects made; [`serve`] has the sockets. What is
 //! answered is decided in `kube::dns` alone.
 
+mod ask;
 mod serve;
 mod upstream;
 
@@ -18,7 +20,8 @@ use std::path::Path;
 /// Runs the subcommand.
 pub fn run(g: &Global, a: &DnsArgs) -> anyhow::Result<Exit> {
     match &a.command {
-        DnsCommand::Serve(s) => serve(g, s),
+        Some(DnsCommand::Serve(s)) => serve(g, s),
+        None => ask::run(g, a),
     }
 }
 

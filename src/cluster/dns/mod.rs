@@ -6,8 +6,13 @@
 //! Invariant: a name is asked for by packets from the sender's own namespace, or not at all.
 
 pub mod ask;
+mod coredns;
 mod kubelet;
+mod servers;
 mod zone;
+
+pub use coredns::Seen;
+pub use servers::DnsServer;
 
 use crate::base::{Finding, NsId};
 use crate::cluster::{Cluster, Scenario};
@@ -17,7 +22,8 @@ use crate::kube::dns::client::message::Head;
 use crate::kube::dns::client::order;
 use crate::kube::dns::client::resolv_conf;
 use crate::kube::dns::client::{Answer, Eai, Family, Libc, Lookup};
-use crate::kube::podpath_v1alpha1::{Family as ProbeFamily, Peer, Target};
+use crate::kube::podpath_v1alpha1::{DnsServerState, Family as ProbeFamily, Peer, Target};
+use crate::kube::store::Name;
 use crate::wire::proto;
 use ask::Record;
 use std::net::IpAddr;
@@ -53,10 +59,14 @@ fn outcome(answer: Option<&Answer>) -> Outcome {
     }
 }
 
+/// How long a server needs until `loop` has looked and its readiness is known.
+const SETTLES: core::time::Duration = core::time::Duration::from_secs(5);
+
 /// Starts every DNS server of the cluster.
 pub(super) fn start(c: &mut Cluster, findings: &mut Vec<Finding>) -> Taken {
     let mut taken = Vec::new();
     hosts(c, &mut taken, findings);
+    servers::start(c, &mut taken, findings);
     for (name, pod) in &c.store.pods {
         if c.pods.contains_key(name) {
             let wrong = resolv_conf::check(pod).into_iter();
@@ -104,6 +114,77 @@ fn hosts(c: &mut Cluster, taken: &mut Taken, findings: &mut Vec<Finding>) {
     }
 }
 
+/// Objects changed: every server of the cluster hears of it.
+pub(super) fn learn(c: &mut Cluster) {
+    servers::learn(c);
+}
+
+/// A Fault for the CoreDNS of a pod, or of all. False when there is none.
+pub(super) fn set(
+    c: &mut Cluster,
+    pod: Option<&str>,
+    state: Option<DnsServerState>,
+    rate: Option<u32>,
+) -> bool {
+    let now = c.lab.now();
+    let mut found = false;
+    for server in c.dns.clone() {
+        if pod.is_some_and(|p| server.pod.to_string() != p) {
+            continue;
+        }
+        if let Some(process) = servers::process(c, server.player) {
+            process.set(now, state, rate);
+            found = true;
+        }
+    }
+    found
+}
+
+/// Pods whose DNS server became ready, or is no longer: their Ready condition follows
+/// (the kubelet's readiness probe), and with it the EndpointSlices. True when one changed.
+pub(super) fn readiness(c: &mut Cluster) -> bool {
+    let mut changed = false;
+    for i in 0..c.dns.len() {
+        let Some(server) = c.dns.get(i).cloned() else {
+            continue;
+        };
+        let ready = servers::process(c, server.player).is_some_and(|p| p.ready());
+        if ready == server.ready {
+            continue;
+        }
+        if let Some(s) = c.dns.get_mut(i) {
+            s.ready = ready;
+        }
+        changed |= c.store.set_ready(&server.pod, ready);
+    }
+    changed
+}
+
+impl Cluster {
+    /// What the cluster's DNS servers saw, pod by pod, since decisions were asked for.
+    pub fn dns_seen(&mut self) -> Vec<(Name, Vec<Seen>)> {
+        let all = self.dns.clone().into_iter();
+        all.filter_map(|s| Some((s.pod, servers::process(self, s.player)?.seen.clone())))
+            .collect()
+    }
+
+    /// Whether the cluster's DNS servers keep what plugins decide.
+    pub fn trace_dns(&mut self, wanted: bool) {
+        for s in self.dns.clone() {
+            if let Some(p) = servers::process(self, s.player) {
+                p.trace(wanted);
+            }
+        }
+    }
+
+    /// Why DNS servers' processes ended, pod by pod.
+    pub fn dns_ended(&mut self) -> Vec<(Name, String)> {
+        let all = self.dns.clone().into_iter();
+        all.filter_map(|s| Some((s.pod, servers::process(self, s.player)?.ended.clone()?)))
+            .collect()
+    }
+}
+
 impl Scenario {
     /// Looks a name up as a program in somebody's namespace would.
     ///
@@ -146,6 +227,16 @@ impl Scenario {
             record: Some(record),
             resolv_conf: text,
         })
+    }
+
+    /// Lets DNS servers do what they do at their start: `loop` looks for loops, and where it finds one the
+    /// kubelet sees that the process is gone. Done once, before anything is asked.
+    pub fn settle_dns(&mut self) -> Vec<Finding> {
+        if self.cluster.dns.is_empty() {
+            return Vec::new();
+        }
+        let now = self.cluster.lab.now();
+        self.wait_until(now + SETTLES)
     }
 
     /// Sends one query as dig does; without a server to the first of the sender's resolv.conf.

@@ -167,6 +167,14 @@ impl Player for Zones {
         }
         calls
     }
+
+    fn as_any(&self) -> &dyn core::any::Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn core::any::Any {
+        self
+    }
 }
 
 fn answer(local: SocketAddr, to: SocketAddr, data: Vec<u8>, cause: Cause) -> Call {

@@ -103,3 +103,28 @@ impl FromStr for ZoneRecord {
         })
     }
 }
+
+/// `spec.coredns` of a Fault; what is absent stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DnsServerFault {
+    /// What the process does.
+    pub state: Option<DnsServerState>,
+    /// Queries a second that it can take; more are lost.
+    pub queries_per_second: Option<u32>,
+}
+
+/// What a DNS server's process does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DnsServerState {
+    /// It answers.
+    #[default]
+    Running,
+    /// It has ended: its ports are closed, and its pod is not ready.
+    Crashed,
+    /// It says nothing and its pod is not ready.
+    Hanging,
+    /// It answers, and its readiness probe fails.
+    Unready,
+}

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::cluster::{Blocked, ProxyState};
 use super::cluster_check::{check_mtu, check_percent};
+use super::dns::DnsServerFault;
 use super::{Fault, units};
 use crate::kube::store::Check;
 
@@ -41,6 +42,9 @@ pub struct FaultSpec {
     /// kube-proxy of `node`, or of all nodes.
     #[serde(default)]
     pub kube_proxy: Option<KubeProxyFault>,
+    /// The DNS server in `pod`, or every CoreDNS.
+    #[serde(default)]
+    pub coredns: Option<DnsServerFault>,
     /// Objects that are written to the API server: Services, EndpointSlices, Namespaces, policies of all
     /// kinds, and Pods that run already.
     #[serde(default)]
@@ -171,6 +175,7 @@ impl Fault {
             !spec.commands.is_empty(),
             spec.underlay.is_some(),
             spec.kube_proxy.is_some(),
+            spec.coredns.is_some(),
             objects,
         ];
         let count = said.iter().filter(|said| **said).count();
@@ -182,7 +187,7 @@ impl Fault {
             check.error(
                 "spec",
                 format_args!(
-                    "expected `commands`, `underlay`, `kubeProxy`, or `apply` and `delete`, found {found}"
+                    "expected `commands`, `underlay`, `kubeProxy`, `coredns`, or `apply` and `delete`, found {found}"
                 ),
                 if count > 1 { "write two Faults" } else { "" },
             );

@@ -2,13 +2,16 @@
 //!
 //! An applied object replaces the one of its name. Invariant: the indexes stay true.
 
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use serde_json::Value;
 
 use crate::base::{Finding, Span};
 use crate::kube::manifest::Input;
 use crate::kube::podpath_v1alpha1::{ObjectKind, ObjectRef};
 
-use super::{Name, Store, is_host_network};
+use super::{Name, Store, Table, is_host_network};
 
 impl Store {
     /// Writes a Service, an EndpointSlice, a Namespace, a policy, or a Pod that is there already and stays
@@ -53,6 +56,34 @@ impl Store {
             self.index();
         }
         findings
+    }
+
+    /// The kubelet says whether a pod is ready; false when there is no such pod.
+    pub fn set_ready(&mut self, pod: &Name, ready: bool) -> bool {
+        let Some(pod) = self.pods.get_mut(pod) else {
+            return false;
+        };
+        let status = pod.body.status.get_or_insert_default();
+        let list = status.conditions.get_or_insert_default();
+        list.retain(|c| c.type_ != "Ready");
+        list.push(PodCondition {
+            type_: "Ready".to_owned(),
+            status: if ready { "True" } else { "False" }.to_owned(),
+            ..PodCondition::default()
+        });
+        true
+    }
+
+    /// The pods, those without an address with the one that `given` has for them.
+    pub fn pods_with(&self, given: &dyn Fn(&Name) -> Option<IpAddr>) -> Table<Pod> {
+        let mut pods = self.pods.clone();
+        for (name, pod) in &mut pods {
+            if let Some(ip) = given(name) {
+                let status = pod.body.status.get_or_insert_default();
+                status.pod_ip.get_or_insert_with(|| ip.to_string());
+            }
+        }
+        pods
     }
 
     /// Deletes an object; false when there is none.
