@@ -299,18 +299,7 @@ impl CoreDns {
         calls
     }
 
-    /// Whose query is waiting, when it is one alone.
-    fn waiting(&self) -> Cause {
-        match self.tickets.len() {
-            1 => self.tickets.values().next().map(|(q, _)| q.cause),
-            _ => None,
-        }
-        .unwrap_or_default()
-    }
-}
-
-impl Player for CoreDns {
-    fn incoming(&mut self, now: Instant, what: Incoming) -> Vec<Call> {
+    fn heard(&mut self, now: Instant, what: Incoming) -> Vec<Call> {
         match what {
             Incoming::Datagram {
                 key: None,
@@ -353,6 +342,26 @@ impl Player for CoreDns {
                 self.arrived(now, key, None, Arrival::Broken)
             }
         }
+    }
+
+    /// Whose query is waiting, when it is one alone.
+    fn waiting(&self) -> Cause {
+        match self.tickets.len() {
+            1 => self.tickets.values().next().map(|(q, _)| q.cause),
+            _ => None,
+        }
+        .unwrap_or_default()
+    }
+}
+
+impl Player for CoreDns {
+    fn incoming(&mut self, now: Instant, what: Incoming) -> Vec<Call> {
+        let mut calls = match self.fresh {
+            true => self.start(now), // a query of the very first moment
+            false => Vec::new(),
+        };
+        calls.extend(self.heard(now, what));
+        calls
     }
 
     fn due(&self) -> Option<Instant> {
