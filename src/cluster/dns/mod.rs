@@ -65,6 +65,7 @@ const SETTLES: core::time::Duration = core::time::Duration::from_secs(5);
 /// Starts every DNS server of the cluster.
 pub(super) fn start(c: &mut Cluster, findings: &mut Vec<Finding>) -> Taken {
     let mut taken = Vec::new();
+    kernels(c);
     hosts(c, &mut taken, findings);
     servers::start(c, &mut taken, findings);
     for (name, pod) in &c.store.pods {
@@ -76,6 +77,31 @@ pub(super) fn start(c: &mut Cluster, findings: &mut Vec<Finding>) -> Taken {
         }
     }
     taken
+}
+
+/// Nodes whose kernels lose one of a pair of queries where two endpoints were chosen (kubernetes #56903).
+fn kernels(c: &mut Cluster) {
+    let spec = c.store.cluster().map(|c| &c.spec.nodes);
+    let mut old = Vec::new();
+    for (name, node) in &c.nodes {
+        let written = spec.and_then(|n| n.get(name)?.kernel.clone());
+        let status = || {
+            let status = c.store.node(name)?.status.as_ref()?;
+            Some(status.node_info.as_ref()?.kernel_version.clone())
+        };
+        let version = written.or_else(status).unwrap_or_default();
+        let mut numbers = version.split(['.', '-']).map(|n| n.parse::<u32>().ok());
+        if let (Some(Some(major)), Some(Some(minor))) = (numbers.next(), numbers.next())
+            && (major, minor) < (5, 6)
+        {
+            old.push(node.ns);
+        }
+    }
+    for ns in old {
+        if let Some(n) = c.lab.world.ns_mut(ns) {
+            n.nf_mut().ct.drops_clashes = true;
+        }
+    }
 }
 
 /// Resolvers outside the cluster.

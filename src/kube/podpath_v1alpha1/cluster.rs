@@ -356,6 +356,9 @@ pub struct NodeOverride {
     pub kube_proxy: NodeProxy,
     /// Its kubelet's, field by field over those of all.
     pub kubelet: KubeletDns,
+    /// Its kernel's version, over `status.nodeInfo.kernelVersion` of the Node: before 5.6 conntrack drops the
+    /// second of two packets of one UDP flow that were translated differently at once.
+    pub kernel: Option<String>,
 }
 
 /// `spec.underlay`.

@@ -122,7 +122,7 @@ impl Conntrack {
     /// `nf_ct_resolve_clash_harder`).
     fn clash_harder(&mut self, loser: ConnId, info: CtInfo) -> Option<CtRef> {
         let l = self.get(loser)?;
-        if self.lookup_ref(&l.tuples[1], l.zones).is_some() {
+        if self.drops_clashes || self.lookup_ref(&l.tuples[1], l.zones).is_some() {
             return None;
         }
         let now = self.now;

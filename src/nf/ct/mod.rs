@@ -74,6 +74,10 @@ pub struct Conntrack {
     now: Instant,
     /// No entry dies before this moment.
     soonest: Instant,
+    /// A kernel before 5.6: of two packets of one tuple that were translated differently before either was
+    /// confirmed, the second is dropped (`nf_ct_resolve_clash_harder` came with "allow insertion of
+    /// clashing entries", commit 6a757c07e51f).
+    pub drops_clashes: bool,
 }
 
 impl Conntrack {
