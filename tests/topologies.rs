@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/topologies");
 /// Each has a broken variant.
-const HEALTHY: [&str; 10] = [
+const HEALTHY: [&str; 12] = [
+    "dns-nodelocal",
+    "dns-vxlan",
     "policy-calico",
     "services-calico",
     "services-docker",
