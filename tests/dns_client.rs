@@ -214,7 +214,11 @@ proptest! {
     /// Whatever comes, and whenever: it ends, in bounded time and a bounded number of queries.
     #[test]
     fn any_replies_and_any_conf(
-        conf in "((nameserver 10\\.0\\.0\\.[0-9]|search [a-z. ]{0,30}|options (ndots|timeout|attempts):[0-9]{1,3}|options (rotate|single-request|single-request-reopen|use-vc|edns0))\n){0,8}",
+        conf in concat!(
+            "((nameserver 10\\.0\\.0\\.[0-9]|search [a-z. ]{0,30}|",
+            "options (ndots|timeout|attempts):[0-9]{1,3}|",
+            "options (rotate|single-request|single-request-reopen|use-vc|edns0))\n){0,8}"
+        ),
         name in "[a-z.]{0,12}",
         replies in proptest::collection::vec(
             (proptest::collection::vec(any::<u8>(), 0..40), any::<u16>(), 0u8..4),

@@ -11,9 +11,11 @@ mod client;
 mod hop;
 mod lineage;
 mod player;
+mod players;
 mod probe;
 mod sockets;
 mod start;
+mod talk;
 mod watch;
 mod world;
 

@@ -5,7 +5,7 @@
 
 use super::client::{ClientRef, ClientState, Clients};
 use super::lineage::{Lineage, Lineages, Shape};
-use super::player::Players;
+use super::players::Players;
 use super::sockets::{Server, mirror};
 use crate::base::{FrameId, Instant, NsId, Rng, limits};
 use crate::endpoint::{self, App, Config, Stack};

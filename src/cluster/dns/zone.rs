@@ -1,7 +1,7 @@
 //! A resolver outside the cluster: zones of its own, answers as a recursive server gives them.
 //!
-//! RA set and AA clear, CNAMEs followed within its own records, NXDOMAIN when neither the name nor one below it
-//! exists, the closest SOA in the authority section; over UDP cut at 512 bytes or what the query's OPT
+//! RA set and AA clear, CNAMEs followed within its own records, NXDOMAIN when neither the name nor one below
+//! it exists, the closest SOA in the authority section; over UDP cut at 512 bytes or what the query's OPT
 //! record announces (RFC 1035 section 4.2.1, RFC 6891 section 6.2.5). Not DNSSEC, not AXFR.
 //! Invariant: any octets give an answer or silence, and an answer fits.
 

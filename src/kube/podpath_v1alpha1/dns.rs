@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::units;
 
-/// `spec.kubelet` and `spec.nodes.NAME.kubelet`: fields of a KubeletConfiguration that decide pods' resolv.conf.
+/// `spec.kubelet` and `spec.nodes.NAME.kubelet`: fields of a KubeletConfiguration that decide what pods'
+/// resolv.conf says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubeletDns {

@@ -1,6 +1,7 @@
 //! Ends of a probe and places on the underlay, written as one string.
 //!
-//! `ns/pod`, `node/NAME`, `host/NAME`, a DNS name (`dns/web`, `web.demo`), an address, each with `:port` if wanted (`[fd00::1]:80`).
+//! `ns/pod`, `node/NAME`, `host/NAME`, a DNS name (`dns/web`, `web.demo`), an address, each with `:port`
+//! if wanted (`[fd00::1]:80`).
 //! `node/` and `host/` come before a namespace of that name.
 
 use core::fmt;
