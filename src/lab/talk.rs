@@ -8,7 +8,7 @@ use super::player::{Call, Cause, Incoming, Player, PlayerId};
 use super::players::Handle;
 use super::probe::{Probe, ProbeProtocol};
 use super::world::Lab;
-use crate::base::{Instant, NsId, limits};
+use crate::base::{NsId, limits};
 use crate::endpoint::{App, Errno, Outcome, Reply, TcpRequest};
 use crate::path::Observer;
 use crate::wire::{Tuple, proto};

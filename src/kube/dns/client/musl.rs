@@ -295,12 +295,12 @@ impl Musl {
             let Slot::Got(m) = &a.slot else {
                 return self.finish(now, Vec::new(), Some(Eai::Again));
             };
-            let rcode = Head::of(m).map_or(0, |h| h.rcode());
-            self.rcode = Some(rcode);
-            if rcode == 3 {
+            if Head::of(m).is_some_and(|h| h.rcode() == 3) {
+                self.rcode = Some(3);
                 return self.next_name(now);
             }
         }
+        self.rcode = Some(0);
         let got = |a: &Asked| match &a.slot {
             Slot::Got(m) => message::addresses(m, self.newer.then_some(a.qtype)),
             Slot::Open | Slot::Tcp(_) => Vec::new(),
