@@ -130,6 +130,11 @@ impl Known {
                 let host = found.next().ok_or_else(|| missing("host"))?;
                 Ok(host.addresses.iter().map(|a| a.ip()).collect())
             }
+            Peer::Name(_) => Err(out::stop(
+                &target.to_string(),
+                "names are not looked up here",
+                "write a pod, a Service or an address; `podpath dns` looks names up",
+            )),
             Peer::Service {
                 namespace, name, ..
             } => {
@@ -176,7 +181,7 @@ impl Known {
                     .map(|(protocol, port)| L4::Port(protocol, port))
                     .collect()
             }
-            Peer::Node(_) | Peer::Host(_) | Peer::Ip(_) => Vec::new(),
+            Peer::Node(_) | Peer::Host(_) | Peer::Ip(_) | Peer::Name(_) => Vec::new(),
         };
         out.sort_unstable();
         out.dedup();

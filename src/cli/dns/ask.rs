@@ -26,10 +26,15 @@ struct Words {
     change: Vec<(String, Option<u64>)>,
 }
 
+/// Who asks; clap sees to it that somebody does.
+fn asker(a: &DnsArgs) -> &str {
+    a.from.as_deref().unwrap_or_default()
+}
+
 /// Looks up.
 pub fn run(g: &Global, a: &DnsArgs) -> anyhow::Result<Exit> {
     let words = words(&a.words)?;
-    let from = trace::target(g, a.from.as_deref().unwrap_or_default())?;
+    let from = trace::target(g, asker(a))?;
     let inputs = load::inputs(g, None)?;
     let Some(mut s) = load::scenario(g, &inputs) else {
         return Ok(Exit::Failed);
@@ -62,7 +67,7 @@ fn look_up(
         _ => Family::Any,
     };
     let r = s.resolve(from, &w.name, libc, family);
-    let r = r.map_err(|e| out::stop(&a.from, e, ""))?;
+    let r = r.map_err(|e| out::stop(asker(a), e, ""))?;
     let mut o = anstream::stdout();
     match a.output {
         Format::Json => {
@@ -86,7 +91,7 @@ fn exit(r: &Resolved) -> Exit {
 
 fn dig(s: &mut Scenario, a: &DnsArgs, w: &Words, from: &Target) -> anyhow::Result<Exit> {
     let conf = s.cluster.resolv_conf(from);
-    let conf = Conf::glibc(&conf.map_err(|e| out::stop(&a.from, e, ""))?);
+    let conf = Conf::glibc(&conf.map_err(|e| out::stop(asker(a), e, ""))?);
     let first = conf.nameservers.first().copied();
     let first = first.unwrap_or(IpAddr::from([127, 0, 0, 1]));
     let server = w.server.unwrap_or(SocketAddr::new(first, 53));
@@ -97,7 +102,7 @@ fn dig(s: &mut Scenario, a: &DnsArgs, w: &Words, from: &Target) -> anyhow::Resul
             apply(&mut q, option, *value)?;
         }
         let done = s.dig(from, q);
-        let (found, record) = done.map_err(|e| out::stop(&a.from, e, ""))?;
+        let (found, record) = done.map_err(|e| out::stop(asker(a), e, ""))?;
         let good = report::rcode(&found) == Some(0);
         let last = good || !w.search || name.trim_end_matches('.') == w.name;
         if !last && report::answers(&found) == 0 {
