@@ -37,7 +37,8 @@ impl Forced {
         self.choices.insert(orig, [choice].into());
     }
 
-    /// Decides for the next connection of these addresses and ports: each of a recording's is decided in turn.
+    /// Decides for the next connection of these addresses and ports: those of a recording are decided in
+    /// turn.
     pub fn append(&mut self, orig: CtTuple, choice: Choice) {
         self.choices.entry(orig).or_default().push_back(choice);
     }
