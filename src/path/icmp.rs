@@ -35,7 +35,7 @@ impl<O: Observer> Walker<'_, O> {
         // What is only being bridged came in by no device (`br_validate_ipv6` clears `IP6CB`).
         let known_by = match cause.bridged {
             Some(b) if b.physout.is_some() => None,
-            b => b.and_then(|b| b.routed).or(in_dev),
+            b => b.and_then(|b| b.routed).or(cause.iif).or(in_dev),
         };
         let src = self.icmp_source(&h, if h.is_v4() { in_dev } else { known_by }, oif);
         // Of this packet only, not of what its sending causes.
@@ -96,7 +96,9 @@ impl<O: Observer> Walker<'_, O> {
     }
 
     /// Sends an ICMP message of the kernel's own.
-    pub(crate) fn icmp_out(&mut self, f: Frame, oif: Option<DevId>) {
+    pub(crate) fn icmp_out(&mut self, mut f: Frame, oif: Option<DevId>) {
+        // A copy of it may be cut in spite of the DF that copies get (`ip_sk_ignore_df` in `__ip_make_skb`).
+        f.ignore_df = true;
         let family = usize::from(f.ethertype_of_l3() != ETH_P_IP);
         let before = std::mem::replace(&mut self.icmp_busy[family], true);
         // Nobody waits for the result.

@@ -86,7 +86,7 @@ impl<O: Observer> Walker<'_, O> {
         if off {
             return self.drop(Some(dev), &f, DropReason::Ipv6Disabled);
         }
-        let Some((h, f)) = self.ip_header(dev, f, 6) else {
+        let Some((h, mut f)) = self.ip_header(dev, f, 6) else {
             return;
         };
         let (IpAddr::V6(src), IpAddr::V6(dst)) = (h.src, h.dst) else {
@@ -95,6 +95,7 @@ impl<O: Observer> Walker<'_, O> {
         let lo = self
             .device(dev)
             .is_some_and(|d| matches!(d.kind, DeviceKind::Loopback));
+        f.iif = (!lo).then_some(dev);
         let host_only = |a: std::net::Ipv6Addr| a.is_loopback() && !lo;
         if host_only(src)
             || host_only(dst)

@@ -287,7 +287,9 @@ impl<O: Observer> Walker<'_, O> {
         let Some(reset) = reset else { return };
         let ttl = self.answer_ttl(h.src, None);
         let packet = build::ip_packet(h.dst, h.src, proto::TCP, ttl, h.tos & !3, 0, true, &reset);
-        let r = self.child_of(&f, Frame::ip(&packet));
+        let mut r = self.child_of(&f, Frame::ip(&packet));
+        // IPv6's is left to the device (`tcp_v6_send_response`), IPv4's is not (`ip_send_unicast_reply`).
+        r.partial = !h.is_v4();
         self.step(Some(dev), &f, |_| Step::Answer { what: "TCP reset" });
         let oif = self.answer_oif(h, dev);
         let _ = self.local_out(r, oif);

@@ -2,7 +2,7 @@
 //!
 //! Does not know devices. Invariant: `start + l3 <= buf.len()`.
 
-use crate::base::{FrameId, limits};
+use crate::base::{DevId, FrameId, limits};
 use crate::wire::ct_ref::{Bridged, CtRef};
 use crate::wire::options::Options;
 use crate::wire::{ETH_HLEN, ETH_P_IP, ETH_P_IPV6, MacAddr};
@@ -62,6 +62,8 @@ pub struct Frame {
     pub socket: Option<u32>,
     /// Bridge ports, while br_netfilter shows it to the IP hooks.
     pub bridged: Option<Bridged>,
+    /// The device by which an IPv6 packet came in, which its copies keep (kernel: `IP6CB(skb)->iif`).
+    pub iif: Option<DevId>,
     /// What this host sent to everybody, on its way back to itself with the route it was sent by (kernel:
     /// `PACKET_LOOPBACK`, `dev_loopback_xmit`).
     pub looped: bool,
@@ -195,6 +197,7 @@ impl Frame {
         self.local = false;
         self.summed = None;
         self.looped = false;
+        self.iif = None;
         self.forget_fragments();
         self.ignore_df = false;
         self.frag_list.clear();

@@ -139,6 +139,17 @@ fn normal(f: &[u8], blind_resets: bool) -> Vec<u8> {
                 p[1] &= 0xF0;
                 p[2..4].fill(0);
             }
+            // An error may quote such a packet, label and all.
+            let quotes = p[6] == super::packet::ICMP6 && p.get(40).is_some_and(|t| *t < 128);
+            let own = |q: &[u8]| q[6] == super::packet::ICMP6 || q[6] == TCP && q[53] & RST != 0;
+            if let Some(q) = p.get_mut(48..102)
+                && quotes
+                && own(q)
+            {
+                q[1] &= 0xF0;
+                q[2..4].fill(0);
+                p[42..44].fill(0);
+            }
         }
         _ => {}
     }

@@ -5,6 +5,9 @@
 //! back; at a round's end a short silence makes sure. Namespaces carry the process id in their names and go
 //! when the value is dropped.
 
+#[path = "kernel_rest.rs"]
+mod rest;
+
 use super::net::{CABLES, Shape, host_mac, mac};
 use super::nft_kernel;
 use super::packet::Seen;
@@ -21,19 +24,15 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// `PACKET_OUTGOING` of linux/if_packet.h: the socket's own frame coming back to it.
 const OUTGOING: u8 = 4;
-/// No event for so long means that there are no more.
-const QUIET: Duration = Duration::from_millis(12);
 
 /// What a round is that still turns when it should have ended, or that made too many frames: what came of it
 /// hangs on how long it was watched.
 pub const RESTLESS: &str = "the kernel does not come to rest";
-/// How long conntrack -E may take to tell of a connection.
-const EVENT_WAIT: Duration = Duration::from_secs(5);
 /// How long a round may take to come to rest.
 const REST: Duration = Duration::from_millis(600);
 /// Frames a round may make.
@@ -367,38 +366,6 @@ impl Kernel {
         self.forget_fragments(r).map(drop)
     }
 
-    /// Ends reassembly that a round left unfinished: a timeout's ICMP error would be counted by a later round.
-    /// A fragment that overlaps what is queued kills the queue, and begins one where there is none (kernel:
-    /// `inet_frag_queue_insert`, `IPFRAG_OVERLAP`).
-    fn forget_fragments(&self, r: &Round) -> Result<u32, String> {
-        let mut before = queued();
-        for s in r.sent.iter().filter(|s| s.at != LOCAL) {
-            for shift in [8, 16, 24] {
-                let Some(data) = super::packet::shifted(&s.data, shift) else {
-                    break;
-                };
-                if before == 0 {
-                    return Ok(0);
-                }
-                let (at, what) = (s.at.clone(), String::new());
-                let t_us = 0;
-                self.put(&Sent {
-                    t_us,
-                    at,
-                    data,
-                    what,
-                })?;
-                let after = queued();
-                let killed = after < before;
-                before = after;
-                if killed {
-                    break;
-                }
-            }
-        }
-        Ok(before)
-    }
-
     /// Empties what a round left behind.
     fn clean(&mut self, r: &Round) -> Result<(), String> {
         for (k, _) in &r.sysctl {
@@ -407,7 +374,7 @@ impl Kernel {
             }
         }
         nft_kernel::clean(r)?;
-        if queued() > 0 {
+        if rest::queued() > 0 {
             // A rule stood in the way of those that end it.
             if let Some((b, v6)) = self.loaded.take() {
                 run(&tool(b, v6, "restore"), &[], empty(b))?;
@@ -491,32 +458,6 @@ impl Kernel {
         while self.lines.try_recv().is_ok() {}
     }
 
-    /// Reads events to the last: that of a connection made now, which comes behind those of the round however
-    /// busy the machine is.
-    fn last_event(&self, out: &mut Vec<String>) -> Result<(), String> {
-        let words = "-I -p udp -s 127.9.9.9 -d 127.9.9.8 --sport 9 --dport 9 -t 9";
-        let words: Vec<&str> = words.split(' ').collect();
-        run("conntrack", &words, "")?;
-        loop {
-            match self.lines.recv_timeout(EVENT_WAIT) {
-                Ok(l) if l.contains("src=127.9.9.9") => return Ok(()),
-                Ok(l) => out.push(l),
-                Err(e) => return Err(format!("conntrack -E does not tell of a connection: {e}")),
-            }
-        }
-    }
-
-    /// Reads events until none come for a moment; false if they go on.
-    fn events_until_quiet(&self, out: &mut Vec<String>) -> bool {
-        for _ in 0..FRAMES_MAX {
-            match self.lines.recv_timeout(QUIET) {
-                Ok(l) => out.push(l),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return true,
-            }
-        }
-        false
-    }
-
     /// Which shape it has.
     pub fn shape(&self) -> Shape {
         self.shape
@@ -583,18 +524,6 @@ fn worked_off() {
         }
         std::thread::sleep(Duration::from_micros(50));
     }
-}
-
-/// Reassembly queues of the namespace, IPv4's and IPv6's (`FRAG: inuse 2 memory 4608`).
-fn queued() -> u32 {
-    let of = |file: &str| -> u32 {
-        let text = std::fs::read_to_string(format!("/proc/thread-self/net/{file}"));
-        let text = text.unwrap_or_default();
-        let line = text.lines().find(|l| l.starts_with("FRAG"));
-        let used = line.and_then(|l| l.split_whitespace().nth(2));
-        used.and_then(|n| n.parse().ok()).unwrap_or(0)
-    };
-    of("sockstat") + of("sockstat6")
 }
 
 /// This thread, and the programs it starts, live in that namespace from now on.

@@ -293,8 +293,20 @@ impl Kernels {
                 eprintln!("refused: {e}\n{}{}", r.rules, r.nft);
                 Ok(None)
             }
+            Err(e) if e == RESTLESS => {
+                self.renew(shape, backend)?;
+                Err(e)
+            }
             Err(e) => Err(e),
         }
+    }
+
+    /// A new router in place of one that may still have something turning or waiting in it.
+    fn renew(&mut self, shape: Shape, backend: Backend) -> Result<(), String> {
+        self.0.retain(|(b, k)| *b != backend || k.shape() != shape);
+        self.0.push((backend, Kernel::new(shape, backend)?));
+        std::thread::sleep(std::time::Duration::from_millis(3000));
+        Ok(())
     }
 
     /// What differs when the kernel plays a round a second time.

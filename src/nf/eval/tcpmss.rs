@@ -5,6 +5,7 @@
 
 use super::Verdict;
 use super::chain::Env;
+use crate::base::DevId;
 use crate::net::fib::FlowL4;
 use crate::net::fib::{Flow, Found};
 use crate::net::{DeviceKind, RouteKind, Scope};
@@ -81,9 +82,17 @@ impl Env<'_, '_> {
                 .route_output(Some(self.pkt.src), self.pkt.dst, None, f.mark, 0),
         };
         let back = self.ns.route_output(None, self.pkt.src, None, 0, 0);
+        let lo = |d: DevId| {
+            let d = self.ns.dev(d);
+            d.is_some_and(|d| matches!(d.kind, DeviceKind::Loopback))
+        };
+        let by_another = |r: &Found, out: DevId| match r.route.kind {
+            RouteKind::Local | RouteKind::Anycast => !lo(out),
+            _ => r.dev() != Some(out),
+        };
         let there = match (there, self.at.output) {
             // A TEE copy goes where its gateway is, not where it is addressed.
-            (Ok(r), Some(out)) if r.dev() != Some(out) => match self.ns.dev(out) {
+            (Ok(r), Some(out)) if by_another(&r, out) => match self.ns.dev(out) {
                 Some(d) => (d.mtu as usize).min(LOCAL_MTU),
                 None => mtu(self.pkt.dst, r),
             },
