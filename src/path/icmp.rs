@@ -32,8 +32,8 @@ impl<O: Observer> Walker<'_, O> {
             return None;
         }
         let oif = self.icmp_oif(&h, in_dev);
-        // A frame that was translated in the bridge came to IPv6 with its route: the device of that one counts
-        // (IP6CB(skb)->iif in `ip6_rcv_core`).
+        // A frame that was translated in the bridge came to IPv6 with its route: the device of that one
+        // counts (IP6CB(skb)->iif in `ip6_rcv_core`).
         let routed = !h.is_v4() && cause.bridged.is_some() && self.nf_moved(cause);
         let known = match routed {
             true => self.ns.route_output(None, h.dst, None, 0, 0).ok(),
@@ -149,8 +149,8 @@ impl<O: Observer> Walker<'_, O> {
         Ok(())
     }
 
-    /// A packet that is delivered here answers with its own destination (`RTCF_LOCAL` in `icmp_send`), which has
-    /// to be ours (`ip_route_output_key_hash_rcu`).
+    /// A packet that is delivered here answers with its own destination (`RTCF_LOCAL` in `icmp_send`), which
+    /// has to be ours (`ip_route_output_key_hash_rcu`).
     pub(crate) fn no_source(&self, h: &IpHeader) -> bool {
         let kind = self.ns.fib.address_kind(h.dst);
         h.is_v4() && kind == RouteKind::Unicast

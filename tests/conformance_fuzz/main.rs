@@ -9,7 +9,7 @@
 //! shrunk or kept then).
 //!
 //! `--record FILE` keeps rounds as they are, without podpath. Plain `cargo test` replays those of
-//! `tests/data/nf_corpus.jsonl.gz` and of `tests/data/nf_regressions/`, as anybody, anywhere.
+//! `tests/data/nf_corpus.jsonl.gz`, `nft_corpus.jsonl.gz` and of `tests/data/nf_regressions/`, as anybody, anywhere.
 //!
 //! A round that differs is played again by the kernel: if that does not do the same twice (an endless loop of
 //! errors and copies), the round is undetermined: said and counted, neither passed nor failed; more than one in
@@ -36,10 +36,12 @@ mod kernel;
 mod matches;
 mod model;
 mod net;
+mod nft_chains;
 mod nft_compare;
 mod nft_kernel;
 mod nft_matches;
 mod nft_model;
+mod nft_nat;
 mod nft_rules;
 mod nft_sets;
 mod packet;
