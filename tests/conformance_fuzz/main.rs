@@ -230,7 +230,7 @@ impl Kernels {
         found.ok_or("no such router".to_owned())
     }
 
-    /// Draws a round and plays it; nothing if the kernel refuses its rules.
+    /// Draws a round and plays it; nothing if the kernel refuses its rules, or nft stumbles over them.
     fn draw(&mut self, seed: u64, number: u64, args: &Args) -> Result<Option<Round>, String> {
         let mut rng = Rng::new(seed.wrapping_mul(0x1_0000_0001).wrapping_add(number));
         let shape = if rng.chance(30) {
@@ -281,7 +281,7 @@ impl Kernels {
         let kernel = self.of(shape, backend)?;
         match kernel.run(&mut r, Some((&mut rng, args.packets))) {
             Ok(()) => Ok(Some(r)),
-            Err(e) if e.contains("-restore") || e.starts_with("nft -f") => {
+            Err(e) if e.contains("-restore") || e.starts_with("nft -") => {
                 eprintln!("refused: {e}\n{}{}", r.rules, r.nft);
                 Ok(None)
             }
