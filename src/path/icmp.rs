@@ -146,9 +146,8 @@ impl<O: Observer> Walker<'_, O> {
         Ok(())
     }
 
-    /// A packet that is delivered here answers with its own destination (`RTCF_LOCAL` in `icmp_send`),
-    /// which has
-    /// to be ours (`ip_route_output_key_hash_rcu`).
+    /// A packet that is delivered here answers with its own destination (`RTCF_LOCAL` in `icmp_send`), which
+    /// has to be ours (`ip_route_output_key_hash_rcu`).
     pub(crate) fn no_source(&self, h: &IpHeader) -> bool {
         let kind = self.ns.fib.address_kind(h.dst);
         h.is_v4() && kind == RouteKind::Unicast

@@ -271,8 +271,7 @@ impl<O: Observer> Walker<'_, O> {
         let port = h.ports(f.l3()).map_or(0, |p| p.1);
         let reset = build::tcp_reset(h, f.l3());
         // A destination that rules wrote into it in INPUT is no source: ip_route_output_key_hash_rcu wants
-        // one
-        // of its own.
+        // one of its own.
         let reset = reset.filter(|_| !h.is_v4() || self.is_own(h.dst));
         self.drop_with(
             Some(dev),

@@ -124,7 +124,7 @@ impl<O: Observer> Walker<'_, O> {
                 |_| "the route has no device".into(),
             );
         };
-        // What is sent here, or by TEE, keeps the one it was routed to (FLOWI_FLAG_KNOWN_NH,
+        // What is sent here, or by TEE, keeps the one it was routed to (FLOWI_FLAG_KNOWN_NH in
         // `rt_set_nexthop`).
         let header = |f: &Frame| IpHeader::parse_lax(f.l3()).map(|h| h.dst).ok();
         let own = input.is_some() && header(&f) == Some(dst);

@@ -1,9 +1,8 @@
 //! What came of a round, the kernel's against podpath's.
 //!
 //! Compared: every frame out of every cable, in order, byte by byte; of the tables the round loaded every chain,
-//! rule text and counter, native ones included (`nft_compare.rs`); every connection with its tuples, state, flags,
-//! mark and zone; every set with its
-//! entries. Left out, since the kernel draws them:
+//! rule text and counter, native ones included (`nft_compare.rs`); every connection with its tuples, state,
+//! flags, mark and zone; every set with its entries. Left out, since the kernel draws them:
 //! - the IPv4 identification of ICMP messages and TCP resets, which the router may have made itself, and the
 //!   flow label of the same in IPv6 (a header checksum that fits is then taken as such);
 //! - the link addresses of resets where a rule makes copies (uninitialised memory: [`blind_resets`]);

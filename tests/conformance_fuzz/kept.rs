@@ -26,18 +26,28 @@ pub fn all() -> Result<Vec<(String, Round)>, String> {
         let stem = p.file_stem().unwrap_or_default().to_string_lossy();
         out.push((format!("regression/{stem}"), round));
     }
-    let corpus = data().join("nf_corpus.jsonl.gz");
+    for (name, file) in [
+        ("corpus", "nf_corpus.jsonl.gz"),
+        ("nft", "nft_corpus.jsonl.gz"),
+    ] {
+        corpus(name, &data().join(file), &mut out)?;
+    }
+    Ok(out)
+}
+
+/// The rounds of a corpus.
+fn corpus(name: &str, corpus: &Path, out: &mut Vec<(String, Round)>) -> Result<(), String> {
     let fail = |e: &dyn std::fmt::Display| format!("{}: {e}", corpus.display());
-    let file = std::fs::File::open(&corpus).map_err(|e| fail(&e))?;
+    let file = std::fs::File::open(corpus).map_err(|e| fail(&e))?;
     let mut text = String::new();
     GzDecoder::new(file)
         .read_to_string(&mut text)
         .map_err(|e| fail(&e))?;
     for line in text.lines() {
         let round: Round = serde_json::from_str(line).map_err(|e| fail(&e))?;
-        out.push((format!("corpus/{}-{}", round.seed, round.number), round));
+        out.push((format!("{name}/{}-{}", round.seed, round.number), round));
     }
-    Ok(out)
+    Ok(())
 }
 
 /// Writes a corpus.

@@ -9,7 +9,7 @@
 mod rest;
 
 use super::net::{CABLES, Shape, host_mac, mac};
-use super::nft_kernel;
+use super::nft_kernel::{self, worked_off};
 use super::packet::Seen;
 use super::rng::Rng;
 use super::round::{Backend, LOCAL, Out, Outcome, Round, Sent};
@@ -37,8 +37,6 @@ pub const RESTLESS: &str = "the kernel does not come to rest";
 const REST: Duration = Duration::from_millis(600);
 /// Frames a round may make.
 const FRAMES_MAX: usize = 4000;
-/// Most waits of 50 microseconds for a frame to be worked off: what turns in a loop never is.
-const WAITS_MAX: usize = 100;
 
 /// A router of one shape with everything around it.
 pub struct Kernel {
@@ -506,24 +504,6 @@ fn tool(b: Backend, v6: bool, what: &str) -> String {
         "nft"
     };
     format!("{name}-{back}-{what}")
-}
-
-/// Waits until no processor has frames left to receive: on a busy machine they are worked off by a thread of
-/// the kernel's own (`ksoftirqd`), not in the sender's context. The twelfth number of a line is the backlog's
-/// length (`softnet_seq_show`).
-fn worked_off() {
-    for _ in 0..WAITS_MAX {
-        let text = std::fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default();
-        let waiting = |l: &str| {
-            l.split_whitespace()
-                .nth(11)
-                .is_some_and(|n| n != "00000000")
-        };
-        if !text.lines().any(waiting) {
-            return;
-        }
-        std::thread::sleep(Duration::from_micros(50));
-    }
 }
 
 /// This thread, and the programs it starts, live in that namespace from now on.

@@ -9,7 +9,7 @@
 //! shrunk or kept then).
 //!
 //! `--record FILE` keeps rounds as they are, without podpath. Plain `cargo test` replays those of
-//! `tests/data/nf_corpus.jsonl.gz` and of `tests/data/nf_regressions/`, as anybody, anywhere.
+//! `tests/data/nf_corpus.jsonl.gz`, `nft_corpus.jsonl.gz` and of `tests/data/nf_regressions/`, as anybody, anywhere.
 //!
 //! A round that differs is played again by the kernel: if that does not do the same twice, or never comes to
 //! rest (copies and errors that beget more of them), the round is undetermined: said and counted, neither passed nor
@@ -37,10 +37,12 @@ mod kernel;
 mod matches;
 mod model;
 mod net;
+mod nft_chains;
 mod nft_compare;
 mod nft_kernel;
 mod nft_matches;
 mod nft_model;
+mod nft_nat;
 mod nft_rules;
 mod nft_sets;
 mod packet;
@@ -238,7 +240,7 @@ impl Kernels {
         found.ok_or("no such router".to_owned())
     }
 
-    /// Draws a round and plays it; nothing if the kernel refuses its rules.
+    /// Draws a round and plays it; nothing if the kernel refuses its rules, or nft stumbles over them.
     fn draw(&mut self, seed: u64, number: u64, args: &Args) -> Result<Option<Round>, String> {
         let mut rng = Rng::new(seed.wrapping_mul(0x1_0000_0001).wrapping_add(number));
         let shape = if rng.chance(30) {
@@ -289,7 +291,7 @@ impl Kernels {
         let kernel = self.of(shape, backend)?;
         match kernel.run(&mut r, Some((&mut rng, args.packets))) {
             Ok(()) => Ok(Some(r)),
-            Err(e) if e.contains("-restore") || e.starts_with("nft -f") => {
+            Err(e) if e.contains("-restore") || e.starts_with("nft -") => {
                 eprintln!("refused: {e}\n{}{}", r.rules, r.nft);
                 Ok(None)
             }

@@ -14,6 +14,27 @@ const ACCOUNTING: &str = "/proc/sys/net/netfilter/nf_conntrack_acct";
 /// (`nf_tables_trans_destroy_work`).
 const LET_GO: Duration = Duration::from_millis(25);
 
+/// Most waits of 50 microseconds for a frame to be worked off: what turns in a loop never is.
+const WAITS_MAX: usize = 100;
+
+/// Waits until no processor has frames left to receive: on a busy machine they are worked off by a thread of
+/// the kernel's own (`ksoftirqd`), not in the sender's context. The twelfth number of a line is the backlog's
+/// length (`softnet_seq_show`).
+pub fn worked_off() {
+    for _ in 0..WAITS_MAX {
+        let text = std::fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default();
+        let waiting = |l: &str| {
+            l.split_whitespace()
+                .nth(11)
+                .is_some_and(|n| n != "00000000")
+        };
+        if !text.lines().any(waiting) {
+            return;
+        }
+        std::thread::sleep(Duration::from_micros(50));
+    }
+}
+
 /// Loads a script, all of it or nothing; of a `fresh` one the commands that are refused are taken out.
 pub fn load(script: &mut String, fresh: bool) -> Result<(), String> {
     for _ in 0..REFUSED_MAX {

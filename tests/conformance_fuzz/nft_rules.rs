@@ -5,6 +5,7 @@
 //! refill within an hour, numbers are counted or hashed with a seed.
 
 use super::net::{LAST_HOST, Shape, host};
+use super::nft_chains::base;
 use super::nft_matches::{Asks, number};
 use super::nft_sets::{Gives, MARKS, OBJECTS, Part, Set, Sets, limit, objects};
 use super::rng::Rng;
@@ -30,9 +31,9 @@ pub struct Place {
 }
 
 /// A chain that is being drawn.
-struct Chain {
-    name: String,
-    places: Vec<Place>,
+pub struct Chain {
+    pub(super) name: String,
+    pub(super) places: Vec<Place>,
 }
 
 /// Draws a script; the packets are of these families (IPv6 if true).
@@ -58,12 +59,12 @@ pub fn draw(shape: Shape, families: &[bool], rng: &mut Rng) -> String {
     out
 }
 
-struct Drawer<'r> {
-    rng: &'r mut Rng,
-    table: &'r str,
-    family: &'r str,
-    sets: Sets<'r>,
-    named: Vec<Set>,
+pub struct Drawer<'r> {
+    pub(super) rng: &'r mut Rng,
+    pub(super) table: &'r str,
+    pub(super) family: &'r str,
+    pub(super) sets: Sets<'r>,
+    pub(super) named: Vec<Set>,
     objects: bool,
     out: &'r mut String,
 }
@@ -524,172 +525,6 @@ impl Drawer<'_> {
         })
     }
 
-    /// `ip` or `ip6` where the table has both.
-    fn of_family(&self, v6: bool) -> &'static str {
-        match (self.family, v6) {
-            ("inet", false) => "ip ",
-            ("inet", true) => "ip6 ",
-            _ => "",
-        }
-    }
-
-    fn flags(&mut self) -> &'static str {
-        self.rng.weighted(&[
-            (80, ""),
-            (7, " random"),
-            (7, " fully-random"),
-            (6, " persistent"),
-        ])
-    }
-
-    /// A map of the table that gives addresses, with its key.
-    fn addresses(&mut self, chain: &Chain, proto: &str, v6: bool, ports: bool) -> Option<String> {
-        let asks = Asks {
-            sets: &self.sets,
-            named: &[],
-            places: &chain.places,
-            objects: false,
-        };
-        let gives = if ports {
-            Gives::AddrPort(v6)
-        } else {
-            Gives::Addr(v6)
-        };
-        let of: Vec<&Set> = self
-            .named
-            .iter()
-            .filter(|s| s.gives == Some(gives))
-            .collect();
-        if of.is_empty() {
-            return None;
-        }
-        let s = *self.rng.pick(&of);
-        let key = asks.key(&s.key, proto, self.rng)?;
-        Some(format!("{key} map @{}", s.name))
-    }
-
-    fn dnat(&mut self, chain: &Chain, proto: &str, v6: bool) -> String {
-        let ported = matches!(proto, "tcp" | "udp" | "sctp");
-        let with = if ported {
-            format!("meta l4proto {proto} ")
-        } else {
-            String::new()
-        };
-        let of = self.of_family(v6);
-        let (a, b) = (
-            self.sets.target(v6, self.rng),
-            self.sets.target(v6, self.rng),
-        );
-        let port = *self.rng.pick(&PORTS);
-        let flags = self.flags();
-        let colon = |a: &str, p: &str| match v6 {
-            true => format!("[{a}]:{p}"),
-            false => format!("{a}:{p}"),
-        };
-        let ip = if v6 { "ip6" } else { "ip" };
-        match self.rng.below(16) {
-            0..=1 if ported && proto != "sctp" => format!("{with}redirect to :{port}{flags}"),
-            2 => "redirect".to_owned(),
-            3 => {
-                let (x, y) = (
-                    self.sets.target(v6, self.rng),
-                    self.sets.target(v6, self.rng),
-                );
-                let n = number(proto, v6, 2, self.rng);
-                match self.rng.chance(50) && ported {
-                    false => format!("dnat {of}to {n} map {{ 0 : {x}, 1 : {y} }}"),
-                    true => {
-                        format!("{with}dnat {of}to {n} map {{ 0 : {x} . {port}, 1 : {y} . 80 }}")
-                    }
-                }
-            }
-            4..=5 => match self.addresses(chain, proto, v6, false) {
-                Some(m) => format!("dnat {of}to {m}"),
-                None => format!("dnat {of}to {a}"),
-            },
-            6 if ported => match self.addresses(chain, proto, v6, true) {
-                Some(m) => format!("{with}dnat {of}to {m}"),
-                None => format!("{with}dnat {of}to {}", colon(&a, "33000-33003")),
-            },
-            7 if ported => {
-                let vips: Vec<String> = (1..3)
-                    .map(|n| super::traffic::vip(n, v6).to_string())
-                    .collect();
-                format!(
-                    "dnat {of}to {ip} daddr . {proto} dport map {{ {} . {port} : {a} . 80, {} . 53 : {b} . 5000 }}",
-                    vips[0], vips[1]
-                )
-            }
-            8 => {
-                let network = *self.rng.pick(self.sets.shape.networks());
-                let (x, y) = (host(network, 2, v6), host(network, 5, v6));
-                format!("dnat {of}to {x}-{y}{flags}")
-            }
-            9 => {
-                let len = if v6 { 124 } else { 28 };
-                let vip = if v6 { "fd96::" } else { "10.96.0.0" };
-                let network = *self.rng.pick(self.sets.shape.networks());
-                let to = host(network, 0, v6);
-                format!("dnat {of}prefix to {ip} daddr map {{ {vip}/{len} : {to}/{len} }}")
-            }
-            10..=11 if ported => {
-                format!("{with}dnat {of}to {}{flags}", colon(&a, &port.to_string()))
-            }
-            12 if ported => format!("{with}dnat {of}to {}{flags}", colon(&a, "33000-33003")),
-            13 if ported => format!("{with}dnat to :{port}{flags}"),
-            _ => format!("dnat {of}to {a}{flags}"),
-        }
-    }
-
-    fn snat(&mut self, chain: &Chain, proto: &str, v6: bool) -> String {
-        let ported = matches!(proto, "tcp" | "udp");
-        let with = if ported {
-            format!("meta l4proto {proto} ")
-        } else {
-            String::new()
-        };
-        let of = self.of_family(v6);
-        let network = *self.rng.pick(self.sets.shape.networks());
-        let own = host(network, 1, v6).to_string();
-        let last = chain.places.iter().all(|p| p.hook == Postrouting);
-        let flags = self.flags();
-        let colon = |p: &str| match v6 {
-            true => format!("[{own}]:{p}"),
-            false => format!("{own}:{p}"),
-        };
-        let ip = if v6 { "ip6" } else { "ip" };
-        match self.rng.below(12) {
-            0..=3 if last => match self.rng.below(5) {
-                0 if ported => format!("{with}masquerade to :2000-2003"),
-                1 if ported => format!("{with}masquerade to :2000-2100{flags}"),
-                _ => format!("masquerade{flags}"),
-            },
-            4 if ported => {
-                let port = *self.rng.pick(&["2000-2001", "2000-2100", "600"]);
-                format!("{with}snat {of}to {}{flags}", colon(port))
-            }
-            5 => match self.addresses(chain, proto, v6, false) {
-                Some(m) => format!("snat {of}to {m}"),
-                None => format!("snat {of}to {own}"),
-            },
-            6 => {
-                let len = if v6 { 124 } else { 28 };
-                let from = host(0, 0, v6);
-                let to = host(network, 0, v6);
-                format!("snat {of}prefix to {ip} saddr map {{ {from}/{len} : {to}/{len} }}")
-            }
-            7 => {
-                let (x, y) = (host(network, 6, v6), host(network, 9, v6));
-                format!("snat {of}to {x}-{y}{flags}")
-            }
-            8 => {
-                let to = self.sets.target(v6, self.rng);
-                format!("snat {of}to {to}")
-            }
-            _ => format!("snat {of}to {own}{flags}"),
-        }
-    }
-
     fn reject(&mut self, v6: bool) -> String {
         let r = &mut *self.rng;
         let icmpx = [
@@ -726,60 +561,5 @@ impl Drawer<'_> {
                 ])
             ),
         }
-    }
-}
-
-/// A base chain, with the command that makes it.
-fn base(table: &str, i: usize, out: &mut String, rng: &mut Rng) -> Chain {
-    let kind = rng.weighted(&[(58, Kind::Filter), (34, Kind::Nat), (8, Kind::Route)]);
-    let hook = match kind {
-        Kind::Filter => *rng.pick(&[Prerouting, Input, Forward, Forward, Output, Postrouting]),
-        Kind::Nat => *rng.pick(&[
-            Prerouting,
-            Prerouting,
-            Input,
-            Output,
-            Postrouting,
-            Postrouting,
-        ]),
-        Kind::Route => Output,
-    };
-    let usual = match hook {
-        Prerouting | Output => -100,
-        _ => 100,
-    };
-    let priority = match kind {
-        Kind::Nat if rng.chance(70) => usual,
-        Kind::Nat => *rng.pick(&[-150, -100, 0, 50, 100]),
-        Kind::Route => *rng.pick(&[-150, -300, 0]),
-        _ => *rng.pick(&[
-            0, 0, 0, -300, -250, -199, -150, -100, -99, 50, 100, 225, 300, 400,
-        ]),
-    };
-    let drop = kind == Kind::Filter && rng.chance(12);
-    let word = match hook {
-        Prerouting => "prerouting",
-        Input => "input",
-        Forward => "forward",
-        Output => "output",
-        Postrouting => "postrouting",
-    };
-    let type_ = match kind {
-        Kind::Filter => "filter",
-        Kind::Nat => "nat",
-        Kind::Route => "route",
-    };
-    let policy = if drop { "drop" } else { "accept" };
-    *out += &format!(
-        "add chain {table} b{i} {{ type {type_} hook {word} priority {priority}; policy {policy}; }}\n"
-    );
-    let place = Place {
-        kind,
-        hook,
-        early: priority < -200 && matches!(hook, Prerouting | Output),
-    };
-    Chain {
-        name: format!("b{i}"),
-        places: vec![place],
     }
 }

@@ -9,6 +9,7 @@
 use super::elements::{Element, Part};
 use super::expr::*;
 use super::fields::{self, Base, MetaKey};
+use super::implied::{l3_needed, l3_stated};
 use super::model::{Family, Rule, Set, Table};
 use super::types::{Type, Value};
 
@@ -335,80 +336,6 @@ fn fold(e: &mut Expr) {
     }
 }
 
-/// The family that an extension header, an IP option or an ICMP error asks for stands at the head of its
-/// rule in
-/// a table of both, unless it is known by then (nftables evaluate.c `exthdr_dependency`,
-/// `stmt_reject_gen_dependency`).
-fn l3_needed(family: Family, rule: &mut Rule) {
-    if family != Family::Inet {
-        return;
-    }
-    for i in 0..rule.stmts.len() {
-        let s = &rule.stmts[i];
-        if l3_stated(family, s).is_some() || l3_named(s) {
-            return;
-        }
-        let Some(n) = l3_asked(s) else { continue };
-        if i > 0 {
-            let right = Expr::Value(Value::Num(n));
-            let left = Expr::Meta(MetaKey::NfProto);
-            let op = RelOp::Implicit;
-            rule.stmts.insert(0, Stmt::Match { left, op, right });
-        }
-        return;
-    }
-}
-
-/// Whether a statement has a field of an IP header, which says the family.
-fn l3_named(s: &Stmt) -> bool {
-    let named = |e: &Expr| {
-        any_in(
-            e,
-            &|e| matches!(e, Expr::Payload(f) if matches!(f.proto, "ip" | "ip6")),
-        )
-    };
-    match s {
-        Stmt::Match { left, right, .. } => named(left) || named(right),
-        Stmt::Vmap(e, _) | Stmt::Object(_, e) => named(e),
-        Stmt::Set(a, b) => named(a) || named(b),
-        Stmt::Nat(n) => n.addr.iter().chain(&n.port).any(named),
-        Stmt::SetOp(op) => named(&op.key) || op.data.as_ref().is_some_and(named),
-        _ => false,
-    }
-}
-
-/// The `nfproto` that a statement cannot do without.
-fn l3_asked(s: &Stmt) -> Option<u128> {
-    let v4 = |e: &Expr| {
-        any_in(e, &|e| {
-            matches!(e, Expr::IpOption(_) | Expr::IpOptionExists(..))
-        })
-    };
-    let v6 = |e: &Expr| {
-        any_in(e, &|e| {
-            matches!(e, Expr::Exthdr(_) | Expr::ExthdrExists(..))
-        })
-    };
-    match s {
-        Stmt::Reject(Reject::Icmp(_)) => Some(2),
-        Stmt::Reject(Reject::Icmpv6(_)) => Some(10),
-        Stmt::Match { left: e, .. } | Stmt::Vmap(e, _) | Stmt::Set(_, e) if v4(e) => Some(2),
-        Stmt::Match { left: e, .. } | Stmt::Vmap(e, _) | Stmt::Set(_, e) if v6(e) => Some(10),
-        _ => None,
-    }
-}
-
-/// Whether an expression or a part of it is one of these.
-fn any_in(e: &Expr, what: &dyn Fn(&Expr) -> bool) -> bool {
-    what(e)
-        || match e {
-            Expr::Concat(all) => all.iter().any(|e| any_in(e, what)),
-            Expr::Binop(_, a, b) | Expr::Map(a, b) => any_in(a, what) || any_in(b, what),
-            Expr::Jhash { of, .. } => any_in(of, what),
-            _ => false,
-        }
-}
-
 /// `meta nfproto ipv4` and `meta protocol ip` go where a field of that header follows at once.
 fn l3_implied(family: Family, rule: &mut Rule) {
     let mut i = 0;
@@ -432,24 +359,6 @@ fn l3_implied(family: Family, rule: &mut Rule) {
         } else {
             i += 1;
         }
-    }
-}
-
-fn l3_stated(family: Family, s: &Stmt) -> Option<&'static str> {
-    let Stmt::Match {
-        left,
-        op: RelOp::Implicit,
-        right: Expr::Value(Value::Num(n)),
-    } = s
-    else {
-        return None;
-    };
-    match (left, *n) {
-        (Expr::Meta(MetaKey::NfProto), 2) => Some("ip"),
-        (Expr::Meta(MetaKey::NfProto), 10) => Some("ip6"),
-        (Expr::Meta(MetaKey::Protocol), 0x0800) if family != Family::Inet => Some("ip"),
-        (Expr::Meta(MetaKey::Protocol), 0x86dd) if family != Family::Inet => Some("ip6"),
-        _ => None,
     }
 }
 

@@ -171,8 +171,7 @@ impl<O: Observer> Walker<'_, O> {
     }
 
     /// Whether the connection goes to another address than its sender's packets say
-    /// (`nf_nat_ipv4_local_fn`): what
-    /// a rule of a nat chain wrote into the packet itself does not count.
+    /// (`nf_nat_ipv4_local_fn`): what a rule of a nat chain wrote into the packet itself does not count.
     pub(crate) fn nf_moved(&self, f: &Frame) -> bool {
         let CtRef::Conn { id, info } = f.ct else {
             return false;

@@ -275,6 +275,10 @@ impl Walk<'_, '_, '_> {
                 },
             });
         }
+        // A template has a state and no more (`nf_ct_is_template` in nft_ct_get_eval; measured on 6.18).
+        if matches!(f.ct, CtRef::Template(_)) {
+            return Err(Stop::Break);
+        }
         let (c, info) = self.env.conn(f).ok_or(Stop::Break)?;
         let way = match dir {
             Some(Direction::Reply) => Dir::Reply,

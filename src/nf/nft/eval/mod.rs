@@ -20,7 +20,7 @@ pub mod forced;
 pub mod link;
 
 use super::elements::Key;
-use super::expr::{Expr, Nat, Stateful, Stmt};
+use super::expr::{Expr, IpFamily, Nat, Stateful, Stmt};
 use super::fields::CtKey;
 use super::model::{
     Base, Chain, ChainType, Family as NftFamily, HookName, ObjectBody, Rule, Ruleset, Table,
@@ -143,7 +143,7 @@ impl Nft {
         })
     }
 
-    fn any(&self, family: Family, what: fn(&Stmt) -> bool) -> bool {
+    fn any(&self, family: Family, what: impl FnMut(&Stmt) -> bool) -> bool {
         let tables = self.set.tables.values().filter(|t| sees(t.family, family));
         let rules = tables
             .flat_map(|t| t.chains.values())
@@ -153,7 +153,7 @@ impl Nft {
 
     /// Whether a rule makes the kernel track connections (the expressions that call `nf_ct_netns_get`).
     pub(in crate::nf) fn tracks(&self, family: Family) -> bool {
-        self.any(family, tracks)
+        self.any(family, |s| tracks(s, family))
     }
 
     /// Whether a rule makes the kernel put fragments together (`nf_defrag_ipv4_enable`).
@@ -256,8 +256,13 @@ fn hook_of(h: HookName) -> Option<Hook> {
     })
 }
 
-fn tracks(s: &Stmt) -> bool {
+fn tracks(s: &Stmt, family: Family) -> bool {
+    let v4 = family == Family::V4;
     match s {
+        // `nft_nat_init` asks for the statement's own family, in a table of both too.
+        Stmt::Nat(Nat {
+            family: Some(own), ..
+        }) if (*own == IpFamily::Ip) != v4 => false,
         Stmt::Nat(_) | Stmt::Flow(_) | Stmt::Synproxy(_) => true,
         Stmt::State(Stateful::CtCount { .. }) => true,
         Stmt::Set(Expr::Ct(..), _) => true,

@@ -250,6 +250,9 @@ impl Walk<'_, '_, '_> {
 
     /// `nft_ct_set_eval`
     fn set_ct(&mut self, key: CtKey, n: u128, f: &Frame) -> Result<(), Stop> {
+        if matches!(f.ct, CtRef::Template(_)) {
+            return Ok(());
+        }
         let Some(c) = self.env.conn_mut(f) else {
             return Ok(());
         };
