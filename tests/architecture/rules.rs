@@ -130,16 +130,6 @@ const TEST_LINE_CHARS: usize = 120;
 /// Files that may be longer, up to this many lines, and why.
 const LONG_FILES: &[(&str, usize, &str)] = &[
     (
-        "tests/conformance_fuzz/kernel.rs",
-        700,
-        "one machine that talks to the kernel; to be split into setup and watching",
-    ),
-    (
-        "tests/conformance_fuzz/nft_rules.rs",
-        800,
-        "what is drawn for each kind of statement; to be split by statement",
-    ),
-    (
         "tests/lab.rs",
         640,
         "what Linux was measured to do, one case each; to be split by protocol",
