@@ -90,6 +90,7 @@ fn every_documented_field_is_known() {
         include_str!("../src/kube/podpath_v1alpha1/probe.rs"),
         include_str!("../src/kube/podpath_v1alpha1/fault.rs"),
         include_str!("../src/kube/podpath_v1alpha1/network_policy.rs"),
+        include_str!("../src/kube/podpath_v1alpha1/dns.rs"),
     ]
     .concat()
     .replace('_', "")

@@ -82,7 +82,7 @@ pub fn amounts(o: &Outcome, rules: &str) -> Vec<String> {
     let count = |c: &&str| o.out.iter().filter(|f| f.at == **c).count();
     let mut out: Vec<String> = super::net::CABLES
         .iter()
-        .map(|c| format!("{c}: {} frames", count(&c)))
+        .map(|c| format!("{c}: {} frames", count(c)))
         .collect();
     // Of tables that the round did not load, counters go on from whatever was before.
     let mut ours = false;

@@ -431,7 +431,7 @@ fn mark(rng: &mut Rng) -> String {
             if n.is_empty() { "== " } else { n },
             m & 0xff
         ),
-        4 => format!("meta mark & 0x4000 == 0x4000"),
+        4 => "meta mark & 0x4000 == 0x4000".to_owned(),
         5 => format!("meta mark {n}{{ 0x1, {m:#x}, 0x100-0x5000 }}"),
         _ => format!("meta mark {} {m:#x}", rng.pick(&["<", ">", ">="])),
     }

@@ -211,7 +211,7 @@ pub fn shifted(frame: &[u8], bytes: u16) -> Option<Vec<u8>> {
     // More follow: its length is a whole number of eights then.
     let len = end + p.len().checked_sub(end)? / 8 * 8;
     p[2..4].copy_from_slice(&(len as u16).to_be_bytes());
-    p[6..8].copy_from_slice(&((frag & 0x1FFF) + bytes / 8 | 0x2000).to_be_bytes());
+    p[6..8].copy_from_slice(&(((frag & 0x1FFF) + bytes / 8) | 0x2000).to_be_bytes());
     p[10..12].fill(0);
     let c = checksum(p.get(..end)?);
     p[10..12].copy_from_slice(&c.to_be_bytes());
