@@ -151,7 +151,10 @@ impl Sets<'_> {
             7 if rng.chance(50) => Some(Gives::AddrPort(v6)),
             7 => Some(Gives::Port),
             8 => Some(Gives::Mark),
-            _ => Some(Gives::Object(rng.pick(&["counter", "quota", "limit"]))),
+            _ => {
+                let object: &&str = rng.pick(&["counter", "quota", "limit"]);
+                Some(Gives::Object(object))
+            }
         };
         let object = matches!(gives, Some(Gives::Object(_) | Gives::Verdict));
         let interval = rng.chance(35) && !key.contains(&Part::State);

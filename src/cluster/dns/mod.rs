@@ -1,6 +1,6 @@
 //! DNS in a cluster: who serves it, what everybody's resolv.conf says, and names looked up over the path.
 //!
-//! [`kubelet`] forms resolv.confs, [`zone`] are resolvers outside the cluster, [`ask`] carries a stub
+//! `kubelet` forms resolv.confs, `zone` are resolvers outside the cluster, [`ask`] carries a stub
 //! resolver's queries over the emulated path; here names of probes' targets are resolved as the sender would.
 //! Not here: /etc/hosts beyond `hostAliases`, a pod's own name and `localhost`.
 //! Invariant: a name is asked for by packets from the sender's own namespace, or not at all.

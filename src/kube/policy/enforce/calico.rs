@@ -5,7 +5,7 @@
 //! `filterWorkloadToHostChain`), dispatch.go (`interfaceNameDispatchChains`), endpoints.go
 //! (`endpointIptablesChain`), iptables/actions.go and match_builder.go (the words); libcalico-go
 //! lib/hash/unique_id.go (names). The raw and mangle chains, host endpoints' failsafes and the chains for
-//! IPVS are not laid. Policies' own chains are [`super::calico_rules`]. Invariant: a rule's comment is the
+//! IPVS are not laid. Policies' own chains are in `calico_rules`. Invariant: a rule's comment is the
 //! hash of all rules of its chain up to it.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,7 +1,7 @@
 //! What an agent wants in a node's tables: chains, jumps from the built-in ones, ipsets, nftables; and the
 //! input that makes a node so.
 //!
-//! [`Layout::restore`] and its neighbours give only what differs from what the agent wrote before. Nothing is
+//! What is restored is only what differs from what the agent wrote before. Nothing is
 //! carried out here. Invariant: applying the difference from A to B after A gives what B alone gives.
 
 use core::fmt::Write;
