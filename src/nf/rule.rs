@@ -72,6 +72,7 @@ pub(super) fn read(
     while r.next < words.len() {
         r.one(is_chain)?;
     }
+    r.settle_target();
     r.close()
 }
 
@@ -202,6 +203,17 @@ impl<'a> Reader<'a> {
     fn push(&mut self, at: usize, m: Match) {
         self.owners.push(Owner::Match(self.matches.len()));
         self.matches.push((at, m));
+    }
+
+    /// A name that only looked as if options of its own followed is a chain's: they were the rule's.
+    fn settle_target(&mut self) {
+        if let Some((_, target)) = &mut self.target
+            && let Target::Unknown { name, args } = target
+            && args.is_empty()
+            && !EXTENSIONS.contains(&name.as_str())
+        {
+            *target = Target::Jump(core::mem::take(name));
+        }
     }
 
     fn load_target(&mut self, option: &Word, is_chain: &dyn Fn(&str) -> bool) -> Result<(), Wrong> {
