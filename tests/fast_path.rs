@@ -162,11 +162,11 @@ impl Side {
                 let l = line.trim_start();
                 let indent = line.len() - l.len();
                 if let Some(end) = until {
-                    if indent == end && l == "]," {
+                    if indent == end && matches!(l, "]," | "),") {
                         until = None;
                     }
                 } else if OWN.iter().any(|w| l.starts_with(w)) {
-                    until = l.ends_with('[').then_some(indent);
+                    until = l.ends_with(['[', '(']).then_some(indent);
                 } else {
                     text.push_str(line);
                     text.push('\n');
@@ -208,7 +208,7 @@ fn hits_and_walks_leave_the_same() {
     let (rounds, size) = if cfg!(debug_assertions) {
         (400, 40)
     } else {
-        (20_000, 60)
+        (4_000, 60)
     };
     for topology in TOPOLOGIES {
         let mut fast = Side::new(topology, true, 512);
