@@ -50,7 +50,7 @@ pack) pack "$here/own" "$here/own.tar.gz" captures ;;
 pack-oracle) pack "$oracle" "$here/oracle.tar.gz" captures cni/results cni/cases.json ipvs rules ;;
 pack-vectors)
     vectors=$(cd "${PODPATH_VECTORS:-$here/../../../shared/vectors}" && pwd)
-    pack "$vectors" "$here/vectors.tar.gz" kube-proxy networkpolicy
+    pack "$vectors" "$here/vectors.tar.gz" dns kube-proxy networkpolicy
     ;;
 *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
