@@ -3,8 +3,7 @@
 //! A [`Player`] lives in the lab and acts whenever something comes or its time has come; a talk
 //! ([`super::Lab::begin_talk`]) is played from outside: its mail is read and its calls are made by the
 //! caller. What is sent because of something that came carries its [`Cause`], so that a client's packets
-//! are told
-//! from others' over any number of programs. Knows no protocol above UDP and TCP.
+//! are told from others' over any number of programs. Knows no protocol above UDP and TCP.
 //! Invariant: players act in the order in which things happened, at the lab's present time.
 
 use super::world::Trigger;

@@ -180,12 +180,12 @@ impl<O: Observer> Walker<'_, O> {
     /// kernel: `vxlan_snoop`
     fn vxlan_learn(&mut self, dev: DevId, mac: MacAddr, from: IpAddr) {
         let now = self.now;
-        if self.vxlan_at(dev).is_some_and(|v| v.learning) {
-            self.cx.learned += 1;
-            self.touch(Some(dev), Touch::Varies(Varies::TunnelLearned));
+        if !self.vxlan_at(dev).is_some_and(|v| v.learning) {
+            return;
         }
+        self.cx.learned += 1;
+        self.touch(Some(dev), Touch::Varies(Varies::TunnelLearned));
         if let Some(DeviceKind::Vxlan(v)) = self.ns.dev_mut(dev).map(|d| &mut d.kind)
-            && v.learning
             && mac.is_valid_unicast()
         {
             let e = VxlanDst {
@@ -193,9 +193,7 @@ impl<O: Observer> Walker<'_, O> {
                 learned: Some(now),
             };
             match v.fdb.get_mut(&mac).and_then(|l| l.first_mut()) {
-                Some(old) if old.learned.is_some() => {
-                    *old = e;
-                }
+                Some(old) if old.learned.is_some() => *old = e,
                 Some(_) => {}
                 None => {
                     v.fdb.insert(mac, vec![e]);

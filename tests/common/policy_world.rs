@@ -513,7 +513,8 @@ pub fn answer(asked: &[u8]) -> Option<Vec<u8>> {
     Some(packet(h.dst, h.src, h.proto, [ports, rest].concat()))
 }
 
-fn packet(src: IpAddr, dst: IpAddr, proto: u8, mut l4: Vec<u8>) -> Vec<u8> {
+/// An IP packet around an upper-layer packet whose checksum, or CRC-32c, is filled in.
+pub fn packet(src: IpAddr, dst: IpAddr, proto: u8, mut l4: Vec<u8>) -> Vec<u8> {
     let at = match proto {
         proto::TCP => Some(16),
         proto::UDP => Some(6),

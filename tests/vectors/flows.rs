@@ -8,6 +8,7 @@
 //! ACCEPT if a rule of KUBE-NODEPORTS in filter did; else NONE. Rules of nft have no counters there: which of them
 //! decided is what the packet's trace says.
 
+use crate::policy_world::packet;
 use crate::{conntrack, engine};
 use podpath::base::{Instant, NsId, Origin, Span};
 use podpath::import::ipcmd::{apply, parse};
@@ -19,7 +20,7 @@ use podpath::nf::nft::model::ChainType;
 use podpath::nf::{Backend, Family, RuleSet, TableName};
 use podpath::path::{Disposition, DropReason, Event, EventKind, NoTrace, Step, TraceBuilder};
 use podpath::sim::{SendOptions, World};
-use podpath::wire::{Frame, MacAddr, build, proto};
+use podpath::wire::{Frame, MacAddr, proto};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -197,59 +198,20 @@ impl Flow {
     }
 
     /// The first packet.
-    fn packet(&self) -> Result<Vec<u8>, String> {
+    fn packet(&self) -> Vec<u8> {
         let (s, d) = (CLIENT.to_be_bytes(), self.dport.to_be_bytes());
         let mut b = [s, d].concat();
-        let sum_at = match self.proto {
-            proto::TCP => {
-                b.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xfa, 0xf0, 0, 0, 0, 0]);
-                Some(16)
-            }
-            proto::UDP => {
-                b.extend([0, 12, 0, 0, 1, 2, 3, 4]);
-                Some(6)
-            }
+        match self.proto {
+            proto::TCP => b.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xfa, 0xf0, 0, 0, 0, 0]),
+            proto::UDP => b.extend([0, 12, 0, 0, 1, 2, 3, 4]),
             _ => {
                 // INIT: tag, window, streams, sequence number; CRC-32c.
                 b.extend([0; 8]);
                 b.extend([1, 0, 0, 20, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1]);
-                let c = crc32c(&b).to_le_bytes();
-                b[8..12].copy_from_slice(&c);
-                None
             }
-        };
-        if let Some(at) = sum_at {
-            let c = pseudo(self.src, self.dst, self.proto, &b);
-            b[at..at + 2].copy_from_slice(&c.to_be_bytes());
         }
-        Ok(build::ip_packet(
-            self.src, self.dst, self.proto, 64, 0, 1, true, &b,
-        ))
+        packet(self.src, self.dst, self.proto, b)
     }
-}
-
-fn pseudo(src: IpAddr, dst: IpAddr, proto: u8, l4: &[u8]) -> u16 {
-    let octets = |a: IpAddr| match a {
-        IpAddr::V4(a) => a.octets().to_vec(),
-        IpAddr::V6(a) => a.octets().to_vec(),
-    };
-    let all = [octets(src), octets(dst), l4.to_vec()].concat();
-    let start = u32::from(proto) + l4.len() as u32;
-    let mut sum = all.chunks(2).fold(start, |s, c| {
-        s + u32::from(u16::from_be_bytes([c[0], *c.get(1).unwrap_or(&0)]))
-    });
-    while sum >> 16 != 0 {
-        sum = (sum & 0xFFFF) + (sum >> 16);
-    }
-    !(sum as u16)
-}
-
-fn crc32c(b: &[u8]) -> u32 {
-    !b.iter().fold(!0u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |c, _| {
-            (c >> 1) ^ (0x82F6_3B78 & (c & 1).wrapping_neg())
-        })
-    })
 }
 
 /// A node that has seen nothing yet.
@@ -345,7 +307,7 @@ impl<'n> Try<'n> {
             };
             engine::force(&mut self.world, self.ns, flow.tuple(), choice);
         }
-        let packet = flow.packet()?;
+        let packet = flow.packet();
         let mut trace = TraceBuilder::default();
         if flow.src.is_loopback() || self.node.addresses.contains(&flow.src) {
             let options = SendOptions::default();

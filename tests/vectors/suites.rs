@@ -24,9 +24,6 @@ const JUDGES: &[(&str, Judge)] = &[
 /// Areas where a file is a case, which is judged in parts.
 const FILE_JUDGES: &[(&str, Judge)] = &[("networkpolicy", policy::case), ("dns", dns::case)];
 
-/// What the others wait for, by what the suite's name begins with.
-const NEEDS: &[(&str, &str)] = &[("dns/", "needs DNS")];
-
 /// Every suite by name with its parts: those that are judged first, as in the table. Parts that are not
 /// `wanted`, and suites of areas that are not, may be left out.
 pub fn all(
@@ -76,11 +73,9 @@ pub fn all(
             if JUDGES.iter().any(|(suite, _)| *suite == full) {
                 continue;
             }
-            let need = NEEDS.iter().find(|(prefix, _)| full.starts_with(prefix));
-            let why = need.map_or("needs a judge", |(_, why)| why);
             let part = |name: String| Part {
                 name,
-                outcome: Err(why.to_owned()),
+                outcome: Err("needs a judge".to_owned()),
             };
             let ids = ids(&read(source, &format!("{full}.json"))?);
             if ids.is_empty() {

@@ -335,9 +335,14 @@ impl Responder {
         }
     }
 
-    fn probe(&mut self, now: Instant, server: usize, plugin: usize, first: bool) {
-        let port = self.servers.get(server).map_or(53, |s| s.port);
-        let mut ctx = Ctx {
+    /// A plugin, if there is one, and what it works with.
+    fn plugin_at(
+        &mut self,
+        now: Instant,
+        server: usize,
+        plugin: usize,
+    ) -> (Option<&mut Plugin>, Ctx<'_>) {
+        let ctx = Ctx {
             now,
             version: self.version,
             io: &mut self.io,
@@ -345,10 +350,13 @@ impl Responder {
             server,
             plugin,
         };
-        let found = self
-            .servers
-            .get_mut(server)
-            .and_then(|s| s.plugins.get_mut(plugin));
+        let servers = self.servers.get_mut(server);
+        (servers.and_then(|s| s.plugins.get_mut(plugin)), ctx)
+    }
+
+    fn probe(&mut self, now: Instant, server: usize, plugin: usize, first: bool) {
+        let port = self.servers.get(server).map_or(53, |s| s.port);
+        let (found, mut ctx) = self.plugin_at(now, server, plugin);
         let Some(Plugin::Loop(looping)) = found else {
             return;
         };
@@ -371,18 +379,7 @@ impl Responder {
         plugin: usize,
         act: impl FnOnce(&mut super::plugins::forward::Forward, &mut Ctx<'_>),
     ) {
-        let mut ctx = Ctx {
-            now,
-            version: self.version,
-            io: &mut self.io,
-            kubes: &self.kubes,
-            server,
-            plugin,
-        };
-        let found = self
-            .servers
-            .get_mut(server)
-            .and_then(|s| s.plugins.get_mut(plugin));
+        let (found, mut ctx) = self.plugin_at(now, server, plugin);
         if let Some(Plugin::Forward(forward)) = found {
             act(forward, &mut ctx);
         }

@@ -4,6 +4,7 @@
 //! ([`Expr::dtypes`]); what is not understood is [`Stmt::Unknown`] with its text, the rest of its
 //! rule included.
 
+pub use super::fib::{Fib, FibResult};
 use smallvec::SmallVec;
 
 use super::elements::Element;
@@ -155,37 +156,6 @@ impl Direction {
             Direction::Reply => "reply",
         }
     }
-}
-
-/// A FIB lookup: what goes in and what comes out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Fib {
-    /// The source address is looked up.
-    pub saddr: bool,
-    /// The destination address is looked up.
-    pub daddr: bool,
-    /// The mark is part of the lookup.
-    pub mark: bool,
-    /// The input device must be the route's.
-    pub iif: bool,
-    /// The output device must be the route's.
-    pub oif: bool,
-    /// What comes out.
-    pub result: FibResult,
-    /// Whether only presence is asked (`exists`, `missing`).
-    pub exists: bool,
-}
-
-/// What a FIB lookup gives.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum FibResult {
-    /// `oif`
-    Oif,
-    /// `oifname`
-    OifName,
-    /// `type`
-    #[default]
-    Type,
 }
 
 /// What `rt` gives.

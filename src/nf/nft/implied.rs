@@ -1,8 +1,7 @@
 //! The IP family that statements say or ask for.
 //!
 //! As nftables evaluate.c and payload.c keep it in the protocol context of a rule. Invariant: a rule is
-//! changed
-//! in a table of both families only, and once.
+//! changed in a table of both families only, and once.
 
 use super::expr::*;
 use super::fields::MetaKey;

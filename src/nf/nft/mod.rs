@@ -10,6 +10,7 @@
 mod apply;
 mod blocks;
 mod cursor;
+mod fib;
 mod implied;
 mod json_in;
 mod json_out;

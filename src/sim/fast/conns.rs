@@ -14,12 +14,12 @@ use core::time::Duration;
 impl FastPath {
     /// What rules may ask of a connection now; its life bounds how long an entry may rest.
     pub(super) fn stamp(&mut self, world: &World, held: &Held) -> Option<Stamp> {
-        let conn = world.ns(held.ns)?.nf()?.ct.get(held.id)?;
+        let conn = conn(world, held)?;
         // Lives end on ticks of 4 ms: a little early is walked, and nothing lost.
         self.idle = self
             .idle
             .min(conn.timeout.saturating_sub(Duration::from_millis(8)));
-        Some((conn.status.0, conn.mark))
+        Some(stamp_of(conn))
     }
 
     /// Tells the connections of an entry of it.
@@ -69,9 +69,10 @@ impl FastPath {
             }
         }
         for held in &rec.conns {
-            let conn = world.ns(held.ns).and_then(|ns| ns.nf()?.ct.get(held.id));
-            let Some(conn) = conn else { continue };
-            let (now, paths) = ((conn.status.0, conn.mark), conn.paths);
+            let Some(conn) = conn(world, held) else {
+                continue;
+            };
+            let (now, paths) = (stamp_of(conn), conn.paths);
             for (dir, n) in paths.into_iter().enumerate() {
                 let known = match n {
                     0 => continue,
@@ -99,6 +100,14 @@ impl FastPath {
             }
         }
     }
+}
+
+fn stamp_of(conn: &Conn) -> Stamp {
+    (conn.status.0, conn.mark)
+}
+
+fn conn<'w>(world: &'w World, held: &Held) -> Option<&'w Conn> {
+    world.ns(held.ns)?.nf()?.ct.get(held.id)
 }
 
 fn conn_mut<'w>(world: &'w mut World, held: &Held) -> Option<&'w mut Conn> {

@@ -494,12 +494,11 @@ fn carried(world: &mut World, held: &Held, n: Counters, last: Instant) -> bool {
     let Some(ns) = world.space_mut(held.ns) else {
         return false;
     };
-    let sysctl = ns.sysctl().ct.clone();
     let dir = if held.reply {
         Dir::Reply
     } else {
         Dir::Original
     };
-    let nf = ns.nf.as_deref_mut();
-    nf.is_some_and(|nf| nf.ct.carried(held.id, dir, n, last, &sysctl))
+    let (nf, sysctl) = (ns.nf.as_deref_mut(), &ns.sysctl.ct);
+    nf.is_some_and(|nf| nf.ct.carried(held.id, dir, n, last, sysctl))
 }

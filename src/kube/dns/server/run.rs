@@ -85,23 +85,11 @@ impl Responder {
 
     fn plugin(&mut self, now: Instant, job: &mut Job, at: usize) -> Step {
         job.at = at + 1;
-        let Some(plugin) = self
-            .servers
-            .get_mut(job.server)
-            .and_then(|s| s.plugins.get_mut(at))
-        else {
+        match self.plugin_at(now, job.server, at) {
+            (Some(plugin), mut ctx) => plugin.serve(job, &mut ctx),
             // The chain fell off its end (`plugin.NextOrFailure`).
-            return Step::Done(Ended::Code(ResponseCode::ServFail));
-        };
-        let mut ctx = Ctx {
-            now,
-            version: self.version,
-            io: &mut self.io,
-            kubes: &self.kubes,
-            server: job.server,
-            plugin: at,
-        };
-        plugin.serve(job, &mut ctx)
+            (None, _) => Step::Done(Ended::Code(ResponseCode::ServFail)),
+        }
     }
 
     /// Hands what came back to who waits for it.

@@ -4,9 +4,8 @@
 //!
 //! The first packets of connections of selected pods go to the program, which judges both directions on
 //! either node and labels the connection; with tiers in the cluster every packet does. What processes of
-//! root on a
-//! node send is not judged. Its own reading is kept: a NetworkPolicy of either direction ends the evaluation
-//! before the Baseline tier. The program is [`Judge`]: the compiled filter.
+//! root on a node send is not judged. Its own reading is kept: a NetworkPolicy of either direction ends the
+//! evaluation before the Baseline tier. The program is [`Judge`]: the compiled filter.
 
 use core::fmt::Write;
 use std::collections::BTreeSet;

@@ -146,22 +146,7 @@ pub(super) fn field(e: &Expr) -> Json {
         Expr::IpOptionExists(n, _) => ext("ip option", n, None),
         Expr::SctpChunk(f) => ext("sctp chunk", f.header, Some(f.name)),
         Expr::SctpChunkExists(n, _) => ext("sctp chunk", n, None),
-        Expr::Fib(f) => {
-            let flags = [
-                (f.saddr, "saddr"),
-                (f.daddr, "daddr"),
-                (f.mark, "mark"),
-                (f.iif, "iif"),
-                (f.oif, "oif"),
-            ];
-            let flags: Vec<_> = flags.into_iter().filter(|f| f.0).map(|f| f.1).collect();
-            let result = match f.result {
-                FibResult::Oif => "oif",
-                FibResult::OifName => "oifname",
-                FibResult::Type => "type",
-            };
-            json!({"fib": {"result": result, "flags": flags}})
-        }
+        Expr::Fib(f) => json!({"fib": {"result": f.result.word(), "flags": f.words()}}),
         Expr::Rt(k) => match k {
             RtKey::ClassId => json!({"rt": {"key": "classid"}}),
             RtKey::NexthopV4 => json!({"rt": {"key": "nexthop", "family": "ip"}}),

@@ -191,7 +191,7 @@ fn field(e: &Expr, out: &mut String) -> core::fmt::Result {
         Expr::IpOptionExists(name, _) => write!(out, "ip option {name}"),
         Expr::SctpChunk(f) => write!(out, "sctp chunk {} {}", f.header, f.name),
         Expr::SctpChunkExists(name, _) => write!(out, "sctp chunk {name}"),
-        Expr::Fib(f) => fib(f, out),
+        Expr::Fib(f) => write!(out, "fib {} {}", f.words().join(" . "), f.result.word()),
         Expr::Rt(k) => out.write_str(match k {
             RtKey::ClassId => "rt classid",
             RtKey::NexthopV4 => "rt ip nexthop",
@@ -280,23 +280,6 @@ fn generator(e: &Expr, out: &mut String) -> core::fmt::Result {
 fn tcp_option(kind: u8) -> String {
     let known = fields::TCP_OPTIONS.iter().find(|f| f.kind == kind);
     known.map_or_else(|| kind.to_string(), |f| f.header.to_owned())
-}
-
-fn fib(f: &Fib, out: &mut String) -> core::fmt::Result {
-    let flags = [
-        (f.saddr, "saddr"),
-        (f.daddr, "daddr"),
-        (f.mark, "mark"),
-        (f.iif, "iif"),
-        (f.oif, "oif"),
-    ];
-    let words: Vec<_> = flags.iter().filter(|w| w.0).map(|w| w.1).collect();
-    let result = match f.result {
-        FibResult::Oif => "oif",
-        FibResult::OifName => "oifname",
-        FibResult::Type => "type",
-    };
-    write!(out, "fib {} {result}", words.join(" . "))
 }
 
 fn ct(k: CtKey, dir: Option<Direction>, out: &mut String) -> core::fmt::Result {
