@@ -123,6 +123,8 @@ pub enum Command {
     Dns(DnsArgs),
     /// Draw the cluster
     Topo(TopoArgs),
+    /// Measure how fast it is, here and now
+    Bench(BenchArgs),
     /// Print a shell's completion script
     Completions {
         /// Which shell
@@ -134,6 +136,33 @@ pub enum Command {
         #[arg(short, long)]
         dir: Option<PathBuf>,
     },
+}
+
+/// What can be measured.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scenario {
+    /// NetworkPolicies: compiled, asked, relabelled
+    Policy,
+    /// Names answered
+    Dns,
+}
+
+impl core::fmt::Display for Scenario {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let value = self.to_possible_value();
+        f.write_str(value.as_ref().map_or("", |v| v.get_name()))
+    }
+}
+
+/// `podpath bench`
+#[derive(Args, Clone, Debug)]
+pub struct BenchArgs {
+    /// What to measure
+    #[arg(value_enum, required = true)]
+    pub scenarios: Vec<Scenario>,
+    /// Output
+    #[arg(short, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
 }
 
 #[derive(Args, Clone, Debug, Default)]
