@@ -100,7 +100,7 @@ pub const CNI_DELEGATE_DEPTH_MAX: u32 = 8;
 /// Lines of one netfilter dump that are reported one by one; further ones are counted.
 pub const NF_FINDINGS_MAX: usize = 1_000;
 /// Connections, dead ones included, one namespace's table can hold whatever `nf_conntrack_max` says.
-pub const CT_SLOTS_MAX: usize = 1 << 22;
+pub const CT_SLOTS_MAX: usize = 1 << 23;
 /// Different `-j CT` templates of one namespace.
 pub const CT_TEMPLATES_MAX: usize = 1 << 16;
 /// Events kept for one listener; further ones are counted (kernel: a full netlink socket, ENOBUFS).

@@ -141,6 +141,18 @@ pub enum Command {
 /// What can be measured.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scenario {
+    /// Pod to pod on one node, over a bridge
+    Bridge,
+    /// Pod to pod across nodes, routed
+    Route,
+    /// Pod to ClusterIP to pod on one node, with policies
+    Service,
+    /// The same across nodes, over VXLAN
+    ServiceVxlan,
+    /// The same across nodes, over IPIP
+    ServiceIpip,
+    /// New flows
+    Connect,
     /// NetworkPolicies: compiled, asked, relabelled
     Policy,
     /// Names answered
@@ -160,6 +172,23 @@ pub struct BenchArgs {
     /// What to measure
     #[arg(value_enum, required = true)]
     pub scenarios: Vec<Scenario>,
+    /// How many flows; several are measured one after another
+    #[arg(long, value_delimiter = ',', default_values_t = [4096, 65_536, 1_000_000], value_name = "N,...",
+          value_parser = clap::value_parser!(u64).range(1..=4_194_304))]
+    pub flows: Vec<u64>,
+    /// How many Services
+    #[arg(long, value_delimiter = ',', default_values_t = [10], value_name = "N,...",
+          value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub services: Vec<u32>,
+    /// Bytes of a frame, from the Ethernet header on
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(64..=1514))]
+    pub size: u16,
+    /// Repetitions of each measurement
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repetitions: u32,
+    /// CPU seconds of one repetition
+    #[arg(long, default_value_t = 0.1)]
+    pub seconds: f64,
     /// Output
     #[arg(short, value_enum, default_value_t = Format::Text)]
     pub output: Format,

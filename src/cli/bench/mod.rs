@@ -6,7 +6,11 @@
 #![allow(dead_code, reason = "the scenarios arrive one by one")]
 
 pub mod clock;
+mod drive;
 pub mod figures;
+mod limit;
+mod path;
+mod scene;
 
 use crate::cli::Exit;
 use crate::cli::args::{BenchArgs, Scenario};
@@ -25,10 +29,11 @@ pub fn run(a: &BenchArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Clean)
 }
 
-fn section(scenario: Scenario, _a: &BenchArgs, _bar: &ProgressBar) -> anyhow::Result<Vec<Section>> {
+fn section(scenario: Scenario, a: &BenchArgs, bar: &ProgressBar) -> anyhow::Result<Vec<Section>> {
     match scenario {
         // Each in a module of its own: `policy::run(a, bar)`, `dns::run(a, bar)`.
         Scenario::Policy | Scenario::Dns => Ok(Vec::new()),
+        scenario => path::run(scenario, a, bar),
     }
 }
 
