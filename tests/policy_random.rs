@@ -11,7 +11,7 @@ use podpath::kube::controllers::Facts;
 use podpath::kube::manifest::Input;
 use podpath::kube::policy::{
     BaselineScope, BlockScope, Compiled, Direction, Evaluator, Hairpin, Inventory, L4, Matrix,
-    Options, Owner, Policies, PolicyKey, PolicyPod, Query,
+    Options, OwnNode, Owner, Policies, PolicyKey, PolicyPod, Query,
 };
 use podpath::kube::service::{Family, Protocol};
 use podpath::kube::store::{Name, Store};
@@ -56,6 +56,7 @@ fn options(rng: &mut Rng) -> Options {
         blocks: [BlockScope::Every, BlockScope::NotPods, BlockScope::Outside]
             [rng.below(3) as usize],
         baseline: [BaselineScope::PerDirection, BaselineScope::PerPod][rng.below(2) as usize],
+        own_node: [OwnNode::Open, OwnNode::Judged][rng.below(2) as usize],
     }
 }
 

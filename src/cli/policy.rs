@@ -16,7 +16,7 @@ use crate::kube::podpath_v1alpha1::{Peer, Target};
 use crate::kube::policy::explain::{Explanation, explain};
 use crate::kube::policy::lint::{Linted, lint};
 use crate::kube::policy::translate::ways;
-use crate::kube::policy::{Evaluator, Inventory, L4, Owner, Policies};
+use crate::kube::policy::{Evaluator, Inventory, L4, Options, Owner, Policies};
 use crate::kube::proxy::View;
 use crate::kube::service::{Family, Protocol, ServicePort};
 use crate::kube::store::{Name, Store, is_finished, is_host_network};
@@ -306,7 +306,10 @@ fn ways_explained(
         .views
         .get(usize::from(family == Family::V6))
         .context("a family")?;
-    let evaluator = Evaluator::new(&known.policies, &known.inventory);
+    let mut evaluator = Evaluator::new(&known.policies, &known.inventory);
+    if let Some(cluster) = known.store.cluster() {
+        evaluator.options = Options::of(&cluster.spec.network_policy);
+    }
     let dialled = match l4 {
         L4::Port(_, port) => Some(port),
         L4::Other => None,

@@ -43,5 +43,5 @@ pub use model::{
 pub use pods::{Inventory, NamedPort, Owner, PolicyNode, PolicyPod};
 pub use selector::{Labels, Selector};
 pub use verdict::{
-    BaselineScope, BlockScope, Decision, Hairpin, L4, Options, Query, RuleRef, Side, Why,
+    BaselineScope, BlockScope, Decision, Hairpin, L4, Options, OwnNode, Query, RuleRef, Side, Why,
 };

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use super::model::{Action, Direction, Policy, PolicyKey, Rule, Tier};
 use crate::base::Origin;
+use crate::kube::podpath_v1alpha1::{NetworkPolicySpec, Reach};
 use crate::kube::service::Protocol;
 
 /// The transport header of an opening packet.
@@ -107,6 +108,16 @@ pub enum BaselineScope {
     PerPod,
 }
 
+/// What a pod sends to the node that it runs on. What comes from there is always open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OwnNode {
+    /// Open (website, "Network Policies": the resident node is never blocked).
+    #[default]
+    Open,
+    /// Judged like any other packet (Calico, kube-network-policies).
+    Judged,
+}
+
 /// The readings that differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Options {
@@ -116,6 +127,34 @@ pub struct Options {
     pub blocks: BlockScope,
     /// See [`BaselineScope`].
     pub baseline: BaselineScope,
+    /// See [`OwnNode`].
+    pub own_node: OwnNode,
+}
+
+impl Options {
+    /// As a Cluster's `spec.networkPolicy` has it; where it says nothing, as the API does.
+    pub fn of(spec: &NetworkPolicySpec) -> Options {
+        Options {
+            hairpin: match spec.hairpin {
+                Some(Reach::Open) => Hairpin::Open,
+                Some(Reach::Filtered) | None => Hairpin::Judged,
+            },
+            blocks: match spec.ip_block_pods {
+                Some(false) => BlockScope::NotPods,
+                Some(true) | None => BlockScope::Every,
+            },
+            own_node: match spec.own_node {
+                Some(Reach::Filtered) => OwnNode::Judged,
+                Some(Reach::Open) | None => OwnNode::Open,
+            },
+            baseline: BaselineScope::default(),
+        }
+    }
+
+    /// Whether traffic of a direction between a pod and its own node is open.
+    pub fn opens_own_node(&self, direction: Direction) -> bool {
+        direction == Direction::Ingress || self.own_node == OwnNode::Open
+    }
 }
 
 /// A rule, by name.

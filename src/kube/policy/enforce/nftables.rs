@@ -154,6 +154,7 @@ fn readings(options: Options) -> verdict::Options {
             false => BlockScope::NotPods,
         },
         baseline: BaselineScope::PerPod,
+        ..verdict::Options::default()
     }
 }
 
