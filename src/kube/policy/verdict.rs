@@ -9,7 +9,6 @@ use std::net::IpAddr;
 
 use super::model::{Action, Direction, Policy, PolicyKey, Rule, Tier};
 use crate::base::Origin;
-use crate::kube::podpath_v1alpha1::{NetworkPolicySpec, Reach};
 use crate::kube::service::Protocol;
 
 /// The transport header of an opening packet.
@@ -132,25 +131,6 @@ pub struct Options {
 }
 
 impl Options {
-    /// As a Cluster's `spec.networkPolicy` has it; where it says nothing, as the API does.
-    pub fn of(spec: &NetworkPolicySpec) -> Options {
-        Options {
-            hairpin: match spec.hairpin {
-                Some(Reach::Open) => Hairpin::Open,
-                Some(Reach::Filtered) | None => Hairpin::Judged,
-            },
-            blocks: match spec.ip_block_pods {
-                Some(false) => BlockScope::NotPods,
-                Some(true) | None => BlockScope::Every,
-            },
-            own_node: match spec.own_node {
-                Some(Reach::Filtered) => OwnNode::Judged,
-                Some(Reach::Open) | None => OwnNode::Open,
-            },
-            baseline: BaselineScope::default(),
-        }
-    }
-
     /// Whether traffic of a direction between a pod and its own node is open.
     pub fn opens_own_node(&self, direction: Direction) -> bool {
         direction == Direction::Ingress || self.own_node == OwnNode::Open

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{LintKind, Lints};
 use crate::base::Span;
-use crate::kube::podpath_v1alpha1::{CniPluginName, Enforcement};
+use crate::kube::podpath_v1alpha1::Enforcement;
 use crate::kube::policy::eval::Evaluator;
 use crate::kube::policy::model::{
     Direction, PeerKind, Policy, PolicyKey, PortKind, Ports, Rule, Tier,
@@ -38,13 +38,7 @@ fn enforced(lints: &mut Lints<'_, '_>) {
     let count = lints.on.policies.len();
     match cluster.spec.enforcement() {
         Enforcement::None if count > 0 => {
-            let plugin = match cluster.spec.cni.plugin {
-                CniPluginName::Flannel => "flannel",
-                CniPluginName::Bridge => "bridge",
-                CniPluginName::Ptp => "ptp",
-                CniPluginName::Calico => "Calico",
-                CniPluginName::Kindnet => "kindnet",
-            };
+            let plugin = cluster.spec.cni.plugin;
             let span: Span = cluster.source.span_of("spec.cni");
             let message = format!(
                 "{count} policies are there, and nobody enforces them: no agent runs beside {plugin}"
@@ -54,12 +48,8 @@ fn enforced(lints: &mut Lints<'_, '_>) {
             lints.say_all(LintKind::NotEnforced, span, message, help);
         }
         Enforcement::KubeRouter => {
-            for policy in lints
-                .on
-                .policies
-                .iter()
-                .filter(|p| p.tier != Tier::NetworkPolicy)
-            {
+            let all = lints.on.policies.iter();
+            for policy in all.filter(|p| p.tier != Tier::NetworkPolicy) {
                 let message = "kube-router implements NetworkPolicy only: nobody enforces this";
                 let help = "run another agent, or write NetworkPolicies";
                 lints.say(LintKind::NotEnforced, policy, "", message.into(), help);
