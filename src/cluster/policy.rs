@@ -60,11 +60,9 @@ impl PolicyAgents {
 pub(super) fn start(b: &mut Builder) {
     let enforcement = b.spec.enforcement();
     b.c.policies = PolicyAgents::new(enforcement, &b.spec.network_policy);
-    if let Some((field, hooks)) = impossible(enforcement, &b.spec.network_policy) {
-        let message = format!("{hooks}: behind destination translation, before source translation");
-        let help = "leave it out, or say enforcement: nftables";
-        b.findings
-            .push(Finding::warning(b.cluster_span(field), message, help));
+    for no in impossible(enforcement, &b.spec.network_policy) {
+        let at = b.cluster_span(no.field);
+        b.findings.push(Finding::warning(at, no.why, no.help));
     }
     let found = sync(&mut b.c);
     b.findings.extend(found);

@@ -55,7 +55,10 @@ impl Options {
             Enforcement::Nftables => (Deny::Drop, Existing::Flush),
         };
         Options {
-            deny: spec.deny.unwrap_or(deny),
+            deny: match enforcement {
+                Enforcement::Nftables => deny,
+                _ => spec.deny.unwrap_or(deny),
+            },
             block_pods: spec.ip_block_pods.unwrap_or(true),
             existing: spec.existing.unwrap_or(existing),
             own_node: spec.own_node.unwrap_or(Reach::Filtered),
@@ -107,19 +110,52 @@ pub fn readings(spec: &ClusterSpec) -> (verdict::Options, Seen) {
     (read, options.seen)
 }
 
-/// A field of `spec.networkPolicy` that its agent cannot follow, and why.
-pub fn impossible(
-    enforcement: Enforcement,
-    spec: &NetworkPolicySpec,
-) -> Option<(&'static str, &'static str)> {
-    let hooks = match enforcement {
-        Enforcement::Calico => "Felix's chains hang in FORWARD of the filter table",
-        Enforcement::KubeRouter => "kube-router's chains hang in FORWARD of the filter table",
-        Enforcement::None | Enforcement::Nftables => return None,
+/// A field of `spec.networkPolicy` that the agent cannot follow, and why.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Impossible {
+    /// Its path.
+    pub field: &'static str,
+    /// What of the agent is in the way.
+    pub why: &'static str,
+    /// What to do.
+    pub help: &'static str,
+}
+
+/// The fields that the document's agent cannot follow: it does as it always does.
+pub fn impossible(enforcement: Enforcement, spec: &NetworkPolicySpec) -> Vec<Impossible> {
+    let why = match enforcement {
+        Enforcement::None => return Vec::new(),
+        Enforcement::Calico => {
+            "Felix hangs its chains into FORWARD: behind destination translation, before source translation"
+        }
+        Enforcement::KubeRouter => {
+            "kube-router hangs its chains into FORWARD: behind destination translation, before source \
+             translation"
+        }
+        Enforcement::Nftables => {
+            "the program behind the queue accepts or drops, it rejects nothing"
+        }
     };
-    if spec.egress_sees == Some(EgressSees::Service) {
-        return Some(("spec.networkPolicy.egressSees", hooks));
-    }
-    let node = spec.ingress_sees == Some(IngressSees::Node);
-    node.then_some(("spec.networkPolicy.ingressSees", hooks))
+    let queue = enforcement == Enforcement::Nftables;
+    let elsewhere = "leave it out, or say enforcement: nftables";
+    let all = [
+        (
+            queue && spec.deny == Some(Deny::Reject),
+            "spec.networkPolicy.deny",
+            "leave it out, or say enforcement: kube-router",
+        ),
+        (
+            !queue && spec.egress_sees == Some(EgressSees::Service),
+            "spec.networkPolicy.egressSees",
+            elsewhere,
+        ),
+        (
+            !queue && spec.ingress_sees == Some(IngressSees::Node),
+            "spec.networkPolicy.ingressSees",
+            elsewhere,
+        ),
+    ];
+    let found = all.into_iter().filter(|(there, ..)| *there);
+    let said = |(_, field, help)| Impossible { field, why, help };
+    found.map(said).collect()
 }
