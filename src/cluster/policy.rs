@@ -1,14 +1,14 @@
 //! Policies enforced on the nodes: each node's agent writes its rules when the cluster is built and whenever
 //! objects change, and only what changed.
 //!
-//! What it writes is `kube::policy::enforce`'s; [`apply`] is the one place where it reaches a namespace.
+//! What it writes is `kube::policy::enforce`'s; [`carry_out`] is the one place where it reaches a namespace.
 //! Where nobody enforces policies that is said. A cluster without policies gets no rules, unless its document
 //! names an agent. Invariant: after a change a node has what a cluster built from the new objects would have.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::base::{Finding, NsId};
+use crate::base::{Finding, Instant, NsId};
 use crate::cluster::build::Builder;
 use crate::cluster::{Cluster, controllers, proxy_steps};
 use crate::kube::cni::calico::Encap;
@@ -18,6 +18,7 @@ use crate::kube::policy::enforce::{
 };
 use crate::kube::policy::{Inventory, Kind, L4, Policies};
 use crate::kube::store::Name;
+use crate::net::NetNs;
 use crate::nf::apply::{Restore, Tool, on_netns, restore, usual_backend};
 use crate::nf::ct::tcp::TcpState;
 use crate::nf::ct::{Conn, Dir, ProtoState};
@@ -95,10 +96,12 @@ pub(super) fn sync(c: &mut Cluster) -> Vec<Finding> {
         let Some(ns) = c.nodes.get(&name).map(|n| n.ns) else {
             continue;
         };
-        findings.extend(apply(c, ns, &name, &was, &wanted));
-        if c.policies.enforcement == Enforcement::Nftables
-            && let Some(space) = c.lab.world.ns_mut(ns)
-        {
+        let (now, nftables) = (c.lab.now(), c.policies.enforcement == Enforcement::Nftables);
+        let Some(space) = c.lab.world.ns_mut(ns) else {
+            continue;
+        };
+        findings.extend(carry_out(space, &name, &was, &wanted, now));
+        if nftables {
             let queues = &mut space.nf_mut().queues;
             queues.insert(nftables::EGRESS_QUEUE, Arc::new(judge.of_egress()));
             queues.insert(nftables::QUEUE, Arc::clone(&judge) as _);
@@ -243,12 +246,15 @@ fn service_accounts(c: &Cluster) -> BTreeMap<Name, String> {
     named.filter(|(_, account)| !account.is_empty()).collect()
 }
 
-/// Makes a node's tables what its agent wants: new sets, rules, then sets that are no longer asked.
-fn apply(c: &mut Cluster, ns: NsId, node: &str, was: &Layout, wanted: &Layout) -> Vec<Finding> {
-    let now = c.lab.now();
-    let Some(space) = c.lab.world.ns_mut(ns) else {
-        return Vec::new();
-    };
+/// Makes a node's tables, in which is what its agent wanted before, what it wants now: new sets, rules, then
+/// sets that are no longer asked.
+pub fn carry_out(
+    space: &mut NetNs,
+    node: &str,
+    was: &Layout,
+    wanted: &Layout,
+    now: Instant,
+) -> Vec<Finding> {
     let who = format!("the policy agent on {node}");
     let nf = space.nf_mut();
     let mut findings = Vec::new();

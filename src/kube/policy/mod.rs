@@ -12,6 +12,7 @@ pub mod check;
 pub mod check_crd;
 pub mod compile;
 pub mod crd;
+mod dump;
 pub mod enforce;
 pub mod eval;
 pub mod explain;
