@@ -149,13 +149,42 @@ fn one_side(out: &mut String, side: &SideExplained, named: &dyn Fn(IpAddr) -> St
         nearness(out, near, index == 0);
     }
     if matches!(side.side.why, Why::Isolated(_)) && side.near.is_empty() {
-        let _ = writeln!(out, "  none of them has an {} rule", side.direction);
+        let way = match side.direction {
+            Direction::Egress => "nothing may leave",
+            Direction::Ingress => "nothing may come in",
+        };
+        let _ = writeln!(out, "  none of them has an {} rule: {way}", side.direction);
     }
+    if let Some(hint) = tier_hint(side) {
+        let _ = writeln!(out, "  {hint}");
+    }
+    let tiers = side.selecting.iter().any(|s| s.tier != Tier::NetworkPolicy);
     if !side.selecting.is_empty() {
-        let _ = writeln!(out, "  policies that select it:");
+        let order = match tiers && side.selecting.len() > 1 {
+            true => ", in the order in which they are asked",
+            false => "",
+        };
+        let _ = writeln!(out, "  policies that select it{order}:");
     }
     for policy in &side.selecting {
         let _ = writeln!(out, "    {}", selecting(policy, side.direction));
+    }
+}
+
+/// What can overrule a tier that denied.
+fn tier_hint(side: &SideExplained) -> Option<String> {
+    let Why::Rule(rule) = &side.side.why else {
+        return None;
+    };
+    let direction = side.direction;
+    match (rule.action, rule.tier) {
+        (Action::Deny, Tier::Admin) => Some(
+            "no NetworkPolicy can open it: only a rule that accepts or passes it and is asked before".into(),
+        ),
+        (Action::Deny, Tier::Baseline) => Some(format!(
+            "a NetworkPolicy that selects the pod for {direction} would be asked instead"
+        )),
+        _ => None,
     }
 }
 
@@ -218,7 +247,12 @@ fn selecting(policy: &Selecting, direction: Direction) -> String {
         Some(1) => format!("1 {direction} rule"),
         Some(n) => format!("{n} {direction} rules"),
     };
-    format!("{} ({}): {rules}", policy.policy, policy.origin)
+    let tier = match (policy.tier, policy.priority) {
+        (Tier::NetworkPolicy, _) => String::new(),
+        (tier, Some(priority)) => format!(", tier {tier}, priority {priority}"),
+        (tier, None) => format!(", tier {tier}"),
+    };
+    format!("{} ({}){tier}: {rules}", policy.policy, policy.origin)
 }
 
 /// The JSON: version 1, one object for each way.
@@ -261,7 +295,8 @@ fn side_json(side: &SideExplained, named: &dyn Fn(IpAddr) -> String) -> Value {
         })
     };
     let selecting = |s: &Selecting| {
-        json!({"policy": s.policy.to_string(), "tier": s.tier.to_string(), "rules": s.rules,
+        json!({"policy": s.policy.to_string(), "tier": s.tier.to_string(), "priority": s.priority,
+            "rules": s.rules,
             "origin": place(&s.origin)})
     };
     json!({
