@@ -17,7 +17,7 @@ mod health;
 pub mod kube_proxy;
 mod node;
 mod pods;
-mod policy;
+pub mod policy;
 mod proxy_steps;
 mod scenario;
 mod services;

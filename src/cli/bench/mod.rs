@@ -10,6 +10,7 @@ mod drive;
 pub mod figures;
 mod limit;
 mod path;
+mod policy;
 mod scene;
 
 use crate::cli::Exit;
@@ -31,8 +32,9 @@ pub fn run(a: &BenchArgs) -> anyhow::Result<Exit> {
 
 fn section(scenario: Scenario, a: &BenchArgs, bar: &ProgressBar) -> anyhow::Result<Vec<Section>> {
     match scenario {
-        // Each in a module of its own: `policy::run(a, bar)`, `dns::run(a, bar)`.
-        Scenario::Policy | Scenario::Dns => Ok(Vec::new()),
+        // Each in a module of its own: `policy::run(bar)`, `dns::run(a, bar)`.
+        Scenario::Policy => policy::run(bar),
+        Scenario::Dns => Ok(Vec::new()),
         scenario => path::run(scenario, a, bar),
     }
 }
