@@ -16,6 +16,7 @@ mod hot;
 pub mod message;
 pub mod names;
 pub mod plugins;
+pub mod receive;
 mod server;
 pub mod text;
 
