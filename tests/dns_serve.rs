@@ -114,3 +114,35 @@ fn upstreams_are_asked_over_real_sockets() {
         Some(1)
     );
 }
+
+#[test]
+fn files_that_change_are_taken_in() {
+    let corefile = |ttl: u32| {
+        format!(
+            ".:53 {{\n errors\n kubernetes cluster.local {{\n  ttl {ttl}\n }}\n reload 2s 1s\n}}\n"
+        )
+    };
+    let server = serve(&corefile(30));
+    let name = "cart.shop.svc.cluster.local";
+    let ttl =
+        || over_udp(server.at, &query(name, 1)).and_then(|m| m.answers.first().map(|r| r.ttl));
+    let becomes = |wanted: Option<u32>| {
+        (0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            ttl() == wanted
+        })
+    };
+    assert_eq!(ttl(), Some(30));
+    // `reload` sees the new Corefile; one that is wrong changes nothing.
+    std::fs::write(server.folder.join("Corefile"), corefile(7)).unwrap();
+    assert!(becomes(Some(7)));
+    std::fs::write(server.folder.join("Corefile"), "nonsense {").unwrap();
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(ttl(), Some(7));
+    // A Service that is gone is gone without `reload`, whatever the Corefile on disk.
+    std::fs::write(server.folder.join("Corefile"), corefile(7)).unwrap();
+    let gone = r#"{"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}]}"#;
+    std::fs::write(server.folder.join("cluster.json"), gone).unwrap();
+    assert!(becomes(None));
+}
