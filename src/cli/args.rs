@@ -160,6 +160,12 @@ pub struct BenchArgs {
     /// What to measure
     #[arg(value_enum, required = true)]
     pub scenarios: Vec<Scenario>,
+    /// dns: also through sockets, `dns serve` against a bare UDP echo
+    #[arg(long)]
+    pub wire: bool,
+    /// dns: the same with dnsperf as the driver
+    #[arg(long)]
+    pub dnsperf: bool,
     /// Output
     #[arg(short, value_enum, default_value_t = Format::Text)]
     pub output: Format,

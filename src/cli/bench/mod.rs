@@ -6,6 +6,8 @@
 #![allow(dead_code, reason = "the scenarios arrive one by one")]
 
 pub mod clock;
+mod dns;
+mod dns_wire;
 pub mod figures;
 
 use crate::cli::Exit;
@@ -25,10 +27,11 @@ pub fn run(a: &BenchArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Clean)
 }
 
-fn section(scenario: Scenario, _a: &BenchArgs, _bar: &ProgressBar) -> anyhow::Result<Vec<Section>> {
+fn section(scenario: Scenario, a: &BenchArgs, bar: &ProgressBar) -> anyhow::Result<Vec<Section>> {
     match scenario {
-        // Each in a module of its own: `policy::run(a, bar)`, `dns::run(a, bar)`.
-        Scenario::Policy | Scenario::Dns => Ok(Vec::new()),
+        // Each in a module of its own: `policy::run(a, bar)`.
+        Scenario::Policy => Ok(Vec::new()),
+        Scenario::Dns => dns::run(a, bar),
     }
 }
 

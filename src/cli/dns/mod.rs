@@ -16,6 +16,7 @@ use crate::cli::{Exit, out};
 use crate::kube::dns::Responder;
 use serve::Listener;
 use source::Source;
+use std::io::Write;
 
 /// Runs the subcommand.
 pub fn run(g: &Global, a: &DnsArgs) -> anyhow::Result<Exit> {
@@ -34,5 +35,11 @@ fn serve(g: &Global, a: &DnsServeArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Failed);
     }
     responder.learn(Instant::ZERO, &made.objects);
-    Listener::open(a.listen, responder)?.run(a.duration, Some((source, made.text)))
+    let listener = Listener::open(a.listen, responder)?;
+    let at = listener.at();
+    writeln!(
+        anstream::stderr(),
+        "podpath dns: listening on {at} (UDP and TCP)"
+    )?;
+    listener.run(a.duration, Some((source, made.text)))
 }

@@ -169,10 +169,6 @@ impl Listener {
             let shared = Arc::clone(&shared);
             threads.push(thread::spawn(move || watch(&shared, &source, text)));
         }
-        writeln!(
-            anstream::stderr(),
-            "podpath dns: listening on {at} (UDP and TCP)"
-        )?;
         datagrams(&shared, most);
         shared.over.store(true, Ordering::Relaxed);
         // Whoever waits for a connection gets one.
