@@ -189,6 +189,12 @@ pub struct BenchArgs {
     /// CPU seconds of one repetition
     #[arg(long, default_value_t = 0.1)]
     pub seconds: f64,
+    /// dns: also through sockets, `dns serve` against a bare UDP echo
+    #[arg(long)]
+    pub wire: bool,
+    /// dns: the same with dnsperf as the driver
+    #[arg(long)]
+    pub dnsperf: bool,
     /// Output
     #[arg(short, value_enum, default_value_t = Format::Text)]
     pub output: Format,

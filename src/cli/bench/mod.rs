@@ -3,10 +3,10 @@
 //! Scenarios by name, each with its figures; a ratio's two sides come from one run. Measures what other
 //! commands do and does nothing of its own. Invariant: a scenario that got a wrong answer has no figures.
 
-#![allow(dead_code, reason = "the scenarios arrive one by one")]
-
 pub mod clock;
 mod drive;
+mod dns;
+mod dns_wire;
 pub mod figures;
 mod limit;
 mod path;
@@ -32,9 +32,8 @@ pub fn run(a: &BenchArgs) -> anyhow::Result<Exit> {
 
 fn section(scenario: Scenario, a: &BenchArgs, bar: &ProgressBar) -> anyhow::Result<Vec<Section>> {
     match scenario {
-        // Each in a module of its own: `policy::run(bar)`, `dns::run(a, bar)`.
         Scenario::Policy => policy::run(bar),
-        Scenario::Dns => Ok(Vec::new()),
+        Scenario::Dns => dns::run(a, bar),
         scenario => path::run(scenario, a, bar),
     }
 }
