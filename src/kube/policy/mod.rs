@@ -26,6 +26,7 @@ pub mod miss;
 pub mod model;
 pub mod pods;
 pub mod ranges;
+pub mod reach;
 pub mod selector;
 pub mod translate;
 pub mod update;
