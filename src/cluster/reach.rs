@@ -18,7 +18,6 @@ use crate::kube::podpath_v1alpha1::Enforcement;
 use crate::kube::policy::L4;
 use crate::kube::policy::reach::{Group, Kind, Reach};
 use crate::kube::service::{Family, Protocol};
-use crate::kube::store::Name;
 use crate::lab::{Hop, Probe, ProbeResult};
 use crate::path::{Disposition, DropReason, NoTrace};
 
@@ -59,8 +58,20 @@ pub struct Differ {
     pub allowed: bool,
     /// What the client saw.
     pub outcome: String,
-    /// Why.
-    pub why: String,
+    /// Why, in the words that all differences with one cause share.
+    pub cause: String,
+    /// Where it was decided, and by what; may be empty.
+    pub hop: String,
+}
+
+impl Differ {
+    /// Cause and place.
+    pub fn why(&self) -> String {
+        match (self.hop.as_str(), self.cause.contains(&self.hop)) {
+            (_, true) => self.cause.clone(),
+            (hop, false) => format!("{}: {hop}", self.cause),
+        }
+    }
 }
 
 /// The answers.
@@ -83,6 +94,7 @@ pub struct TooMany(pub usize);
 struct End {
     name: String,
     node: String,
+    is_node: bool,
     ns: Option<NsId>,
     ip: IpAddr,
 }
@@ -183,17 +195,17 @@ fn full_size(
         if result.outcome == Outcome::Ok {
             continue;
         }
-        let hop = result.hop.as_ref().map(place).unwrap_or_default();
         out.differ.push(Differ {
             cell: t.cell,
             from: t.from.name.clone(),
             to: t.to.name.clone(),
             allowed: true,
             outcome: format!("{} of full-size segments", result.outcome),
-            why: format!(
-                "MTU black hole from {} to {}: small packets pass, full-size ones are lost{hop}",
+            cause: format!(
+                "MTU black hole between {} and {}: small packets pass, full-size ones are lost",
                 link.0, link.1
             ),
+            hop: result.hop.as_ref().map(place).unwrap_or_default(),
         });
         holes.insert(link);
     }
@@ -211,9 +223,13 @@ fn tries(s: &Scenario, reach: &Reach<'_>) -> Result<Vec<Try>, TooMany> {
     let (mut out, mut count) = (Vec::new(), 0_usize);
     for &a in &reach.rows {
         for &b in &reach.columns {
-            let Some(to) = reach.groups.get(b) else { continue };
+            let Some(to) = reach.groups.get(b) else {
+                continue;
+            };
             for (at, port) in reach.cell(a, b).iter().enumerate() {
-                let L4::Port(protocol, number) = port.l4 else { continue };
+                let L4::Port(protocol, number) = port.l4 else {
+                    continue;
+                };
                 // No client of podpath's speaks SCTP.
                 if protocol == Protocol::Sctp {
                     continue;
@@ -275,6 +291,7 @@ fn to_service(
         to: End {
             name: to.name.clone(),
             node: String::new(),
+            is_node: false,
             ns: None,
             ip,
         },
@@ -295,14 +312,19 @@ fn placed(s: &Scenario, reach: &Reach<'_>, group: &Group) -> Vec<End> {
         Kind::Pods => {
             let mut on: BTreeMap<&str, usize> = BTreeMap::new();
             for member in &group.pods {
-                let Some(pod) = c.pods.get(&member.name) else { continue };
-                let Some(ip) = pod.ips.iter().copied().find(mine) else { continue };
+                let Some(pod) = c.pods.get(&member.name) else {
+                    continue;
+                };
+                let Some(ip) = pod.ips.iter().copied().find(mine) else {
+                    continue;
+                };
                 let seen = on.entry(pod.node.as_str()).or_default();
                 *seen += 1;
                 if *seen <= 2 {
                     out.push(End {
                         name: member.name.to_string(),
                         node: pod.node.clone(),
+                        is_node: false,
                         ns: Some(pod.ns),
                         ip,
                     });
@@ -311,12 +333,15 @@ fn placed(s: &Scenario, reach: &Reach<'_>, group: &Group) -> Vec<End> {
         }
         Kind::Nodes => {
             for name in &group.nodes {
-                let Some(node) = c.nodes.get(name) else { continue };
+                let Some(node) = c.nodes.get(name) else {
+                    continue;
+                };
                 let mut ips = node.addresses.iter().map(|a| a.ip());
                 let Some(ip) = ips.find(mine) else { continue };
                 out.push(End {
                     name: format!("node/{name}"),
                     node: name.clone(),
+                    is_node: true,
                     ns: Some(node.ns),
                     ip,
                 });
@@ -324,11 +349,16 @@ fn placed(s: &Scenario, reach: &Reach<'_>, group: &Group) -> Vec<End> {
         }
         Kind::Outside => {
             for name in &group.nodes {
-                let Some(ns) = c.hosts.get(name) else { continue };
-                let Some(ip) = c.addresses(*ns).into_iter().find(mine) else { continue };
+                let Some(ns) = c.hosts.get(name) else {
+                    continue;
+                };
+                let Some(ip) = c.addresses(*ns).into_iter().find(mine) else {
+                    continue;
+                };
                 out.push(End {
                     name: format!("host/{name}"),
                     node: format!("host/{name}"),
+                    is_node: false,
                     ns: Some(*ns),
                     ip,
                 });
@@ -378,19 +408,28 @@ fn reached(r: &ProbeResult, t: &Try, s: &Scenario) -> Option<bool> {
     let at_end = |hop: &Hop| {
         let nobody = matches!(
             hop.how,
-            Disposition::Dropped { reason: DropReason::NoSocket, .. }
-                | Disposition::Rejected { reason: DropReason::NoSocket, .. }
+            Disposition::Dropped {
+                reason: DropReason::NoSocket,
+                ..
+            } | Disposition::Rejected {
+                reason: DropReason::NoSocket,
+                ..
+            }
         );
         let there = match t.to.ns {
             Some(ns) => hop.ns == ns,
-            None => s.cluster.pods.values().any(|p| p.ns == hop.ns && !p.host_network),
+            None => s
+                .cluster
+                .pods
+                .values()
+                .any(|p| p.ns == hop.ns && !p.host_network),
         };
         nobody && there
     };
     Some(r.outcome == Outcome::Ok || r.hop.as_ref().is_some_and(at_end))
 }
 
-/// `, at n1 eth0: no route`.
+/// `n1 eth0: no route`.
 fn place(hop: &Hop) -> String {
     let at = match hop.device.as_str() {
         "" => hop.ns_name.clone(),
@@ -399,61 +438,100 @@ fn place(hop: &Hop) -> String {
     match &hop.how {
         Disposition::Dropped { reason, detail, .. }
         | Disposition::Rejected { reason, detail, .. } => match detail.as_str() {
-            "" => format!(", at {at}: {reason}"),
-            detail => format!(", at {at}: {reason} ({detail})"),
+            "" => format!("{at}: {reason}"),
+            detail => format!("{at}: {reason} ({detail})"),
         },
-        how => format!(", {} at {at}", super::disposition_name(how)),
+        how => format!("{} at {at}", super::disposition_name(how)),
     }
 }
 
 fn differ(s: &mut Scenario, t: &Try, came: &Came, detailed: bool) -> Differ {
-    let (allowed, of) = t.allowed;
-    let open = allowed > 0;
-    let outcome = came.worst.as_ref().map(|r| r.outcome.to_string()).unwrap_or_default();
-    let why = if came.depends {
-        "rules that podpath does not understand decide".to_owned()
+    let open = t.allowed.0 > 0;
+    let outcome = came.worst.as_ref().map(|r| r.outcome.to_string());
+    let own_node = t.from.node == t.to.node && t.from.is_node != t.to.is_node;
+    let (cause, hop) = if came.depends {
+        let words = "rules that podpath does not understand decide";
+        (words.to_owned(), String::new())
     } else if came.reached > 0 && !open {
-        let name = t.from.name.split_once('/');
-        let sender = name.map(|(a, b)| Name::new(a, b));
-        let own = sender.and_then(|name| s.cluster.pods.get(&name));
-        lets_pass(s, own.is_some_and(|pod| t.to.name == format!("node/{}", pod.node)))
+        (lets_pass(s), String::new())
     } else {
-        let traced = as_probe(t, 0).filter(|_| detailed && t.times == 1);
-        let traced = traced.map(|p| s.cluster.lab.trace(&p).0);
-        // Told again: what happened twice alike has its details.
-        let same = |r: &ProbeResult| came.worst.as_ref().is_some_and(|w| w.outcome == r.outcome);
-        let result = traced.filter(same).or_else(|| came.worst.clone());
-        let hop = result.and_then(|r| r.hop);
-        let hop = hop.as_ref().map(place).unwrap_or_default();
-        let hop = hop.trim_start_matches([',', ' ']).trim_start_matches("at ");
-        match (of, t.times) {
-            (0, _) => format!("no endpoint; {hop}"),
-            (_, 1) => hop.to_owned(),
-            (_, n) => format!("{} of {n} tries arrive; {hop}", came.reached),
-        }
+        fails(s, t, came, detailed, own_node)
     };
     Differ {
         cell: t.cell,
         from: t.from.name.clone(),
         to: t.to.name.clone(),
         allowed: open,
-        outcome,
-        why,
+        outcome: outcome.unwrap_or_default(),
+        cause,
+        hop,
+    }
+}
+
+/// Why something that policies allow does not arrive: the cause, and the place.
+fn fails(
+    s: &mut Scenario,
+    t: &Try,
+    came: &Came,
+    detailed: bool,
+    own_node: bool,
+) -> (String, String) {
+    let traced = as_probe(t, 0).filter(|_| detailed && t.times == 1);
+    let traced = traced.map(|p| s.cluster.lab.trace(&p).0);
+    // Told again: what happened twice alike has its details.
+    let same = |r: &ProbeResult| came.worst.as_ref().is_some_and(|w| w.outcome == r.outcome);
+    let result = traced.filter(same).or_else(|| came.worst.clone());
+    let hop = result.and_then(|r| r.hop);
+    let text = hop.as_ref().map(place).unwrap_or_default();
+    let filtered = |hop: &Hop| {
+        matches!(
+            hop.how,
+            Disposition::Dropped {
+                reason: DropReason::Netfilter | DropReason::NetfilterQueue,
+                ..
+            } | Disposition::Rejected {
+                reason: DropReason::NetfilterReject,
+                ..
+            }
+        )
+    };
+    let dropped = hop.as_ref().is_some_and(filtered);
+    let left = hop
+        .as_ref()
+        .is_some_and(|h| h.how == Disposition::LeftTheCluster);
+    let agent = agent(s);
+    let cause = match (t.allowed.1, t.times) {
+        (0, _) => "the Service has no endpoint".to_owned(),
+        _ if dropped && own_node => {
+            format!(
+                "{agent} asks policies between a pod and its own node, which the API leaves open"
+            )
+        }
+        _ if dropped => "a rule drops it".to_owned(),
+        _ if left => "no route outside leads to pods' addresses".to_owned(),
+        (_, 1) => text.clone(),
+        (_, n) => format!("{} of {n} tries arrive", came.reached),
+    };
+    (cause, text)
+}
+
+/// Who enforces policies.
+fn agent(s: &Scenario) -> &'static str {
+    match s.cluster.policies.enforcement {
+        Enforcement::None => "nobody",
+        Enforcement::Calico => "Calico's Felix",
+        Enforcement::KubeRouter => "kube-router",
+        Enforcement::Nftables => "kube-network-policies",
     }
 }
 
 /// Why something arrives that policies deny.
-fn lets_pass(s: &Scenario, own_node: bool) -> String {
-    let agent = match s.cluster.policies.enforcement {
+fn lets_pass(s: &Scenario) -> String {
+    match s.cluster.policies.enforcement {
         Enforcement::None => {
-            return format!("nobody enforces policies: {} has no agent for them", s.cluster.cni);
+            let cni = &s.cluster.cni;
+            format!("nobody enforces policies: {cni} has no agent for them")
         }
-        Enforcement::Calico => "Calico's Felix",
-        Enforcement::KubeRouter => "kube-router",
-        Enforcement::Nftables => "kube-network-policies",
-    };
-    match own_node {
-        true => format!("{agent} leaves a pod and its own node alone"),
-        false => format!("{agent}'s rules let it pass"),
+        _ => format!("the rules of {} let it pass", agent(s)),
     }
 }

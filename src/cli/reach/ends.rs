@@ -76,7 +76,11 @@ impl Names<'_> {
                 let missing = || {
                     let family = self.family.name();
                     let message = format!("there is no such host with an {family} address");
-                    out::stop(word, message, self.near(&name, self.hosts.iter().map(|h| &*h.0)))
+                    out::stop(
+                        word,
+                        message,
+                        self.near(&name, self.hosts.iter().map(|h| &*h.0)),
+                    )
                 };
                 Ok(Pick::Address(found.ok_or_else(missing)?.1))
             }
@@ -165,9 +169,16 @@ impl Names<'_> {
         let of_name = services.iter().filter(|s| s.name.service == name);
         let mut found = of_name.peekable();
         if found.peek().is_none() {
-            let names: Vec<String> = services.iter().map(|s| s.name.service.to_string()).collect();
+            let names: Vec<String> = services
+                .iter()
+                .map(|s| s.name.service.to_string())
+                .collect();
             let help = self.near(&name.to_string(), names.iter().map(String::as_str));
-            return Err(out::stop(word, "there is no such Service with a ClusterIP", help));
+            return Err(out::stop(
+                word,
+                "there is no such Service with a ClusterIP",
+                help,
+            ));
         }
         if let Some(port) = &port {
             let ports: Vec<String> = found

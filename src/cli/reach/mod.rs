@@ -219,7 +219,11 @@ fn question(g: &Global, a: &ReachArgs, known: &[Known]) -> anyhow::Result<Questi
             hosts.extend(ip.filter(|_| fresh).map(|ip| (host.name.clone(), ip)));
         }
     }
-    let mut ports: Vec<L4> = a.port.iter().map(|p| L4::Port(p.protocol, p.number)).collect();
+    let mut ports: Vec<L4> = a
+        .port
+        .iter()
+        .map(|p| L4::Port(p.protocol, p.number))
+        .collect();
     ports.sort_by_key(|l4| match l4 {
         L4::Port(protocol, number) => (*number, *protocol),
         L4::Other => (0, crate::kube::service::Protocol::Tcp),
@@ -265,7 +269,10 @@ fn tried(s: &mut Scenario, reach: &Reach<'_>) -> anyhow::Result<Paths> {
     found.map_err(|TooMany(count)| {
         out::stop(
             "--path",
-            format!("{count} probes; at most {} are made", limits::REACH_PROBES_MAX),
+            format!(
+                "{count} probes; at most {} are made",
+                limits::REACH_PROBES_MAX
+            ),
             "narrow it down by -n, -l, --from, --to or --port",
         )
     })

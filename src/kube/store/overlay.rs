@@ -11,12 +11,28 @@ const NAMES: [(&str, &[&str], bool); 11] = [
     ("Service", &["service", "services", "svc"], true),
     ("EndpointSlice", &["endpointslice", "endpointslices"], true),
     ("ConfigMap", &["configmap", "configmaps", "cm"], true),
-    ("NetworkPolicy", &["networkpolicy", "networkpolicies", "netpol"], true),
-    ("ClusterNetworkPolicy", &["clusternetworkpolicy", "clusternetworkpolicies", "cnp"], false),
-    ("AdminNetworkPolicy", &["adminnetworkpolicy", "adminnetworkpolicies", "anp"], false),
+    (
+        "NetworkPolicy",
+        &["networkpolicy", "networkpolicies", "netpol"],
+        true,
+    ),
+    (
+        "ClusterNetworkPolicy",
+        &["clusternetworkpolicy", "clusternetworkpolicies", "cnp"],
+        false,
+    ),
+    (
+        "AdminNetworkPolicy",
+        &["adminnetworkpolicy", "adminnetworkpolicies", "anp"],
+        false,
+    ),
     (
         "BaselineAdminNetworkPolicy",
-        &["baselineadminnetworkpolicy", "baselineadminnetworkpolicies", "banp"],
+        &[
+            "baselineadminnetworkpolicy",
+            "baselineadminnetworkpolicies",
+            "banp",
+        ],
         false,
     ),
     ("Namespace", &["namespace", "namespaces", "ns"], false),
@@ -52,7 +68,10 @@ impl core::str::FromStr for Removal {
         let mut kinds = NAMES.iter();
         let Some((kind, _, namespaced)) = kinds.find(|k| k.1.contains(&lower.as_str())) else {
             let names: Vec<&str> = NAMES.iter().map(|k| k.0).collect();
-            return Err(format!("expected a kind among {}, found \"{word}\"", names.join(", ")));
+            return Err(format!(
+                "expected a kind among {}, found \"{word}\"",
+                names.join(", ")
+            ));
         };
         let name = match (rest.split_once('/'), namespaced) {
             (Some((namespace, name)), true) if !namespace.is_empty() => Name::new(namespace, name),
@@ -77,8 +96,10 @@ impl Store {
         self.services.extend(over.services);
         self.endpoint_slices.extend(over.endpoint_slices);
         self.network_policies.extend(over.network_policies);
-        self.cluster_network_policies.extend(over.cluster_network_policies);
-        self.admin_network_policies.extend(over.admin_network_policies);
+        self.cluster_network_policies
+            .extend(over.cluster_network_policies);
+        self.admin_network_policies
+            .extend(over.admin_network_policies);
         self.baseline_policies.extend(over.baseline_policies);
         self.probes.extend(over.probes);
         self.faults.extend(over.faults);
@@ -159,9 +180,20 @@ mod tests {
             ("cnp/x", "ClusterNetworkPolicy x"),
             ("ns/shop", "Namespace shop"),
         ] {
-            assert_eq!(text.parse::<Removal>().map(|r| r.to_string()), Ok(said.into()));
+            assert_eq!(
+                text.parse::<Removal>().map(|r| r.to_string()),
+                Ok(said.into())
+            );
         }
-        for wrong in ["", "web", "netpol/", "netpol/a/b/c", "cnp/a/b", "widget/a", "netpol//b"] {
+        for wrong in [
+            "",
+            "web",
+            "netpol/",
+            "netpol/a/b/c",
+            "cnp/a/b",
+            "widget/a",
+            "netpol//b",
+        ] {
             assert!(wrong.parse::<Removal>().is_err(), "{wrong}");
         }
     }

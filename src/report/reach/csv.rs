@@ -25,9 +25,10 @@ fn line(out: &mut String, fields: &[&str]) {
 
 fn split(l4: &L4) -> (String, String) {
     match l4 {
-        L4::Port(protocol, number) => {
-            (number.to_string(), protocol.to_string().to_ascii_uppercase())
-        }
+        L4::Port(protocol, number) => (
+            number.to_string(),
+            protocol.to_string().to_ascii_uppercase(),
+        ),
         L4::Other => (String::new(), "other".into()),
     }
 }
@@ -42,7 +43,9 @@ pub fn csv(shown: &Shown<'_>) -> String {
 
 fn pairs(shown: &Shown<'_>, path: bool) -> String {
     let mut out = String::new();
-    let mut head = vec!["from", "to", "port", "protocol", "pairs", "open", "verdict", "why"];
+    let mut head = vec![
+        "from", "to", "port", "protocol", "pairs", "open", "verdict", "why",
+    ];
     if path {
         head.extend(["probes", "reached", "differ", "path"]);
     }
@@ -85,11 +88,12 @@ fn pairs(shown: &Shown<'_>, path: bool) -> String {
 /// Why path and policies differ in a port of a cell; empty when they do not.
 pub(super) fn because(shown: &Shown<'_>, cell: (usize, usize, usize)) -> String {
     let differ = shown.paths.map(|p| p.differ.as_slice()).unwrap_or_default();
-    let mut texts: Vec<&str> = Vec::new();
+    let mut texts: Vec<String> = Vec::new();
     let start = differ.partition_point(|d| d.cell < cell);
     for one in differ.iter().skip(start).take_while(|d| d.cell == cell) {
-        if !texts.contains(&one.why.as_str()) {
-            texts.push(&one.why);
+        let why = one.why();
+        if !texts.contains(&why) {
+            texts.push(why);
         }
     }
     texts.join("; ")
@@ -102,17 +106,35 @@ fn name<'s>(shown: &'s Shown<'_>, group: usize) -> &'s str {
 fn changes(shown: &Shown<'_>) -> String {
     let mut out = String::new();
     let head = [
-        "from", "to", "port", "protocol", "pairs", "open_before", "open_after", "opened",
-        "closed", "why_before", "why_after",
+        "from",
+        "to",
+        "port",
+        "protocol",
+        "pairs",
+        "open_before",
+        "open_after",
+        "opened",
+        "closed",
+        "why_before",
+        "why_after",
     ];
     line(&mut out, &head);
     for change in diff::changes(shown).0 {
         let (from, to, at) = change.cell;
         let group = shown.reach.groups.get(to);
-        let l4 = group.and_then(|g| g.ports.get(at)).copied().unwrap_or(L4::Other);
+        let l4 = group
+            .and_then(|g| g.ports.get(at))
+            .copied()
+            .unwrap_or(L4::Other);
         let (number, protocol) = split(&l4);
         let [before, after] = change.open;
-        let counts = [change.pairs, before, after, change.change.0, change.change.1];
+        let counts = [
+            change.pairs,
+            before,
+            after,
+            change.change.0,
+            change.change.1,
+        ];
         let counts = counts.map(|n| n.to_string());
         let reasons = [0, 1].map(|state| why(shown.reach, change.cell, state, false));
         let mut fields = vec![name(shown, from), name(shown, to), &number, &protocol];

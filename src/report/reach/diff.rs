@@ -70,12 +70,22 @@ pub(super) fn text(shown: &Shown<'_>) -> String {
         "of {asked} pairs of ends and ports {RED}{opened} open{RED:#} and {YELLOW}{closed} close{YELLOW:#}"
     );
     let mut part = |opens: bool| {
-        let fits = |c: &&Change| if opens { c.change.0 > 0 } else { c.change.1 > 0 };
+        let fits = |c: &&Change| {
+            if opens {
+                c.change.0 > 0
+            } else {
+                c.change.1 > 0
+            }
+        };
         let mut lines = all.iter().filter(fits).peekable();
         if lines.peek().is_none() {
             return;
         }
-        let (style, word) = if opens { (RED, "opened") } else { (YELLOW, "closed") };
+        let (style, word) = if opens {
+            (RED, "opened")
+        } else {
+            (YELLOW, "closed")
+        };
         let _ = writeln!(out, "\n{style}{word}{style:#}");
         for change in lines {
             line(&mut out, shown, change, opens);
@@ -102,13 +112,23 @@ fn line(out: &mut String, shown: &Shown<'_>, change: &Change, opens: bool) {
             n => format!("{} ×{n}", g.name),
         })
     };
-    let count = if opens { change.change.0 } else { change.change.1 };
+    let count = if opens {
+        change.change.0
+    } else {
+        change.change.1
+    };
     let pairs = match (count, change.pairs) {
         (1, 1) => "1 pair".to_owned(),
         (n, all) if n == all => format!("{n} pairs"),
         (n, all) => format!("{n} of {all} pairs"),
     };
-    let _ = writeln!(out, "  {} -> {} {}  {pairs}", name(from), name(to), change.port);
+    let _ = writeln!(
+        out,
+        "  {} -> {} {}  {pairs}",
+        name(from),
+        name(to),
+        change.port
+    );
     let before = why(shown.reach, change.cell, 0, true);
     let after = why(shown.reach, change.cell, 1, true);
     let _ = writeln!(out, "    {DIM}before{DIM:#} {before}");

@@ -85,5 +85,10 @@ fn edge(out: &mut String, shown: &Shown<'_>, from: usize, to: usize) {
         }
     }
     let label = quoted(&texts.join("\n"));
-    let _ = writeln!(out, "  g{} -> g{} [label={label}, {attributes}];", from + 1, to + 1);
+    let _ = writeln!(
+        out,
+        "  g{} -> g{} [label={label}, {attributes}];",
+        from + 1,
+        to + 1
+    );
 }

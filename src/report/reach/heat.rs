@@ -21,6 +21,8 @@ const GAP: i32 = 6;
 const LABEL: i32 = 230;
 /// The smallest square that has its row's name beside it.
 const NAMED: i32 = 10;
+/// The smallest square that has a line around it.
+const FINE: i32 = 5;
 /// Squares that have a tip each.
 const TIPS: usize = 2_500;
 
@@ -34,6 +36,17 @@ pub(super) struct Plan {
     pub(super) ys: Vec<i32>,
     /// The size of the document.
     pub(super) size: (i32, i32),
+}
+
+/// How squares are drawn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Squares {
+    /// Each with a tip.
+    Titled,
+    /// Each by itself.
+    Single,
+    /// Those of a row that touch and are alike as one.
+    Runs,
 }
 
 /// Every cell's mark, row by row.
@@ -58,24 +71,35 @@ pub(super) fn drawing(shown: &Shown<'_>, marks: &[Vec<Mark>], titled: bool) -> (
         0..=16 => 30,
         17..=40 => 20,
         41..=90 => 14,
-        91..=160 => 11,
-        _ => i32::try_from(1_600 / count).unwrap_or(1).clamp(2, 10),
+        91..=220 => 11,
+        _ => i32::try_from(2_400 / count).unwrap_or(1).clamp(2, 9),
     };
     let names = side >= NAMED;
     let (left, top) = margins(shown, names);
     let xs = places(shown, &shown.reach.columns, left, side);
-    let top = top + 96;
+    let top = top + 82;
     let ys = places(shown, &shown.reach.rows, top, side);
     let right = xs.last().map_or(left, |x| x + side);
     let bottom = ys.last().map_or(top, |y| y + side);
     let mut body = String::new();
     bands(&mut body, shown, (&xs, &ys), side);
-    let titled = titled && shown.reach.cells() <= TIPS;
-    squares(&mut body, shown, marks, (&xs, &ys), (side, titled));
+    let titles = match (shown.reach.cells() <= TIPS, titled) {
+        (true, true) => Squares::Titled,
+        (true, false) => Squares::Single,
+        (false, _) => Squares::Runs,
+    };
+    squares(&mut body, shown, marks, (&xs, &ys), (side, titles));
+    if titles == Squares::Runs && side >= FINE {
+        lines(&mut body, (&xs, &ys), side);
+    }
     labels(&mut body, shown, (&xs, &ys), side, names);
     let (legend_width, height) = legend(&mut body, shown, marks, bottom + 28);
-    let title_width = width(&title(shown), 20, Face::Bold).max(width(&shown.summary(), 13, Face::Sans));
-    let wide = (right + slant(shown, names)).max(legend_width).max(title_width.min(900) + MARGIN) + MARGIN;
+    let title_width =
+        width(&title(shown), 20, Face::Bold).max(width(&shown.summary(), 13, Face::Sans));
+    let wide = (right + slant(shown, names))
+        .max(legend_width)
+        .max(title_width.min(900) + MARGIN)
+        + MARGIN;
     header(&mut body, shown, wide - 2 * MARGIN);
     let plan = Plan {
         side,
@@ -104,9 +128,17 @@ fn title(shown: &Shown<'_>) -> String {
 
 fn header(out: &mut String, shown: &Shown<'_>, room: i32) {
     let title = fit(&title(shown), 20, Face::Bold, room);
-    let _ = writeln!(out, "<text class=\"ink b t20\" x=\"{MARGIN}\" y=\"42\">{}</text>", escape(&title));
+    let _ = writeln!(
+        out,
+        "<text class=\"ink b t20\" x=\"{MARGIN}\" y=\"42\">{}</text>",
+        escape(&title)
+    );
     let about = fit(&shown.summary(), 13, Face::Sans, room);
-    let _ = writeln!(out, "<text class=\"dim t13\" x=\"{MARGIN}\" y=\"64\">{}</text>", escape(&about));
+    let _ = writeln!(
+        out,
+        "<text class=\"dim t13\" x=\"{MARGIN}\" y=\"64\">{}</text>",
+        escape(&about)
+    );
 }
 
 fn name(shown: &Shown<'_>, group: usize) -> String {
@@ -132,7 +164,13 @@ fn band(shown: &Shown<'_>, group: usize) -> String {
 /// The width of the names of rows, and the height of those of columns.
 fn margins(shown: &Shown<'_>, names: bool) -> (i32, i32) {
     let longest = |groups: &[usize]| {
-        let text = |at: &usize| if names { name(shown, *at) } else { band(shown, *at) };
+        let text = |at: &usize| {
+            if names {
+                name(shown, *at)
+            } else {
+                band(shown, *at)
+            }
+        };
         let widths = groups.iter().map(|at| width(&text(at), 12, Face::Sans));
         widths.max().unwrap_or(0).min(LABEL)
     };
@@ -144,7 +182,13 @@ fn margins(shown: &Shown<'_>, names: bool) -> (i32, i32) {
 /// How far the last column's name leans out.
 fn slant(shown: &Shown<'_>, names: bool) -> i32 {
     let last = shown.reach.columns.last();
-    let text = last.map_or_else(String::new, |at| if names { name(shown, *at) } else { band(shown, *at) });
+    let text = last.map_or_else(String::new, |at| {
+        if names {
+            name(shown, *at)
+        } else {
+            band(shown, *at)
+        }
+    });
     width(&text, 12, Face::Sans).min(LABEL) * 58 / 100
 }
 
@@ -197,9 +241,9 @@ fn squares(
     shown: &Shown<'_>,
     marks: &[Vec<Mark>],
     (xs, ys): (&[i32], &[i32]),
-    (side, tips): (i32, bool),
+    (side, how): (i32, Squares),
 ) {
-    let inset = i32::from(side >= 5);
+    let inset = i32::from(how != Squares::Runs);
     for ((row, y), from) in marks.iter().zip(ys).zip(&shown.reach.rows) {
         let cells: Vec<(usize, i32, Mark)> = shown
             .reach
@@ -216,9 +260,9 @@ fn squares(
                 let n = i32::try_from(*n).unwrap_or(i32::MAX);
                 *own == mark && *here == x.saturating_add(n.saturating_mul(side))
             };
-            let run = match tips {
-                true => 1,
-                false => rest.iter().enumerate().take_while(alike).count().max(1),
+            let run = match how {
+                Squares::Titled | Squares::Single => 1,
+                Squares::Runs => rest.iter().enumerate().take_while(alike).count().max(1),
             };
             rest = rest.get(run..).unwrap_or_default();
             if mark == Mark::Nothing {
@@ -227,14 +271,16 @@ fn squares(
             let w = i32::try_from(run).unwrap_or(1) * side - inset;
             let (class, h) = (class(mark, shown.is_change()), side - inset);
             let round = if side >= 14 { " rx=\"2\"" } else { "" };
-            let rect = format!("<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\"{round}");
-            let _ = match tips {
-                true => writeln!(
+            let rect = format!(
+                "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\"{round}"
+            );
+            let _ = match how {
+                Squares::Titled => writeln!(
                     out,
                     "{rect}><title>{}</title></rect>",
                     escape(&tip(shown, *from, to))
                 ),
-                false => writeln!(out, "{rect}/>"),
+                _ => writeln!(out, "{rect}/>"),
             };
             if has_sign(mark) && side >= 11 {
                 for n in 0..i32::try_from(run).unwrap_or(1) {
@@ -248,6 +294,29 @@ fn squares(
                 }
             }
         }
+    }
+}
+
+/// Lines between squares that were drawn as one.
+fn lines(out: &mut String, (xs, ys): (&[i32], &[i32]), side: i32) {
+    let (Some(left), Some(top)) = (xs.first(), ys.first()) else {
+        return;
+    };
+    let right = xs.last().map_or(*left, |x| x + side);
+    let bottom = ys.last().map_or(*top, |y| y + side);
+    for x in xs {
+        let (x, h) = (x + side - 1, bottom - top);
+        let _ = writeln!(
+            out,
+            "<rect class=\"page\" x=\"{x}\" y=\"{top}\" width=\"1\" height=\"{h}\"/>"
+        );
+    }
+    for y in ys {
+        let (y, w) = (y + side - 1, right - left);
+        let _ = writeln!(
+            out,
+            "<rect class=\"page\" x=\"{left}\" y=\"{y}\" width=\"{w}\" height=\"1\"/>"
+        );
     }
 }
 
@@ -308,15 +377,13 @@ fn one(shown: &Shown<'_>, cell: (usize, usize, usize), port: &PortCell) -> Strin
     text
 }
 
-fn labels(
-    out: &mut String,
-    shown: &Shown<'_>,
-    (xs, ys): (&[i32], &[i32]),
-    side: i32,
-    names: bool,
-) {
+fn labels(out: &mut String, shown: &Shown<'_>, (xs, ys): (&[i32], &[i32]), side: i32, names: bool) {
     let (rows, columns) = (&shown.reach.rows, &shown.reach.columns);
-    let size = if side >= 20 { 12 } else { (side - 1).clamp(9, 12) };
+    let size = if side >= 20 {
+        12
+    } else {
+        (side - 1).clamp(9, 12)
+    };
     let x = xs.first().map_or(MARGIN, |x| x - 8);
     let y = ys.first().map_or(MARGIN, |y| y - 8);
     let mut row = |at: i32, text: &str, class: &str| {
@@ -404,5 +471,8 @@ fn legend(out: &mut String, shown: &Shown<'_>, marks: &[Vec<Mark>], top: i32) ->
         y + 24,
         escape(&text)
     );
-    (widest.max(MARGIN + width(&text, 12, Face::Sans)), y + 24 + MARGIN)
+    (
+        widest.max(MARGIN + width(&text, 12, Face::Sans)),
+        y + 24 + MARGIN,
+    )
 }

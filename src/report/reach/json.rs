@@ -5,21 +5,36 @@ use serde_json::{Map, Value, json};
 use super::csv::because;
 use super::words::{names, verdict};
 use super::{Mark, Shown, diff};
-use crate::kube::policy::reach::{Group, PortCell, port_text};
 use crate::kube::policy::Decision;
+use crate::kube::policy::reach::{Group, PortCell, port_text};
 
 /// The document.
 pub fn json(shown: &Shown<'_>) -> Value {
     let reach = shown.reach;
-    let groups: Vec<Value> = reach.groups.iter().enumerate().map(|(at, g)| group(at, g)).collect();
+    let groups: Vec<Value> = reach
+        .groups
+        .iter()
+        .enumerate()
+        .map(|(at, g)| group(at, g))
+        .collect();
     let mut doc = Map::new();
     let mut put = |key: &str, value: Value| doc.insert(key.to_owned(), value);
     put("version", json!(1));
     put("title", json!(shown.title));
     put("family", json!(reach.family.name()));
-    put("by", json!(if shown.paths.is_some() { "path" } else { "policy" }));
+    put(
+        "by",
+        json!(if shown.paths.is_some() {
+            "path"
+        } else {
+            "policy"
+        }),
+    );
     put("change", json!(shown.is_change()));
-    put("ports", json!(if reach.declared { "declared" } else { "asked" }));
+    put(
+        "ports",
+        json!(if reach.declared { "declared" } else { "asked" }),
+    );
     put("groups", json!(groups));
     let left = reach.left;
     put(
@@ -37,15 +52,22 @@ pub fn json(shown: &Shown<'_>) -> Value {
         let (all, asked) = diff::changes(shown);
         let sum = |of: fn(&diff::Change) -> u64| all.iter().map(of).sum::<u64>();
         let (opened, closed) = (sum(|c| c.change.0), sum(|c| c.change.1));
-        put("changes", json!({"pairs": asked, "opened": opened, "closed": closed}));
+        put(
+            "changes",
+            json!({"pairs": asked, "opened": opened, "closed": closed}),
+        );
     }
     if let Some(paths) = shown.paths {
         put("probes", json!(paths.probes));
         let differ = paths.differ.iter().map(|d| {
             let (_, to, port) = d.cell;
-            let l4 = reach.groups.get(to).and_then(|g| g.ports.get(port)).map(port_text);
+            let l4 = reach
+                .groups
+                .get(to)
+                .and_then(|g| g.ports.get(port))
+                .map(port_text);
             json!({"from": d.from, "to": d.to, "port": l4, "allowed": d.allowed,
-                "outcome": d.outcome, "why": d.why})
+                "outcome": d.outcome, "cause": d.cause, "hop": d.hop})
         });
         put("differ", json!(differ.collect::<Vec<_>>()));
     }
@@ -97,7 +119,12 @@ fn word(mark: Mark) -> &'static str {
 fn one_port(shown: &Shown<'_>, cell: (usize, usize, usize), port: &PortCell) -> Value {
     let (from, to, at) = cell;
     let states = (0..shown.reach.states.len()).map(|state| {
-        let decided: Vec<Value> = shown.reach.why(from, to, at, state).iter().map(decision).collect();
+        let decided: Vec<Value> = shown
+            .reach
+            .why(from, to, at, state)
+            .iter()
+            .map(decision)
+            .collect();
         json!({"open": port.open.get(state), "verdict": verdict(port, state), "decided": decided})
     });
     let mut value = json!({

@@ -234,7 +234,10 @@ impl Shown<'_> {
         let mut out = Vec::new();
         let pods = |n: usize| if n == 1 { "1 pod has" } else { "pods have" }.to_owned();
         for (n, what) in [
-            (left.no_address, format!("no {} address", self.reach.family.name())),
+            (
+                left.no_address,
+                format!("no {} address", self.reach.family.name()),
+            ),
             (left.finished, "ended".into()),
         ] {
             match n {

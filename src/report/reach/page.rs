@@ -26,8 +26,8 @@ main{padding:20px}figure{margin:0;overflow:auto}figure svg{display:block;cursor:
 background:#1b2430;color:#f3f6fb;box-shadow:0 4px 18px #0005;white-space:pre-line;z-index:2;overflow-wrap:anywhere}\
 #tip b{display:block;margin-bottom:3px}\
 table{border-collapse:collapse;margin-top:20px;background:#fcfdff;border-radius:8px}\
-td,th{text-align:left;vertical-align:top;padding:5px 14px;border-bottom:1px solid #e4eaf2;overflow-wrap:anywhere}\
-td.n{text-align:right;color:#5a687a}\
+td,th{text-align:left;vertical-align:top;padding:5px 14px;border-bottom:1px solid #e4eaf2;white-space:nowrap}\
+td:last-child{white-space:normal;overflow-wrap:anywhere}td.n{text-align:right;color:#5a687a}\
 @media (prefers-color-scheme:dark){body{background:#080b10;color:#e8edf4}\
 #tip{background:#e8edf4;color:#0f141b}table{background:#0f141b}td,th{border-color:#232d3b}td.n{color:#9aa8ba}}";
 
@@ -120,10 +120,17 @@ fn groups(shown: &Shown<'_>) -> String {
         let mut what: Vec<String> = g.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
         let pods = g.pods.iter().map(|m| m.name.name.clone());
         let hosts = g.host_pods.iter().map(|p| format!("{p} (hostNetwork)"));
-        let all = pods.chain(g.nodes.iter().cloned()).chain(g.ranges.iter().cloned());
+        let all = pods
+            .chain(g.nodes.iter().cloned())
+            .chain(g.ranges.iter().cloned());
         let all: Vec<String> = all.chain(hosts).collect();
         let more = all.len().saturating_sub(PODS);
-        let mut list = all.iter().take(PODS).cloned().collect::<Vec<_>>().join(", ");
+        let mut list = all
+            .iter()
+            .take(PODS)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ");
         if more > 0 {
             let _ = write!(list, " and {more} more");
         }

@@ -10,7 +10,7 @@ use super::words::list;
 use super::{Mark, Shown};
 use crate::cluster::reach::Differ;
 use crate::kube::policy::L4;
-use crate::kube::policy::reach::{PortCell, port_text};
+use crate::kube::policy::reach::{Kind, PortCell, port_text};
 use crate::kube::service::Protocol;
 
 pub(super) const BOLD: Style = Style::new().bold();
@@ -42,7 +42,11 @@ pub(super) fn text(shown: &Shown<'_>) -> String {
         Some(_) => "the path",
         None => "policy",
     };
-    let _ = writeln!(out, "{BOLD}Who reaches whom by {by}: {}{BOLD:#}", shown.title);
+    let _ = writeln!(
+        out,
+        "{BOLD}Who reaches whom by {by}: {}{BOLD:#}",
+        shown.title
+    );
     let _ = writeln!(out, "{}", shown.summary());
     let _ = writeln!(out, "{DIM}{}{DIM:#}\n", counted(shown));
     grid(&mut out, shown);
@@ -103,7 +107,11 @@ fn wide_cell(shown: &Shown<'_>, ports: &[PortCell], at: (usize, usize)) -> (Mark
 }
 
 fn label(shown: &Shown<'_>, group: usize) -> String {
-    let name = shown.reach.groups.get(group).map(|g| (g.name.as_str(), g.count));
+    let name = shown
+        .reach
+        .groups
+        .get(group)
+        .map(|g| (g.name.as_str(), g.count));
     match name {
         Some((name, 1)) => format!("{} {name}", group + 1),
         Some((name, n)) => format!("{} {name} ×{n}", group + 1),
@@ -115,7 +123,12 @@ fn label(shown: &Shown<'_>, group: usize) -> String {
 fn grid(out: &mut String, shown: &Shown<'_>) {
     let (rows, columns) = (&shown.reach.rows, &shown.reach.columns);
     let labels: Vec<String> = rows.iter().map(|row| label(shown, *row)).collect();
-    let first = labels.iter().map(|l| l.chars().count()).max().unwrap_or(0).max(9);
+    let first = labels
+        .iter()
+        .map(|l| l.chars().count())
+        .max()
+        .unwrap_or(0)
+        .max(9);
     // Each column takes a gap and a character at least.
     let mut wide = (first + columns.len() * 3 <= WIDE).then(Vec::new);
     if let Some(cells) = &mut wide {
@@ -157,7 +170,10 @@ fn wide_grid(
         for ((mark, text), width) in row.iter().zip(widths) {
             let style = style(*mark);
             let gap = " ".repeat(width.saturating_sub(text.chars().count()));
-            let _ = write!(out, "  {style}{text}{style:#}{gap}");
+            let _ = match text.is_empty() {
+                true => write!(out, "  {gap}"),
+                false => write!(out, "  {style}{text}{style:#}{gap}"),
+            };
         }
         trim(out);
     }
@@ -175,7 +191,11 @@ fn compact_grid(out: &mut String, shown: &Shown<'_>, labels: &[String], first: u
     let gaps: Vec<bool> = columns
         .iter()
         .scan(None, |before, to| {
-            let group = shown.reach.groups.get(*to).map(|g| (g.kind, g.namespace.as_str()));
+            let group = shown
+                .reach
+                .groups
+                .get(*to)
+                .map(|g| (g.kind, g.namespace.as_str()));
             let gap = before.is_some() && *before != Some(group);
             *before = Some(group);
             Some(gap)
@@ -183,7 +203,11 @@ fn compact_grid(out: &mut String, shown: &Shown<'_>, labels: &[String], first: u
         .collect();
     let digits = columns.last().map_or(1, |to| (to + 1).to_string().len());
     for place in 0..digits {
-        let head = if place + 1 == digits { "FROM \\ TO" } else { "" };
+        let head = if place + 1 == digits {
+            "FROM \\ TO"
+        } else {
+            ""
+        };
         let _ = write!(out, "{BOLD}{head:<first$}  ");
         for (to, gap) in columns.iter().zip(&gaps) {
             let number = format!("{:>digits$}", to + 1);
@@ -198,7 +222,10 @@ fn compact_grid(out: &mut String, shown: &Shown<'_>, labels: &[String], first: u
         for (to, gap) in columns.iter().zip(&gaps) {
             let mark = shown.mark(*from, *to, &shown.reach.cell(*from, *to));
             let (style, space) = (style(mark), if *gap { " " } else { "" });
-            let _ = write!(out, "{space}{style}{}{style:#}", mark.sign());
+            let _ = match mark {
+                Mark::Nothing => write!(out, "{space} "),
+                _ => write!(out, "{space}{style}{}{style:#}", mark.sign()),
+            };
         }
         trim(out);
     }
@@ -212,14 +239,20 @@ fn legend(out: &mut String, shown: &Shown<'_>) {
             seen.insert(shown.mark(from, to, &shown.reach.cell(from, to)), ());
         }
     }
-    let marks = Mark::ALL.iter().filter(|m| seen.contains_key(m) && **m != Mark::Nothing);
+    let marks = Mark::ALL
+        .iter()
+        .filter(|m| seen.contains_key(m) && **m != Mark::Nothing);
     let words: Vec<String> = marks
         .map(|m| {
             let style = style(*m);
-            format!("{style}{}{style:#} {}", m.sign(), m.meaning(shown.is_change()))
+            format!(
+                "{style}{}{style:#} {}",
+                m.sign(),
+                m.meaning(shown.is_change())
+            )
         })
         .collect();
-    let _ = writeln!(out, "{}; numbers in cells are open ports\n", words.join("   "));
+    let _ = writeln!(out, "{}\n", words.join("   "));
     let rows: Vec<[String; 4]> = shown
         .reach
         .groups
@@ -262,18 +295,21 @@ fn about(shown: &Shown<'_>, group: usize) -> String {
     };
     let pods: Vec<String> = g.pods.iter().map(|m| m.name.name.clone()).collect();
     match g.kind {
-        crate::kube::policy::reach::Kind::Pods if g.count > 1 => match labels.is_empty() {
+        Kind::Pods if g.count > 1 => match labels.is_empty() {
             true => short(&pods),
             false => format!("{}: {}", labels.join(","), short(&pods)),
         },
-        crate::kube::policy::reach::Kind::Pods => labels.join(","),
-        crate::kube::policy::reach::Kind::Nodes => short(&g.nodes),
-        crate::kube::policy::reach::Kind::Outside => {
+        Kind::Pods => labels.join(","),
+        Kind::Nodes => short(&g.nodes),
+        Kind::Outside => {
+            if g.rest {
+                return "every other address".into();
+            }
             let hosts: Vec<String> = g.nodes.iter().map(|h| format!("host/{h}")).collect();
             let all: Vec<String> = hosts.into_iter().chain(g.ranges.iter().cloned()).collect();
             short(&all)
         }
-        crate::kube::policy::reach::Kind::Service => String::new(),
+        Kind::Service => String::new(),
     }
 }
 
@@ -287,7 +323,7 @@ fn differences(out: &mut String, shown: &Shown<'_>) {
     let mut causes: Vec<(&Differ, Vec<&Differ>)> = Vec::new();
     for one in &paths.differ {
         let same = |(first, _): &&mut (&Differ, Vec<&Differ>)| {
-            (first.why == one.why) && first.allowed == one.allowed
+            first.cause == one.cause && first.allowed == one.allowed
         };
         match causes.iter_mut().find(same) {
             Some((_, all)) => all.push(one),
@@ -305,13 +341,23 @@ fn differences(out: &mut String, shown: &Shown<'_>) {
             true => (RED, "allowed, but the path fails"),
             false => (YELLOW, "denied, but the path lets it pass"),
         };
-        let _ = writeln!(out, "{style}{words}{style:#}, {} probes: {}", all.len(), first.why);
+        let probes = if all.len() == 1 { "probe" } else { "probes" };
+        let _ = writeln!(
+            out,
+            "{style}{words}{style:#}, {} {probes}: {}",
+            all.len(),
+            first.cause
+        );
         for one in all.iter().take(NAMES) {
             let (_, to, port) = one.cell;
             let group = shown.reach.groups.get(to);
             let l4 = group.and_then(|g| g.ports.get(port)).map(port_text);
             let l4 = l4.unwrap_or_default();
-            let _ = writeln!(out, "  {} -> {} {l4}: {}", one.from, one.to, one.outcome);
+            let _ = write!(out, "  {} -> {} {l4}: {}", one.from, one.to, one.outcome);
+            let _ = match one.hop == one.cause || one.hop.is_empty() {
+                true => writeln!(out),
+                false => writeln!(out, ", {}", one.hop),
+            };
         }
         if all.len() > NAMES {
             let _ = writeln!(out, "  {DIM}and {} more{DIM:#}", all.len() - NAMES);

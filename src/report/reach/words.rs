@@ -64,7 +64,10 @@ pub(super) fn why(
     let (from, to, port) = cell;
     let there = |group: usize| {
         let group = reach.groups.get(group);
-        group.and_then(|g| g.there.get(state)).copied().unwrap_or_default()
+        group
+            .and_then(|g| g.there.get(state))
+            .copied()
+            .unwrap_or_default()
     };
     let all = reach.why(from, to, port, state);
     match (there(from), there(to), all.is_empty()) {

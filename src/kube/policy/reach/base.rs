@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::cell::is_asked;
 use super::judge::{Judge, Spot};
 use super::ports::sorted;
 use super::{
@@ -59,11 +60,13 @@ pub(super) fn reach<'s>(states: &[State<'s>], q: &Question) -> Reach<'s> {
         group::join(&mut reach);
     }
     group::name(&mut reach);
-    let rows = reach.groups.iter().enumerate();
-    reach.rows = rows.filter(|(_, g)| g.sends).map(|(at, _)| at).collect();
-    let columns = reach.groups.iter().enumerate();
-    reach.columns = columns
-        .filter(|(_, g)| g.receives)
+    let groups = &reach.groups;
+    let all = || (0..).zip(groups);
+    let sends = |a: &Group| a.sends && groups.iter().any(|b| b.receives && is_asked(a, b));
+    let receives = |b: &Group| b.receives && groups.iter().any(|a| a.sends && is_asked(a, b));
+    reach.rows = all().filter(|(_, g)| sends(g)).map(|(at, _)| at).collect();
+    reach.columns = all()
+        .filter(|(_, g)| receives(g))
         .map(|(at, _)| at)
         .collect();
     reach
@@ -142,7 +145,12 @@ fn pod_groups(
         };
         let on: Vec<Option<String>> = states.iter().zip(names).map(|(s, n)| node(s, n)).collect();
         let apart = match (q.by_pod, split) {
-            (true, _) => Some(names.iter().map(|n| Some(n.as_ref()?.to_string())).collect()),
+            (true, _) => Some(
+                names
+                    .iter()
+                    .map(|n| Some(n.as_ref()?.to_string()))
+                    .collect(),
+            ),
             (_, true) => Some(on.clone()),
             _ => None,
         };
@@ -186,6 +194,7 @@ pub(super) fn empty(kind: Kind, spots: Vec<Spot>) -> Group {
         pods: Vec::new(),
         nodes: Vec::new(),
         ranges: Vec::new(),
+        rest: false,
         labels: BTreeMap::new(),
         host_pods: Vec::new(),
         ports: Vec::new(),
@@ -280,9 +289,7 @@ impl Outside {
             if receives {
                 group.ports = ports.clone();
             }
-            if rest {
-                group.namespace = "rest".into();
-            }
+            group.rest = rest;
             out.groups.push(group);
         };
         if wide_from || wide_to {

@@ -4,8 +4,8 @@
 //! judge is counted apart: a pod and its own node always reach each other, a pod itself is no pair. Between
 //! two ends without policies (nodes, addresses outside) nothing is asked.
 
-use super::super::verdict::{Decision, L4, Side, Why};
 use super::super::model::Direction;
+use super::super::verdict::{Decision, L4, Side, Why};
 use super::judge::Spot;
 use super::{Group, Kind, Reach, service};
 
@@ -93,8 +93,9 @@ impl Reach<'_> {
         let ports = b.ports.iter().enumerate();
         ports
             .map(|(at, l4)| {
-                let shares: Vec<(u64, u64)> =
-                    (0..self.states.len()).map(|s| self.share(a, b, at, s)).collect();
+                let shares: Vec<(u64, u64)> = (0..self.states.len())
+                    .map(|s| self.share(a, b, at, s))
+                    .collect();
                 let whole = shares.iter().map(|s| s.1).max().unwrap_or(1);
                 let open = shares.iter().zip(0..).map(|((open, _), state)| match open {
                     0 => self.resident(a, b, state),
@@ -158,8 +159,7 @@ impl Reach<'_> {
         if b.kind == Kind::Service {
             let mut out: Vec<Decision> = Vec::new();
             for way in service::ways_of(self, a, b, port, state) {
-                let sides =
-                    Direction::ALL.map(|d| judge.query(way.query(d), d).to_side());
+                let sides = Direction::ALL.map(|d| judge.query(way.query(d), d).to_side());
                 let one = decided(sides);
                 if !out.contains(&one) {
                     out.push(one);

@@ -11,13 +11,7 @@ use super::{Group, Kind, Reach, cell, members};
 use crate::kube::store::Name;
 
 /// Labels that say what a pod is for, the first that it has (website "Recommended Labels", and habit).
-const WORKLOAD: [&str; 5] = [
-    "app.kubernetes.io/name",
-    "app",
-    "k8s-app",
-    "name",
-    "run",
-];
+const WORKLOAD: [&str; 5] = ["app.kubernetes.io/name", "app", "k8s-app", "name", "run"];
 /// Workloads, nodes or ranges in a group's name.
 const SHOWN: usize = 2;
 
@@ -40,7 +34,12 @@ fn term(other: usize, state: usize, port: usize, open: u64) -> u128 {
 pub(super) fn join(reach: &mut Reach<'_>) {
     let count = reach.groups.len();
     let (mut rows, mut columns) = (vec![0_u128; count], vec![0_u128; count]);
-    let ports: BTreeSet<_> = reach.groups.iter().flat_map(|g| &g.ports).copied().collect();
+    let ports: BTreeSet<_> = reach
+        .groups
+        .iter()
+        .flat_map(|g| &g.ports)
+        .copied()
+        .collect();
     let ports: BTreeMap<_, usize> = ports.into_iter().zip(0..).collect();
     for (b, to) in reach.groups.iter().enumerate().filter(|(_, g)| g.receives) {
         for (at, l4) in to.ports.iter().enumerate() {
@@ -92,6 +91,7 @@ fn absorb(first: &mut Group, group: Group) {
     if first.kind != Kind::Outside {
         first.count += group.count;
     }
+    first.rest |= group.rest;
     first.pods.extend(group.pods);
     first.nodes.extend(group.nodes);
     first.ranges.extend(group.ranges);
@@ -126,12 +126,12 @@ pub(super) fn name(reach: &mut Reach<'_>) {
             group.pods.sort();
             group.nodes.sort();
             group.host_pods.sort();
-            if group.kind == Kind::Outside {
-                group.namespace = String::new();
-            }
         }
     }
-    let order = |g: &Group| (g.kind, g.name.clone(), g.pods.first().cloned(), g.ranges.clone());
+    let order = |g: &Group| {
+        let first = (g.pods.first().cloned(), g.ranges.clone());
+        (g.kind, g.namespace.clone(), g.name.clone(), first)
+    };
     reach.groups.sort_by_cached_key(order);
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for group in &mut reach.groups {
@@ -203,8 +203,8 @@ fn nodes(group: &Group, alone: bool) -> String {
 fn outside(group: &Group) -> String {
     let one = group.ranges.len() == 1;
     let single = group.ranges.iter().all(|r| !r.contains(['/', '-']));
-    match (group.namespace.as_str(), group.nodes.as_slice()) {
-        ("rest", _) => "outside".into(),
+    match (group.rest, group.nodes.as_slice()) {
+        (true, _) => "outside".into(),
         (_, [host]) if one && single => format!("host/{host}"),
         _ => list(group.ranges.iter().cloned()),
     }

@@ -92,8 +92,7 @@ impl Judge {
             let next = self.matrices.len();
             let at = *known.entry(key).or_insert(next);
             if at == next {
-                self.matrices
-                    .push(Matrix::new(&self.compiled, family, *l4));
+                self.matrices.push(Matrix::new(&self.compiled, family, *l4));
             }
             self.of_port.insert(*l4, at);
         }
@@ -133,8 +132,7 @@ impl Judge {
         };
         let of_blocks = blocks.iter().map(|b| b.contains(ip));
         let with_nodes = self.rules.iter().filter(|r| !r.peers.nodes.is_empty());
-        let of_nodes =
-            with_nodes.map(|r| node.is_some_and(|node| r.peers.nodes.has(node.0)));
+        let of_nodes = with_nodes.map(|r| node.is_some_and(|node| r.peers.nodes.has(node.0)));
         of_blocks.chain(of_nodes).collect()
     }
 
@@ -191,10 +189,7 @@ impl Judge {
             Spot::Absent => return None,
         };
         let id = identity(own)?;
-        Some(
-            self.compiled
-                .judge(id, direction, &other, l4, identity(to)),
-        )
+        Some(self.compiled.judge(id, direction, &other, l4, identity(to)))
     }
 
     /// What a side says of a packet by addresses.

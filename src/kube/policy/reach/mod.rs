@@ -145,6 +145,8 @@ pub struct Group {
     pub nodes: Vec<String>,
     /// Ranges of addresses outside.
     pub ranges: Vec<String>,
+    /// Whether these are all addresses outside that no rule tells apart.
+    pub rest: bool,
     /// Labels that all its pods have in the last state.
     pub labels: BTreeMap<String, String>,
     /// hostNetwork pods on its nodes.

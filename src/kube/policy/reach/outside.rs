@@ -91,9 +91,7 @@ pub(super) fn classes(
             hosts: Vec::new(),
         });
         class.segments.push((*first, last));
-        let inside = |ip: &IpAddr| {
-            ip.is_ipv4() == v4 && (*first..=last).contains(&number(*ip))
-        };
+        let inside = |ip: &IpAddr| ip.is_ipv4() == v4 && (*first..=last).contains(&number(*ip));
         for (name, ip) in hosts.iter().filter(|(_, ip)| inside(ip)) {
             if class.hosts.is_empty() {
                 class.sample = *ip;
@@ -153,7 +151,9 @@ fn free(states: &[State<'_>], first: u128, last: u128, v4: bool) -> Option<IpAdd
 
 fn address(number: u128, v4: bool) -> IpAddr {
     if v4 {
-        IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(number).unwrap_or(u32::MAX)))
+        IpAddr::V4(Ipv4Addr::from_bits(
+            u32::try_from(number).unwrap_or(u32::MAX),
+        ))
     } else {
         IpAddr::V6(Ipv6Addr::from_bits(number))
     }

@@ -4,9 +4,9 @@
 //! senders are grouped by node as well. Invariant: a cell counts pairs of a sender and an endpoint that
 //! kube-proxy could choose for it.
 
+use super::super::model::Direction;
 use super::super::pods::Owner;
 use super::super::translate::{Way, ways};
-use super::super::model::Direction;
 use super::super::verdict::{L4, Query};
 use super::base::empty;
 use super::judge::Spot;
@@ -31,9 +31,7 @@ fn picked(q: &Question, port: &ServicePort) -> bool {
     let named = |text: &String| *text == here.port || *text == port.port.to_string();
     let meant = q.to.picks.iter().any(|pick| match pick {
         Pick::Services => true,
-        Pick::Service(name, which) => {
-            *name == here.service && which.as_ref().is_none_or(named)
-        }
+        Pick::Service(name, which) => *name == here.service && which.as_ref().is_none_or(named),
         _ => false,
     });
     let l4 = L4::Port(port.protocol(), port.port);

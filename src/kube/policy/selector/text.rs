@@ -71,17 +71,28 @@ fn requirement(part: &str) -> Result<Requirement, String> {
         return match words.as_slice() {
             [key, "in"] => made(key, Op::In(values)),
             [key, "notin"] => made(key, Op::NotIn(values)),
-            _ => Err(format!("expected KEY in (...) or KEY notin (...), found \"{part}\"")),
+            _ => Err(format!(
+                "expected KEY in (...) or KEY notin (...), found \"{part}\""
+            )),
         };
     }
     for (sign, equal) in [("!=", false), ("==", true), ("=", true)] {
         if let Some((key, value)) = part.split_once(sign) {
             let value = value.trim();
             if value.contains(['=', '!', '<', '>', ' ']) {
-                return Err(format!("expected one value in \"{part}\", found \"{value}\""));
+                return Err(format!(
+                    "expected one value in \"{part}\", found \"{value}\""
+                ));
             }
             let values = vec![value.to_owned()];
-            return made(key, if equal { Op::In(values) } else { Op::NotIn(values) });
+            return made(
+                key,
+                if equal {
+                    Op::In(values)
+                } else {
+                    Op::NotIn(values)
+                },
+            );
         }
     }
     made(part, Op::Exists)
@@ -107,7 +118,16 @@ mod tests {
         }
         let spaced: Selector = " b in ( y , x ) , a == 1 ".parse().expect("spaces");
         assert_eq!(spaced.to_string(), "a=1,b in (x,y)");
-        for wrong in ["", "a=b=c", "a in (b", "a)", "=x", "a in b (c)", "a > 1", "a,,b"] {
+        for wrong in [
+            "",
+            "a=b=c",
+            "a in (b",
+            "a)",
+            "=x",
+            "a in b (c)",
+            "a > 1",
+            "a,,b",
+        ] {
             assert!(wrong.parse::<Selector>().is_err(), "{wrong}");
         }
     }
