@@ -64,9 +64,9 @@ pub struct Global {
         id = "topology_dir"
     )]
     pub dir: Option<PathBuf>,
-    /// Namespace of pods named without one
-    #[arg(short = 'n', long, global = true, help_heading = COMMON, default_value = "default")]
-    pub namespace: String,
+    /// Namespace of pods named without one [default: default]
+    #[arg(short = 'n', long, global = true, help_heading = COMMON)]
+    pub namespace: Option<String>,
     /// Seed of every random choice
     #[arg(long, global = true, help_heading = COMMON, default_value_t = 1)]
     pub seed: u64,
@@ -76,6 +76,13 @@ pub struct Global {
     /// Do not print warnings about the manifests
     #[arg(short, long, global = true, help_heading = COMMON)]
     pub quiet: bool,
+}
+
+impl Global {
+    /// The namespace of pods named without one.
+    pub fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -119,6 +126,8 @@ pub enum Command {
     Proxy(ProxyArgs),
     /// What NetworkPolicies and their kin do
     Policy(PolicyArgs),
+    /// Who can reach whom: all pairs, by policy or by the real path, and what a change opens and closes
+    Reach(Box<super::reach::ReachArgs>),
     /// Look a name up as a pod does (one query as dig sends it, or a whole getaddrinfo), or serve names
     Dns(DnsArgs),
     /// Draw the cluster

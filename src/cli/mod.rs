@@ -14,6 +14,7 @@ mod misc;
 mod out;
 mod policy;
 mod proxy;
+mod reach;
 mod replay;
 mod run;
 mod show;
@@ -97,6 +98,7 @@ fn dispatch(cli: args::Cli) -> anyhow::Result<Exit> {
         Some(args::Command::Replay(a)) => replay::run(g, &a),
         Some(args::Command::Proxy(a)) => proxy::run(g, &a),
         Some(args::Command::Policy(a)) => policy::run(g, &a),
+        Some(args::Command::Reach(a)) => reach::run(g, &a),
         Some(args::Command::Dns(a)) => dns::run(g, &a),
         Some(args::Command::Topo(a)) => topo::run(g, &a),
         Some(args::Command::Bench(a)) => bench::run(&a),

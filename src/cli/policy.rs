@@ -44,16 +44,20 @@ pub fn run(g: &Global, a: &PolicyArgs) -> anyhow::Result<Exit> {
 }
 
 /// Everything that policies are asked about.
-struct Known {
-    store: Store,
-    policies: Policies,
-    inventory: Inventory,
-    views: [View; 2],
+pub(super) struct Known {
+    /// The objects.
+    pub(super) store: Store,
+    /// The policies among them.
+    pub(super) policies: Policies,
+    /// Pods and nodes with their addresses.
+    pub(super) inventory: Inventory,
+    /// Services, by family.
+    pub(super) views: [View; 2],
 }
 
 impl Known {
     /// None when findings, already printed, stop the command.
-    fn of(store: Store, g: &Global) -> Option<Known> {
+    pub(super) fn of(store: Store, g: &Global) -> Option<Known> {
         let unaddressed = store.pods.iter().any(|(_, pod)| {
             !is_finished(pod)
                 && !is_host_network(pod)
@@ -75,15 +79,24 @@ impl Known {
             let (desired, _): (Desired, _) = run_controllers(&store, &facts, None);
             (facts, desired)
         };
+        Some(Known::with(store, &facts, &desired))
+    }
+
+    /// Of a cluster that was built.
+    pub(super) fn of_cluster(cluster: &Cluster) -> Known {
+        Known::with(cluster.store.clone(), &facts(cluster), &cluster.desired)
+    }
+
+    fn with(store: Store, facts: &Facts, desired: &Desired) -> Known {
         let (policies, _) = Policies::of(&store);
-        let inventory = Inventory::of(&store, &facts);
+        let inventory = Inventory::of(&store, facts);
         let views = Family::ALL.map(|family| desired.view(family));
-        Some(Known {
+        Known {
             store,
             policies,
             inventory,
             views,
-        })
+        }
     }
 
     /// Whose an address is, with the address.

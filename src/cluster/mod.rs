@@ -19,6 +19,7 @@ mod node;
 mod pods;
 pub mod policy;
 mod proxy_steps;
+pub mod reach;
 mod scenario;
 mod services;
 mod underlay;

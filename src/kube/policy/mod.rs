@@ -27,6 +27,7 @@ pub mod miss;
 pub mod model;
 pub mod pods;
 pub mod ranges;
+pub mod reach;
 pub mod sample;
 pub mod selector;
 pub mod translate;
