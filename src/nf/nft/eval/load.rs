@@ -11,7 +11,7 @@ use crate::base::DevId;
 use crate::net::DeviceKind;
 use crate::nf::ct::Dir;
 use crate::nf::eval::chain::name;
-use crate::nf::{Family, Hook};
+use crate::nf::Family;
 use crate::wire::{
     CtInfo, CtRef, ETH_P_8021Q, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, Frame, PacketType, proto,
 };
@@ -426,11 +426,6 @@ impl Walk<'_, '_, '_> {
             at += len;
         }
         None
-    }
-
-    /// Whether the hook comes before routing.
-    pub(super) fn before_routing(&self) -> bool {
-        self.env.at.hook == Hook::Prerouting
     }
 }
 
