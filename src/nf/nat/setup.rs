@@ -84,7 +84,7 @@ impl Nat<'_> {
             manip,
             zone: if zone != 0 { zone } else { conn.zones.reply },
             expected: conn.master.is_some(),
-            forced: self.wanted(&orig, manip),
+            forced: self.wanted(&orig, manip, range.draws()),
         };
         let mut live = Live { id, ct: self.ct };
         let new = unique::choose(&wish, &mut live, cx.rng);
@@ -111,10 +111,16 @@ impl Nat<'_> {
         self.setup(id, &NatTarget::to(ip), manip, cx)
     }
 
-    fn wanted(&self, orig: &CtTuple, manip: Manip) -> Option<(IpAddr, u16)> {
+    /// What is decided for a side. An ICMP id is one for both directions: a recording's choice names it with the
+    /// source, and a DNAT that draws it has drawn that one.
+    fn wanted(&self, orig: &CtTuple, manip: Manip, draws: bool) -> Option<(IpAddr, u16)> {
         let choice = self.forced.choice(orig);
         match manip {
             Manip::Src => choice.snat,
+            Manip::Dst if draws && orig.is_icmp() => match choice.snat {
+                Some((_, id)) => Some((choice.dnat.map_or(orig.dst, |d| d.0), id)),
+                None => choice.dnat,
+            },
             Manip::Dst => choice.dnat,
         }
     }

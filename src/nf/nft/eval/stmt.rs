@@ -4,7 +4,7 @@
 //! nft_dup_ipv4.c, nft_queue.c. Invariant: a statement that fails ends its rule, it never drops by itself
 //! (but NAT, which does).
 
-use super::super::expr::{Expr, Log, Reject, SetVerb, Stateful};
+use super::super::expr::{Direction, Expr, Log, Reject, SetVerb, Stateful};
 use super::super::fields::{CtKey, MetaKey};
 use super::super::model::{ObjectBody, ObjectKind};
 use super::super::types::Value;
@@ -230,7 +230,7 @@ impl Walk<'_, '_, '_> {
             Expr::Meta(MetaKey::Priority) => f.priority = low,
             Expr::Meta(MetaKey::PktType) => f.pkt_type = packet_type(low, f.pkt_type),
             Expr::Meta(MetaKey::NfTrace | MetaKey::SecMark) => {}
-            Expr::Ct(CtKey::Zone, _) => self.zone(low as u16, f),
+            Expr::Ct(CtKey::Zone, dir) => self.zone(low as u16, *dir, f),
             Expr::Ct(key, _) => self.set_ct(*key, n.unwrap_or(0), f)?,
             Expr::Payload(field) => {
                 self.load(to, f)?;
@@ -272,13 +272,24 @@ impl Walk<'_, '_, '_> {
         Ok(())
     }
 
-    /// `nft_ct_set_zone_eval`: a template, on packets that conntrack has not seen.
-    fn zone(&mut self, zone: u16, f: &mut Frame) {
+    /// `nft_ct_set_zone_eval`: a template, on packets that conntrack has not seen; the zone is that of one
+    /// direction or of both.
+    fn zone(&mut self, zone: u16, dir: Option<Direction>, f: &mut Frame) {
         if f.ct != CtRef::None {
             return;
         }
         let template = Template {
-            zones: Zones::both(zone),
+            zones: match dir {
+                None => Zones::both(zone),
+                Some(Direction::Original) => Zones {
+                    orig: zone,
+                    reply: 0,
+                },
+                Some(Direction::Reply) => Zones {
+                    orig: 0,
+                    reply: zone,
+                },
+            },
             zone_from_mark: None,
             helper: None,
             events: None,
