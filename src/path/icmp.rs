@@ -170,7 +170,8 @@ impl<O: Observer> Walker<'_, O> {
         oif: Option<DevId>,
     ) -> Option<IpAddr> {
         // IPv4 asks the packet's route, and a TEE copy's leads to the gateway (`RTCF_LOCAL` in `icmp_send`).
-        if self.is_own(h.dst) && !(h.is_v4() && (self.by_gateway() || self.route_back)) {
+        let back = self.route_back && !self.is_own(h.src);
+        if self.is_own(h.dst) && !(h.is_v4() && (self.by_gateway() || back)) {
             return Some(h.dst);
         }
         if h.is_v4() && self.ns.sysctl.icmp_errors_use_inbound_ifaddr != 0 {
