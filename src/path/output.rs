@@ -130,6 +130,9 @@ impl<O: Observer> Walker<'_, O> {
         let own = input.is_some() && header(&f) == Some(dst);
         // MASQUERADE chooses its address by the gateway.
         f.nexthop = gateway(found, dst).filter(|_| !local);
+        if self.teeing && input.is_none() && header(&f) != Some(dst) {
+            f.nexthop = f.nexthop.or(Some(dst));
+        }
         if dst.is_ipv4() && found.route.kind == RouteKind::Broadcast {
             self.loop_back(dev, &f);
         }

@@ -31,12 +31,12 @@ pub(super) fn l3_needed(family: Family, rule: &mut Rule) {
     }
 }
 
-/// Whether a statement has a field of an IP header, which says the family.
+/// Whether a statement has a field of an IP header, or of ICMP, which say the family.
 fn l3_named(s: &Stmt) -> bool {
     let named = |e: &Expr| {
         any_in(
             e,
-            &|e| matches!(e, Expr::Payload(f) if matches!(f.proto, "ip" | "ip6")),
+            &|e| matches!(e, Expr::Payload(f) if matches!(f.proto, "ip" | "ip6" | "icmp" | "icmpv6" | "igmp")),
         )
     };
     match s {

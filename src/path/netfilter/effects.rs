@@ -54,6 +54,8 @@ impl<O: Observer> Walker<'_, O> {
             return;
         };
         copy.ct = CtRef::Untracked;
+        // FLOWI_FLAG_KNOWN_NH: its route is to the gateway, which `rt_nexthop` and `rt6_nexthop` then name.
+        copy.nexthop = Some(gateway);
         copy.looped = false;
         // A socket's datagram may be cut, a segment may not (kernel: `__ip6_make_skb`); the copy is as
         // its original.

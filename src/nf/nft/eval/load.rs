@@ -314,6 +314,8 @@ impl Walk<'_, '_, '_> {
             CtKey::Bytes => n(bytes.into()),
             CtKey::Packets => n(packets.into()),
             CtKey::AvgPkt => n(bytes.checked_div(packets).unwrap_or(0).into()),
+            // Without a direction the number alone, of whichever direction it is.
+            CtKey::Zone if dir.is_none() => n(c.zones.orig.max(c.zones.reply).into()),
             CtKey::Zone => n(c.zones.of(way).into()),
             CtKey::SecMark => n(0),
             CtKey::Ip4Saddr if v4 => n(num(t.src)),

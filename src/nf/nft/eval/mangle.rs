@@ -28,6 +28,20 @@ fn follow(b: &mut [u8], at: usize, from: usize, old: &[u8]) {
     }
 }
 
+/// What conntrack summed of an IPv6 packet fits no more once an address is written: `nft_payload_l4csum_update`
+/// takes the change for one of the upper layer's alone (seen on 6.18: UDP is dropped, `udp6_csum_init`).
+fn summed_before(f: &mut Frame, from: usize, old: &[u8]) {
+    let new = f
+        .l3()
+        .get(from..from + old.len())
+        .map_or(0, |b| checksum::sum(b, 0));
+    let change = checksum::sum(&new.to_be_bytes(), !checksum::sum(old, 0) & 0xffff);
+    if let Some(head) = &mut f.summed {
+        let first = checksum::sum(&head[..2], change) as u16;
+        head[..2].copy_from_slice(&first.to_be_bytes());
+    }
+}
+
 impl Walk<'_, '_, '_> {
     /// Where the upper layer keeps its checksum, if it sums plainly and has one.
     fn l4_check(&self, f: &Frame) -> Option<(usize, bool)> {
@@ -92,6 +106,9 @@ impl Walk<'_, '_, '_> {
             }
         } else if let Some((at, _)) = l4.filter(|(at, _)| !own(*at)) {
             follow(b, at, from, &old);
+        }
+        if base == Base::Network && !v4 && from >= 8 {
+            summed_before(f, from, &old);
         }
         if let Some(new) = Pkt::native(f, p.family) {
             self.env.pkt = new;

@@ -17,9 +17,6 @@ use crate::wire::{CtRef, Frame};
 impl Walk<'_, '_, '_> {
     pub(super) fn nat(&mut self, n: &PNat, f: &mut Frame) -> Result<After, Stop> {
         let v4 = self.env.pkt.family == Family::V4;
-        if n.family.is_some_and(|x| (x == IpFamily::Ip) != v4) {
-            return Err(Stop::Break);
-        }
         let mut values = match &n.addr {
             Some(e) => self.parts(e, f)?,
             None => Parts::new(),
@@ -28,6 +25,11 @@ impl Walk<'_, '_, '_> {
         let mut port = (values.len() > 1).then(|| values.remove(1));
         if let Some(e) = &n.port {
             port = self.parts(e, f)?.into_iter().next();
+        }
+        // What is read is read for packets of both families (numbers are counted on); `nft_nat_inet_eval` then
+        // lets those of the other one go on.
+        if n.family.is_some_and(|x| (x == IpFamily::Ip) != v4) {
+            return Ok(After::Next);
         }
         let bits = if v4 { 32 } else { 128 };
         let addrs = values.first().and_then(|p| ends(p, bits));

@@ -24,6 +24,9 @@ use crate::wire::{CtRef, ETH_P_IP, ETH_P_IPV6, Frame, PacketType, proto};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+/// How often a set is swept that does not say it, in milliseconds (`nft_set_gc_interval`: HZ).
+const GC: u64 = 1000;
+
 /// What a failed expression does to its rule.
 fn stopped(s: Stop) -> After {
     match s {
@@ -272,16 +275,24 @@ impl Walk<'_, '_, '_> {
         Ok(())
     }
 
-    /// `nft_ct_set_zone_eval`: a template, on packets that conntrack has not seen.
+    /// `nft_ct_set_zone_eval`: a template, on packets that conntrack has not seen; the zone is that of one
+    /// direction or of both.
     fn zone(&mut self, zone: u16, dir: Option<Direction>, f: &mut Frame) {
-        if f.ct != CtRef::None {
+        // What is untracked has no connection (`nf_ct_get`), and is tracked after all.
+        if matches!(f.ct, CtRef::Template(_) | CtRef::Conn { .. }) {
             return;
         }
-        let of = |d: Direction| if dir.is_none_or(|x| x == d) { zone } else { 0 };
         let template = Template {
-            zones: Zones {
-                orig: of(Direction::Original),
-                reply: of(Direction::Reply),
+            zones: match dir {
+                None => Zones::both(zone),
+                Some(Direction::Original) => Zones {
+                    orig: zone,
+                    reply: 0,
+                },
+                Some(Direction::Reply) => Zones {
+                    orig: 0,
+                    reply: zone,
+                },
             },
             zone_from_mark: None,
             helper: None,
@@ -386,9 +397,14 @@ impl Walk<'_, '_, '_> {
         let key = key_of(&parts, &types);
         let place = (t as u16, n, key.clone());
         let fresh = Element::new(parts);
+        let graves = self.nft.graves.entry((t as u16, n)).or_default();
+        let sweeps = now.saturating_sub(self.nft.since) / set.gc_interval.unwrap_or(GC).max(1);
         let dead = |e: &Element| e.expires.is_some_and(|end| end <= now);
+        if graves.sweep(sweeps) {
+            set.elements.retain(|e| !dead(e));
+        }
         if op.verb == SetVerb::Delete || set.elements.find(&key).is_some_and(dead) {
-            set.elements.remove(&fresh);
+            graves.dead += usize::from(set.elements.remove(&fresh).is_some());
             self.nft.elements.remove(&place);
         }
         if op.verb == SetVerb::Delete {
@@ -401,14 +417,12 @@ impl Walk<'_, '_, '_> {
                 e.expires = Some(now.saturating_add(life.unwrap_or(0)));
             }
         } else {
-            // Room for more only where the dead have been taken out (the kernel sweeps them by and by).
+            // The dead take room until they are swept.
             let size = set.size.unwrap_or(65_535) as usize;
-            if set.elements.len() >= size {
-                set.elements.retain(|e| !dead(e));
-            }
-            if set.elements.len() >= size {
+            if set.elements.len() + graves.dead >= size {
                 return Err(Stop::Break);
             }
+            self.nft.elements.remove(&place);
             let state = if op.state.is_empty() {
                 &set.state
             } else {
