@@ -71,7 +71,8 @@ impl Walk<'_, '_, '_> {
                 self.set(to, &value, f)?
             }
             PStmt::Notrack => {
-                if f.ct == CtRef::None {
+                // Of what answers an untracked packet too, which iptables leaves (`nft_notrack_eval`).
+                if matches!(f.ct, CtRef::None | CtRef::Orphan) {
                     f.ct = CtRef::Untracked;
                 }
                 After::Next
