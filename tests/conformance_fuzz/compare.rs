@@ -13,16 +13,20 @@
 //! A round that the kernel itself plays in two ways is undetermined ([`amounts`]): said, counted, and no pass.
 
 use super::packet::{ICMP, RST, TCP, checksum};
-use super::round::{Out, Outcome};
+use super::round::{Out, Outcome, Round};
 use super::tables;
 
 /// Receive and transmit times follow the sender's own.
 const TIMESTAMP_REPLY: u8 = 14;
 
 /// Everything that differs, a line or two for each.
-pub fn differences(kernel: &Outcome, ours: &Outcome, rules: &str) -> Vec<String> {
-    let mut out = frames(&kernel.out, &ours.out, blind_resets(rules));
-    let loaded: Vec<&str> = rules.lines().filter_map(|l| l.strip_prefix('*')).collect();
+pub fn differences(r: &Round, kernel: &Outcome, ours: &Outcome) -> Vec<String> {
+    let mut out = frames(&kernel.out, &ours.out, blind_resets(r));
+    let loaded: Vec<&str> = r
+        .rules
+        .lines()
+        .filter_map(|l| l.strip_prefix('*'))
+        .collect();
     out.extend(tables::counters(&kernel.save, &ours.save, &|t| loaded.contains(&t)).1);
     out.extend(
         tables::connections(
@@ -39,8 +43,9 @@ pub fn differences(kernel: &Outcome, ours: &Outcome, rules: &str) -> Vec<String>
 
 /// Whether a reset may answer a copy: out of a bridge's port it goes to the link addresses in front of the
 /// copy, which `pskb_copy` leaves as the memory was (kernel: `nf_send_reset`, `nf_dup_ipv4`).
-fn blind_resets(rules: &str) -> bool {
-    rules.contains("-j TEE") && rules.contains("tcp-reset")
+fn blind_resets(r: &Round) -> bool {
+    let copies = r.rules.contains("-j TEE") || r.nft.contains("dup to");
+    copies && (r.rules.contains("tcp-reset") || r.nft.contains("tcp reset"))
 }
 
 fn frames(kernel: &[Out], ours: &[Out], blind_resets: bool) -> Vec<String> {

@@ -100,7 +100,7 @@ fn main() -> ExitCode {
 /// What differs between a round's recording and podpath; a round that podpath cannot play differs.
 fn judge(r: &Round) -> Vec<String> {
     match model::play(r) {
-        Ok(ours) => compare::differences(&r.kernel, &ours, &r.rules),
+        Ok(ours) => compare::differences(r, &r.kernel, &ours),
         Err(e) => vec![e],
     }
 }
@@ -315,7 +315,7 @@ impl Kernels {
     fn twice(&mut self, r: &Round) -> Result<Vec<String>, String> {
         let mut second = r.clone();
         self.again(&mut second)?;
-        Ok(compare::differences(&r.kernel, &second.kernel, &r.rules))
+        Ok(compare::differences(r, &r.kernel, &second.kernel))
     }
 
     /// The first amount in which the kernel differs from itself when it plays a round anew. The frames are

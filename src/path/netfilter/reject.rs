@@ -68,7 +68,7 @@ impl<O: Observer> Walker<'_, O> {
             Some("not for a later fragment")
         } else if !summed(at, f) && !checksum_ok(&h, f.l3()) {
             Some("its checksum is wrong")
-        } else if self.routed_here(at, &h) && self.no_source(&h) {
+        } else if self.routed_here(at) && self.no_source(&h) {
             Some("its destination, which a rule wrote, is no source of ours")
         } else {
             None
@@ -88,13 +88,11 @@ impl<O: Observer> Walker<'_, O> {
         sent
     }
 
-    /// Whether the route that `icmp_send` asks is one to this host: that to the sender where there was none yet
-    /// (`nf_reject_fill_skb_dst`).
-    fn routed_here(&self, at: &At, h: &IpHeader) -> bool {
+    /// Whether the route a packet came here by is one to this host: what comes by loopback has it before routing.
+    fn routed_here(&self, at: &At) -> bool {
         match at.hook {
             Hook::Input => true,
-            Hook::Prerouting if self.unrouted(at) => self.is_own(h.src),
-            Hook::Prerouting => true,
+            Hook::Prerouting => !self.unrouted(at),
             Hook::Forward | Hook::Output | Hook::Postrouting => false,
         }
     }
