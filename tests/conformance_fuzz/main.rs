@@ -41,6 +41,7 @@ mod net;
 mod nft_chains;
 mod nft_compare;
 mod nft_kernel;
+mod nft_link;
 mod nft_matches;
 mod nft_model;
 mod nft_nat;
@@ -288,6 +289,9 @@ impl Kernels {
         if kind != Kind::Iptables {
             r.nft_first = kind == Kind::Both && own.chance(50);
             r.nft = nft_rules::draw(shape, r.families(), &mut own);
+            // Of another stream, so that what is drawn above stays the same.
+            let mut below = Rng::new(own.clone().next() ^ 0x6c69_6e6b);
+            r.nft += &nft_link::draw(shape, r.families(), &mut below);
         }
         let kernel = self.of(shape, backend)?;
         match kernel.run(&mut r, Some((&mut rng, args.packets))) {

@@ -9,7 +9,7 @@ use super::{Manip, NatTarget, inverse};
 use crate::nf::ct::tcp::TcpState;
 use crate::nf::ct::{Conn, Conntrack, CtStatus, CtTuple, Dir, ProtoState};
 use crate::nf::eval::{Cx, NfStep, RuleRef};
-use crate::nf::forced::Forced;
+use crate::nf::forced::{Forced, Place};
 use crate::wire::{ConnId, proto};
 use core::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -84,7 +84,7 @@ impl Nat<'_> {
             manip,
             zone: if zone != 0 { zone } else { conn.zones.reply },
             expected: conn.master.is_some(),
-            forced: self.wanted(&orig, manip, range.draws()),
+            forced: self.wanted(&orig, &current, range, manip),
         };
         let mut live = Live { id, ct: self.ct };
         let new = unique::choose(&wish, &mut live, cx.rng);
@@ -111,17 +111,21 @@ impl Nat<'_> {
         self.setup(id, &NatTarget::to(ip), manip, cx)
     }
 
-    /// What is decided for a side. An ICMP id is one for both directions: a recording's choice names it with the
-    /// source, and a DNAT that draws it has drawn that one.
-    fn wanted(&self, orig: &CtTuple, manip: Manip, draws: bool) -> Option<(IpAddr, u16)> {
+    fn wanted(
+        &self,
+        orig: &CtTuple,
+        current: &CtTuple,
+        range: &NatTarget,
+        manip: Manip,
+    ) -> Option<Place> {
         let choice = self.forced.choice(orig);
-        match manip {
-            Manip::Src => choice.snat,
-            Manip::Dst if draws && orig.is_icmp() => match choice.snat {
-                Some((_, id)) => Some((choice.dnat.map_or(orig.dst, |d| d.0), id)),
-                None => choice.dnat,
-            },
-            Manip::Dst => choice.dnat,
+        match (manip, choice.snat) {
+            (Manip::Src, snat) => snat,
+            // An echo's id is one for both directions: what draws it may be the destination's mapping.
+            (Manip::Dst, Some((_, id))) if orig.is_icmp() && range.draws() => {
+                Some((choice.dnat.map_or(current.dst, |(ip, _)| ip), id))
+            }
+            (Manip::Dst, _) => choice.dnat,
         }
     }
 

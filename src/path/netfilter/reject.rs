@@ -88,8 +88,7 @@ impl<O: Observer> Walker<'_, O> {
         sent
     }
 
-    /// Whether the packet has the route that brought it to this host; of the one back to its sender
-    /// (`nf_reject_fill_skb_dst`) `icmp_permitted` knows.
+    /// Whether the route a packet came here by is one to this host: what comes by loopback has it before routing.
     fn routed_here(&self, at: &At) -> bool {
         match at.hook {
             Hook::Input => true,

@@ -71,8 +71,7 @@ impl Walk<'_, '_, '_> {
                 self.set(to, &value, f)?
             }
             PStmt::Notrack => {
-                // Of what answers an untracked packet too, which iptables leaves (`nft_notrack_eval`).
-                if matches!(f.ct, CtRef::None | CtRef::Orphan) {
+                if f.ct == CtRef::None {
                     f.ct = CtRef::Untracked;
                 }
                 After::Next
@@ -276,24 +275,17 @@ impl Walk<'_, '_, '_> {
         Ok(())
     }
 
-    /// `nft_ct_set_zone_eval`: a template, on packets that conntrack has not seen; the zone is that of one
-    /// direction or of both.
+    /// `nft_ct_set_zone_eval`: a template, on packets that conntrack has not seen.
     fn zone(&mut self, zone: u16, dir: Option<Direction>, f: &mut Frame) {
         // What is untracked has no connection (`nf_ct_get`), and is tracked after all.
         if matches!(f.ct, CtRef::Template(_) | CtRef::Conn { .. }) {
             return;
         }
+        let of = |d: Direction| if dir.is_none_or(|x| x == d) { zone } else { 0 };
         let template = Template {
-            zones: match dir {
-                None => Zones::both(zone),
-                Some(Direction::Original) => Zones {
-                    orig: zone,
-                    reply: 0,
-                },
-                Some(Direction::Reply) => Zones {
-                    orig: 0,
-                    reply: zone,
-                },
+            zones: Zones {
+                orig: of(Direction::Original),
+                reply: of(Direction::Reply),
             },
             zone_from_mark: None,
             helper: None,
