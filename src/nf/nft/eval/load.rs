@@ -9,9 +9,9 @@ use super::super::types::Value;
 use super::run::{Stop, Walk};
 use crate::base::DevId;
 use crate::net::DeviceKind;
+use crate::nf::Family;
 use crate::nf::ct::Dir;
 use crate::nf::eval::chain::name;
-use crate::nf::Family;
 use crate::wire::{
     CtInfo, CtRef, ETH_P_8021Q, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, Frame, PacketType, proto,
 };
@@ -267,8 +267,7 @@ impl Walk<'_, '_, '_> {
             return n(match f.ct {
                 CtRef::None | CtRef::Orphan => 1,
                 CtRef::Untracked => 64,
-                CtRef::Template(_) => 8,
-                CtRef::Conn { info, .. } => match info {
+                CtRef::Template { info, .. } | CtRef::Conn { info, .. } => match info {
                     CtInfo::Established | CtInfo::EstablishedReply => 2,
                     CtInfo::Related | CtInfo::RelatedReply => 4,
                     CtInfo::New => 8,
@@ -276,7 +275,7 @@ impl Walk<'_, '_, '_> {
             });
         }
         // A template has a state and no more (`nf_ct_is_template` in nft_ct_get_eval; measured on 6.18).
-        if matches!(f.ct, CtRef::Template(_)) {
+        if matches!(f.ct, CtRef::Template { .. }) {
             return Err(Stop::Break);
         }
         let (c, info) = self.env.conn(f).ok_or(Stop::Break)?;
