@@ -71,6 +71,9 @@ impl Walk<'_, '_, '_> {
             // nft_exthdr_ipv6_eval, nft_exthdr_ipv4_eval: a packet of the other family ends the rule.
             Expr::ExthdrExists(..) if self.env.pkt.family == Family::V4 => Err(Stop::Break),
             Expr::IpOptionExists(..) if self.env.pkt.family == Family::V6 => Err(Stop::Break),
+            Expr::IpOptionExists(..) if self.link.is_some() && f.ethertype() != ETH_P_IP => {
+                Err(Stop::Break)
+            }
             Expr::ExthdrExists(_, kind) => Ok(yes(self.exthdr(*kind, f).is_some())),
             Expr::TcpOption(x) => n(self.tcp_option(x.kind, f).and_then(|b| ext(b, x))),
             Expr::TcpOptionExists(kind) => Ok(yes(self.tcp_option(*kind, f).is_some())),
