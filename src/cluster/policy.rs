@@ -326,7 +326,7 @@ fn flush(c: &mut Cluster, judge: &nftables::Judge) {
         };
         let forbidden = |conn: &Conn| {
             let (there, back) = (conn.tuple(Dir::Original), conn.tuple(Dir::Reply));
-            nftables::l4(there.proto, back.sport) != L4::Other && !judge.keeps(there, back)
+            nftables::l4(there.proto, back.sport) != L4::Other && !judge.keeps(&there, &back)
         };
         let ct = &mut space.nf_mut().ct;
         if label {
@@ -341,7 +341,7 @@ fn flush(c: &mut Cluster, judge: &nftables::Judge) {
 
 /// Not a TCP connection that is only being made, or ends.
 fn is_open(conn: &Conn) -> bool {
-    match &conn.proto {
+    match conn.proto() {
         ProtoState::Tcp(tcp) => tcp.state == TcpState::Established,
         _ => true,
     }

@@ -144,10 +144,13 @@ impl RouteTable {
 /// The live next hop for this flow: the first whose share of the hash's range reaches it
 /// (kernel: `fib_rebalance`, `fib_select_multipath`).
 fn select(r: &Route, f: &Flow<'_>, alive: &dyn Fn(DevId) -> bool) -> Option<usize> {
+    // Without a source, IPv6 wants the very device, even where the address is ours (`RT6_LOOKUP_F_IFACE` in
+    // `ip6_route_output_flags_noref`).
+    let strict = f.dst.is_ipv6() && f.src.is_none_or(|s| s.is_unspecified());
     let usable = |n: &NextHop| {
         // An address stays ours while its device is down.
         (r.kind == RouteKind::Local || n.dev.is_some_and(alive))
-            && (f.oif.is_none() || f.oif == n.dev || r.kind == RouteKind::Local)
+            && (f.oif.is_none() || f.oif == n.dev || r.kind == RouteKind::Local && !strict)
     };
     if let [only] = r.nexthops.as_slice() {
         return usable(only).then_some(0);

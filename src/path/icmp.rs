@@ -37,7 +37,8 @@ impl<O: Observer> Walker<'_, O> {
             Some(b) if b.physout.is_some() => None,
             b => b.and_then(|b| b.routed).or(cause.iif).or(in_dev),
         };
-        let src = self.icmp_source(&h, if h.is_v4() { in_dev } else { known_by }, oif);
+        let known_by = if h.is_v4() { in_dev } else { known_by };
+        let src = self.icmp_source(cause, &h, known_by, oif);
         // Of this packet only, not of what its sending causes.
         self.route_back = false;
         let route = self.ns.route_output(src, h.src, oif, 0, 0).ok();
@@ -135,15 +136,32 @@ impl<O: Observer> Walker<'_, O> {
             }
             IpAddr::V6(a) => a.is_multicast(),
         };
-        // IPv4 asks the packet's route, and a TEE copy's leads to the gateway (`rt_flags` in `__icmp_send`).
-        if group(h.dst) && !group_ok && !(h.is_v4() && (self.by_gateway() || self.route_back)) {
+        // IPv4 asks the packet's route (`rt_flags` in `__icmp_send`).
+        if group(h.dst) && !group_ok && !(h.is_v4() && self.routed_elsewhere(cause)) {
             return Err("it was sent to a group");
         }
-        // IPv4 leaves that to the check of the source on input, which translation to a group comes after.
-        if h.src.is_unspecified() || group(h.src) && !h.is_v4() {
+        // IPv4 leaves that to the check of the source on input, which translation to a group comes after; before
+        // that check the route back to the sender tells.
+        if h.src.is_unspecified() || group(h.src) && (!h.is_v4() || self.route_back) {
             return Err("its source is no host");
         }
+        if self.answers_itself(h) && !self.is_own(h.dst) {
+            return Err("its sender has an address of ours, its destination is no source of ours");
+        }
         Ok(())
+    }
+
+    /// Whether the route an IPv4 packet has is not the one to its destination: a TEE copy's leads to the
+    /// gateway, before routing it is the one to its sender, in a bridge none (`br_netfilter_rtable_init`).
+    fn routed_elsewhere(&self, cause: &Frame) -> bool {
+        let bridged = cause.bridged.is_some_and(|b| b.physout.is_some());
+        self.by_gateway() || self.route_back || bridged
+    }
+
+    /// Whether the route back, which a packet has before routing, leads here (`nf_reject_fill_skb_dst`): then
+    /// `__icmp_send` sees `RTCF_LOCAL` and answers with the packet's destination.
+    fn answers_itself(&self, h: &IpHeader) -> bool {
+        h.is_v4() && self.route_back && self.is_own(h.src)
     }
 
     /// A packet that is delivered here answers with its own destination (`RTCF_LOCAL` in `icmp_send`), which
@@ -165,12 +183,14 @@ impl<O: Observer> Walker<'_, O> {
     /// what the route to the sender chooses.
     fn icmp_source(
         &self,
+        cause: &Frame,
         h: &IpHeader,
         in_dev: Option<DevId>,
         oif: Option<DevId>,
     ) -> Option<IpAddr> {
-        // IPv4 asks the packet's route, and a TEE copy's leads to the gateway (`RTCF_LOCAL` in `icmp_send`).
-        if self.is_own(h.dst) && !(h.is_v4() && (self.by_gateway() || self.route_back)) {
+        // IPv4 asks the packet's route (`RTCF_LOCAL` in `__icmp_send`).
+        let elsewhere = h.is_v4() && self.routed_elsewhere(cause) && !self.answers_itself(h);
+        if self.is_own(h.dst) && !elsewhere {
             return Some(h.dst);
         }
         if h.is_v4() && self.ns.sysctl.icmp_errors_use_inbound_ifaddr != 0 {

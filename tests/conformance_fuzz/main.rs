@@ -29,6 +29,7 @@ mod compare;
 #[path = "../common/conntrack.rs"]
 #[allow(dead_code, reason = "shared by judges")]
 mod conntrack;
+mod drawn;
 #[path = "../common/engine.rs"]
 #[allow(dead_code, reason = "shared by judges")]
 mod engine;
@@ -40,6 +41,7 @@ mod net;
 mod nft_chains;
 mod nft_compare;
 mod nft_kernel;
+mod nft_link;
 mod nft_matches;
 mod nft_model;
 mod nft_nat;
@@ -100,7 +102,7 @@ fn main() -> ExitCode {
 /// What differs between a round's recording and podpath; a round that podpath cannot play differs.
 fn judge(r: &Round) -> Vec<String> {
     match model::play(r) {
-        Ok(ours) => compare::differences(&r.kernel, &ours, &r.rules),
+        Ok(ours) => compare::differences(r, &r.kernel, &ours),
         Err(e) => vec![e],
     }
 }
@@ -287,6 +289,9 @@ impl Kernels {
         if kind != Kind::Iptables {
             r.nft_first = kind == Kind::Both && own.chance(50);
             r.nft = nft_rules::draw(shape, r.families(), &mut own);
+            // Of another stream, so that what is drawn above stays the same.
+            let mut below = Rng::new(own.clone().next() ^ 0x6c69_6e6b);
+            r.nft += &nft_link::draw(shape, r.families(), &mut below);
         }
         let kernel = self.of(shape, backend)?;
         match kernel.run(&mut r, Some((&mut rng, args.packets))) {
@@ -315,7 +320,7 @@ impl Kernels {
     fn twice(&mut self, r: &Round) -> Result<Vec<String>, String> {
         let mut second = r.clone();
         self.again(&mut second)?;
-        Ok(compare::differences(&r.kernel, &second.kernel, &r.rules))
+        Ok(compare::differences(r, &r.kernel, &second.kernel))
     }
 
     /// The first amount in which the kernel differs from itself when it plays a round anew. The frames are

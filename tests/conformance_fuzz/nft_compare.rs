@@ -134,8 +134,8 @@ fn same(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// What has to be the same: of a rule what it counted, of the rest everything but the flag that JSON listings
-/// leave out and the size that is taken for granted.
+/// What has to be the same: of a rule what it counted, of the rest everything but the flag and the devices of chains
+/// that JSON listings leave out (nft 1.0.6) and the size that is taken for granted.
 fn told(v: &Value) -> Value {
     let mut out = Vec::new();
     if let Some(rule) = v.get("expr") {
@@ -143,6 +143,9 @@ fn told(v: &Value) -> Value {
         return Value::Array(out);
     }
     let mut v = v.clone();
+    if let Some(o) = v.as_object_mut() {
+        o.remove("dev");
+    }
     // nft bounds a set that a rule of the same script fills.
     if v.get("size").and_then(Value::as_u64) == Some(65_535)
         && let Some(o) = v.as_object_mut()

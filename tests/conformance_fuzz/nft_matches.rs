@@ -17,12 +17,12 @@ pub struct Asks<'a> {
 }
 
 /// `==` is not written.
-fn not(rng: &mut Rng) -> &'static str {
+pub(super) fn not(rng: &mut Rng) -> &'static str {
     if rng.chance(20) { "!= " } else { "" }
 }
 
 /// A comparison with a number, or between two.
-fn order(rng: &mut Rng, of: &[u32]) -> String {
+pub(super) fn order(rng: &mut Rng, of: &[u32]) -> String {
     let n = *rng.pick(of);
     match rng.below(7) {
         0 => format!("< {n}"),
@@ -332,7 +332,7 @@ impl Asks<'_> {
     }
 }
 
-fn transport(proto: &str, rng: &mut Rng) -> Option<String> {
+pub(super) fn transport(proto: &str, rng: &mut Rng) -> Option<String> {
     let n = not(rng);
     Some(match proto {
         "tcp" => match rng.below(16) {
@@ -421,7 +421,7 @@ fn ports(proto: &str, rng: &mut Rng) -> String {
     format!("{proto} {side} {}{value}", not(rng))
 }
 
-fn mark(rng: &mut Rng) -> String {
+pub(super) fn mark(rng: &mut Rng) -> String {
     let n = not(rng);
     let m = *rng.pick(&MARKS);
     match rng.below(7) {
@@ -437,7 +437,7 @@ fn mark(rng: &mut Rng) -> String {
     }
 }
 
-fn raw(proto: &str, rng: &mut Rng) -> String {
+pub(super) fn raw(proto: &str, rng: &mut Rng) -> String {
     let n = not(rng);
     match rng.below(8) {
         0 => format!("@nh,72,8 {n}{}", rng.pick(&["6", "17", "1"])),
@@ -454,7 +454,7 @@ fn raw(proto: &str, rng: &mut Rng) -> String {
     }
 }
 
-fn header(v6: bool, rng: &mut Rng) -> String {
+pub(super) fn header(v6: bool, rng: &mut Rng) -> String {
     let n = not(rng);
     match (v6, rng.below(8)) {
         (false, 0) => format!("ip ttl {}", order(rng, &[1, 63, 64])),
@@ -486,7 +486,7 @@ fn header(v6: bool, rng: &mut Rng) -> String {
     }
 }
 
-fn option(proto: &str, v6: bool, rng: &mut Rng) -> Option<String> {
+pub(super) fn option(proto: &str, v6: bool, rng: &mut Rng) -> Option<String> {
     let is = *rng.pick(&["exists", "missing"]);
     Some(match proto {
         "tcp" => match rng.below(6) {
@@ -528,7 +528,7 @@ pub fn number(proto: &str, v6: bool, modulus: u32, rng: &mut Rng) -> String {
     }
 }
 
-fn counted(proto: &str, v6: bool, rng: &mut Rng) -> String {
+pub(super) fn counted(proto: &str, v6: bool, rng: &mut Rng) -> String {
     let modulus = 2 + rng.below(3) as u32;
     let n = number(proto, v6, modulus, rng);
     match rng.below(4) {

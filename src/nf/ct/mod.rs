@@ -298,11 +298,11 @@ impl Conntrack {
     /// Takes labels from every connection that `which` names (kernel: `nf_connlabels_replace`); says how many.
     /// What was compiled of their packets ends.
     pub fn unlabel(&mut self, labels: u128, which: impl Fn(&Conn) -> bool) -> usize {
-        let has = |c: &Conn| c.labels & labels != 0 && !c.is_expired(self.now) && which(c);
+        let has = |c: &Conn| c.labels() & labels != 0 && !c.is_expired(self.now) && which(c);
         let ids = self.ids(has);
         for id in &ids {
             if let Some(conn) = self.table.get_mut(*id) {
-                conn.labels &= !labels;
+                conn.drop_labels(labels);
                 let paths = core::mem::take(&mut conn.paths);
                 self.ended.extend(paths.iter().filter(|p| **p != 0));
             }

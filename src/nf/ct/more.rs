@@ -106,6 +106,11 @@ impl Conn {
         self.put(self.labels() | labels, |r| &mut r.labels);
     }
 
+    /// Takes labels away.
+    pub fn drop_labels(&mut self, labels: u128) {
+        self.put(self.labels() & !labels, |r| &mut r.labels);
+    }
+
     /// Packets and bytes by direction; counted only if `nf_conntrack_acct` was on when it began.
     pub fn acct(&self) -> Option<[Counters; 2]> {
         self.rare()?.acct

@@ -89,11 +89,9 @@ impl Env<'_, '_> {
             true => AddrTypes::LOCAL.0,
             false => 0,
         };
-        // Without a source the device has to be the route's own, which an address of ours has too
-        // (`RT6_LOOKUP_F_IFACE` in `ip6_route_output_flags_noref`).
-        let found = match self.ns.route_output(None, IpAddr::V6(a), dev, 0, 0) {
-            Ok(found) if dev.is_none_or(|d| found.dev() == Some(d)) => found,
-            _ => return AddrTypes::UNREACHABLE.0,
+        // An address of ours at another device has what route there is by this one, or none.
+        let Ok(found) = self.ns.route_output(None, IpAddr::V6(a), dev, 0, 0) else {
+            return AddrTypes::UNREACHABLE.0;
         };
         match found.route.kind {
             RouteKind::Local if dev.is_none() => bits |= AddrTypes::LOCAL.0,

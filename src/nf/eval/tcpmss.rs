@@ -90,9 +90,14 @@ impl Env<'_, '_> {
             RouteKind::Local | RouteKind::Anycast => !lo(out),
             _ => r.dev() != Some(out),
         };
+        // One that was routed anew within OUTPUT has its new way, `out` is as it was.
+        let anew = |r: &Found| {
+            let via = r.nexthop().and_then(|n| n.via);
+            self.at.hook == Hook::Output && f.nexthop == via
+        };
         let there = match (there, self.at.output) {
             // A TEE copy goes where its gateway is, not where it is addressed.
-            (Ok(r), Some(out)) if by_another(&r, out) => match self.ns.dev(out) {
+            (Ok(r), Some(out)) if by_another(&r, out) && !anew(&r) => match self.ns.dev(out) {
                 Some(d) => (d.mtu as usize).min(LOCAL_MTU),
                 None => mtu(self.pkt.dst, r),
             },

@@ -9,10 +9,10 @@ use super::{Manip, NatTarget, inverse};
 use crate::nf::ct::tcp::TcpState;
 use crate::nf::ct::{Conn, Conntrack, CtStatus, CtTuple, Dir, ProtoState};
 use crate::nf::eval::{Cx, NfStep, RuleRef};
-use crate::nf::forced::Forced;
+use crate::nf::forced::{Forced, Place};
 use crate::wire::{ConnId, proto};
 use core::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// Why NAT itself drops a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,14 +77,13 @@ impl Nat<'_> {
         }
         let (orig, zone) = (conn.tuple(Dir::Original), conn.zones().orig);
         let current = inverse(&conn.tuple(Dir::Reply));
-        let range = &masked(range, manip.addr(&current));
         let wish = Wish {
             current,
             range,
             manip,
             zone: if zone != 0 { zone } else { conn.zones().reply },
             expected: conn.master().is_some(),
-            forced: self.wanted(&orig, manip),
+            forced: self.wanted(&orig, &current, range, manip),
         };
         let mut live = Live { id, ct: self.ct };
         let new = unique::choose(&wish, &mut live, cx.rng);
@@ -111,11 +110,21 @@ impl Nat<'_> {
         self.setup(id, &NatTarget::to(ip), manip, cx)
     }
 
-    fn wanted(&self, orig: &CtTuple, manip: Manip) -> Option<(IpAddr, u16)> {
+    fn wanted(
+        &self,
+        orig: &CtTuple,
+        current: &CtTuple,
+        range: &NatTarget,
+        manip: Manip,
+    ) -> Option<Place> {
         let choice = self.forced.choice(orig);
-        match manip {
-            Manip::Src => choice.snat,
-            Manip::Dst => choice.dnat,
+        match (manip, choice.snat) {
+            (Manip::Src, snat) => snat,
+            // An echo's id is one for both directions: what draws it may be the destination's mapping.
+            (Manip::Dst, Some((_, id))) if orig.is_icmp() && range.draws() => {
+                Some((choice.dnat.map_or(current.dst, |(ip, _)| ip), id))
+            }
+            (Manip::Dst, _) => choice.dnat,
         }
     }
 
@@ -143,25 +152,6 @@ fn bits(manip: Manip) -> (u32, u32) {
     match manip {
         Manip::Src => (CtStatus::SRC_NAT, CtStatus::SRC_NAT_DONE),
         Manip::Dst => (CtStatus::DST_NAT, CtStatus::DST_NAT_DONE),
-    }
-}
-
-/// NETMAP's range narrowed to the one address that `ip` maps to (kernel: `netmap_tg4`, `netmap_tg6`).
-fn masked(range: &NatTarget, ip: IpAddr) -> NatTarget {
-    let to = match (range.addrs, ip) {
-        (Some((IpAddr::V4(min), IpAddr::V4(max))), IpAddr::V4(ip)) if range.netmap => {
-            let mask = !(min.to_bits() ^ max.to_bits());
-            IpAddr::V4((ip.to_bits() & !mask | min.to_bits() & mask).into())
-        }
-        (Some((IpAddr::V6(min), IpAddr::V6(max))), IpAddr::V6(ip)) if range.netmap => {
-            let mask = !(min.to_bits() ^ max.to_bits());
-            IpAddr::V6((ip.to_bits() & !mask | min.to_bits() & mask).into())
-        }
-        _ => return *range,
-    };
-    NatTarget {
-        addrs: Some((to, to)),
-        ..*range
     }
 }
 

@@ -4,7 +4,7 @@
 //! changed in a table of both families only, and once.
 
 use super::expr::*;
-use super::fields::MetaKey;
+use super::fields::{self, MetaKey};
 use super::model::{Family, Rule};
 use super::types::Value;
 
@@ -12,31 +12,56 @@ use super::types::Value;
 /// in a table of both, unless it is known by then (nftables evaluate.c `exthdr_dependency`,
 /// `stmt_reject_gen_dependency`).
 pub(super) fn l3_needed(family: Family, rule: &mut Rule) {
-    if family != Family::Inet {
+    if matches!(family, Family::Ip | Family::Ip6 | Family::Arp) {
         return;
     }
     for i in 0..rule.stmts.len() {
         let s = &rule.stmts[i];
-        if l3_stated(family, s).is_some() || l3_named(s) {
+        if l3_stated(family, s).is_some() || l3_named(s) || ether_typed(s) {
             return;
         }
         let Some(n) = l3_asked(s) else { continue };
         if i > 0 {
-            let right = Expr::Value(Value::Num(n));
-            let left = Expr::Meta(MetaKey::NfProto);
-            let op = RelOp::Implicit;
-            rule.stmts.insert(0, Stmt::Match { left, op, right });
+            rule.stmts.insert(0, l3_dependency(family, n));
         }
         return;
     }
 }
 
-/// Whether a statement has a field of an IP header, which says the family.
+/// How a table says the family (nftables payload.c `payload_gen_dependency`).
+fn l3_dependency(family: Family, nfproto: u128) -> Stmt {
+    let ether = fields::FIELDS
+        .iter()
+        .find(|f| (f.proto, f.name) == ("ether", "type"));
+    let left = match (family, ether) {
+        (Family::Bridge, Some(ether)) => Expr::Payload(ether),
+        (Family::Inet, _) => Expr::Meta(MetaKey::NfProto),
+        _ => Expr::Meta(MetaKey::Protocol),
+    };
+    let right = match (family, nfproto) {
+        (Family::Inet, n) => n,
+        (_, 2) => 0x0800,
+        _ => 0x86dd,
+    };
+    Stmt::Match {
+        left,
+        op: RelOp::Implicit,
+        right: Expr::Value(Value::Num(right)),
+    }
+}
+
+/// Whether a statement says what the frame carries.
+fn ether_typed(s: &Stmt) -> bool {
+    matches!(s, Stmt::Match { left: Expr::Payload(f), op: RelOp::Implicit, right: Expr::Value(_) }
+        if (f.proto, f.name) == ("ether", "type"))
+}
+
+/// Whether a statement has a field of an IP header, or of ICMP, which say the family.
 fn l3_named(s: &Stmt) -> bool {
     let named = |e: &Expr| {
         any_in(
             e,
-            &|e| matches!(e, Expr::Payload(f) if matches!(f.proto, "ip" | "ip6")),
+            &|e| matches!(e, Expr::Payload(f) if matches!(f.proto, "ip" | "ip6" | "icmp" | "icmpv6" | "igmp")),
         )
     };
     match s {

@@ -54,6 +54,8 @@ impl<O: Observer> Walker<'_, O> {
             return;
         };
         copy.ct = CtRef::Untracked;
+        // FLOWI_FLAG_KNOWN_NH: its route is to the gateway, which `rt_nexthop` and `rt6_nexthop` then name.
+        copy.nexthop = Some(gateway);
         copy.looped = false;
         // A socket's datagram may be cut, a segment may not (kernel: `__ip6_make_skb`); the copy is as
         // its original.
@@ -93,7 +95,12 @@ impl<O: Observer> Walker<'_, O> {
             && let Ok(h) = IpHeader::parse_lax(copy.l3())
         {
             let to = if anew { h.dst } else { gateway };
-            self.ip_output(&found, to, copy, None);
+            // A copy keeps the device its original had (`pskb_copy_for_clone`).
+            let input = match at.hook {
+                Hook::Postrouting => at.output,
+                _ => at.input,
+            };
+            self.ip_output_by(&found, to, copy, (false, input));
         }
         self.teeing = false;
     }

@@ -150,7 +150,7 @@ impl<O: Observer> Walker<'_, O> {
         let dev = at.input.or(at.output);
         let (text, origin) = self.nf_rule(rule);
         let answer = match code(with) {
-            None => self.nf_reset(&at.as_ip(&f), false, &f).map(|p| (p, None)),
+            None => self.link_reset(&f).map(|p| (p, None)),
             Some(code) => self.link_unreach(&f, code).map(|(p, icmp)| (p, Some(icmp))),
         };
         let icmp = answer.as_ref().and_then(|(_, icmp)| *icmp);
@@ -169,6 +169,19 @@ impl<O: Observer> Walker<'_, O> {
             (LinkHook::Bridge(_), Some(bridge)) => self.bridge_own(bridge, port, r),
             _ => self.transmit(port, r),
         }
+    }
+
+    /// Kernel: `nf_reject_skb_v4_tcp_reset`, `nf_reject_skb_v6_tcp_reset`: no route is asked, so a group gets an
+    /// answer too.
+    fn link_reset(&self, f: &Frame) -> Option<Vec<u8>> {
+        let h = IpHeader::parse_lax(f.l3()).ok()?;
+        if h.proto != proto::TCP || h.frag_off != 0 || !checksum_ok(&h, f.l3()) {
+            return None;
+        }
+        let segment = build::tcp_reset(&h, f.l3())?;
+        let (ttl, kind) = (self.default_ttl(h.is_v4(), None), proto::TCP);
+        let (from, to) = (h.dst, h.src);
+        Some(build::ip_packet(from, to, kind, ttl, 0, 0, true, &segment))
     }
 
     /// Kernel: `nf_reject_skb_v4_unreach`, `nf_reject_skb_v6_unreach`

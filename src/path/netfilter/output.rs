@@ -68,7 +68,7 @@ impl<O: Observer> Walker<'_, O> {
         }
         let out = self.out_device(&found);
         let dst = IpHeader::parse_lax(f.l3()).map(|h| h.dst);
-        f.nexthop = dst.ok().and_then(|dst| gateway(&found, dst));
+        f.nexthop = dst.ok().and_then(|dst| gateway(&found, dst)).or(f.nexthop);
         let (mut errno, mut sent) = (Errno::Perm, false);
         let mut route = OutRoute {
             found: &mut found,
@@ -131,7 +131,7 @@ impl<O: Observer> Walker<'_, O> {
     }
 
     /// Looks the route up again with what the packet is now.
-    pub(super) fn nf_reroute(&mut self, r: &mut OutRoute<'_>, f: Frame) -> Option<Frame> {
+    pub(super) fn nf_reroute(&mut self, r: &mut OutRoute<'_>, mut f: Frame) -> Option<Frame> {
         let h = IpHeader::parse_lax(f.l3()).ok()?;
         let l4 = FlowL4::of(&h, f.l3());
         let found = match self.no_group_device(&h, r.oif) {
@@ -149,6 +149,7 @@ impl<O: Observer> Walker<'_, O> {
                 if let Some(dev) = found.dev() {
                     self.show_route(dev, &f, &found);
                 }
+                f.nexthop = gateway(&found, h.dst);
                 *r.found = found;
                 r.changed = true;
                 self.copy_rerouted = self.teeing;

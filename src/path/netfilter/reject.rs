@@ -68,7 +68,7 @@ impl<O: Observer> Walker<'_, O> {
             Some("not for a later fragment")
         } else if !summed(at, f) && !checksum_ok(&h, f.l3()) {
             Some("its checksum is wrong")
-        } else if at.hook == Hook::Input && self.no_source(&h) {
+        } else if self.routed_here(at) && self.no_source(&h) {
             Some("its destination, which a rule wrote, is no source of ours")
         } else {
             None
@@ -86,6 +86,15 @@ impl<O: Observer> Walker<'_, O> {
         let sent = self.icmp_error(f, input, typ, code, 0);
         self.route_back = false;
         sent
+    }
+
+    /// Whether the route a packet came here by is one to this host: what comes by loopback has it before routing.
+    fn routed_here(&self, at: &At) -> bool {
+        match at.hook {
+            Hook::Input => true,
+            Hook::Prerouting => !self.unrouted(at),
+            Hook::Forward | Hook::Output | Hook::Postrouting => false,
+        }
     }
 
     /// Whether a packet has no route yet; one that came by loopback keeps the one it was sent by.

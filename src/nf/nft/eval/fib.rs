@@ -83,8 +83,9 @@ impl Walk<'_, '_, '_> {
             let d = ns.dev(d);
             d.is_some_and(|d| matches!(d.kind, DeviceKind::Loopback))
         };
-        // nft_fib_can_skip: what comes by `lo` came from here.
-        if self.before_routing() && at.input.is_some_and(loopback) {
+        // nft_fib_can_skip, nft_fib_is_loopback: what comes by `lo` or was looped back came from here.
+        let arriving = matches!(at.hook, Hook::Prerouting | Hook::Input);
+        if arriving && (f.looped || at.input.is_some_and(loopback)) {
             return at.input;
         }
         if let (IpAddr::V4(s), IpAddr::V4(d)) = (p.src, p.dst) {

@@ -9,9 +9,9 @@ use super::super::types::Value;
 use super::run::{Stop, Walk};
 use crate::base::DevId;
 use crate::net::DeviceKind;
+use crate::nf::Family;
 use crate::nf::ct::Dir;
 use crate::nf::eval::chain::name;
-use crate::nf::{Family, Hook};
 use crate::wire::{
     CtInfo, CtRef, ETH_P_8021Q, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, Frame, PacketType, proto,
 };
@@ -71,6 +71,9 @@ impl Walk<'_, '_, '_> {
             // nft_exthdr_ipv6_eval, nft_exthdr_ipv4_eval: a packet of the other family ends the rule.
             Expr::ExthdrExists(..) if self.env.pkt.family == Family::V4 => Err(Stop::Break),
             Expr::IpOptionExists(..) if self.env.pkt.family == Family::V6 => Err(Stop::Break),
+            Expr::IpOptionExists(..) if self.link.is_some() && f.ethertype() != ETH_P_IP => {
+                Err(Stop::Break)
+            }
             Expr::ExthdrExists(_, kind) => Ok(yes(self.exthdr(*kind, f).is_some())),
             Expr::TcpOption(x) => n(self.tcp_option(x.kind, f).and_then(|b| ext(b, x))),
             Expr::TcpOptionExists(kind) => Ok(yes(self.tcp_option(*kind, f).is_some())),
@@ -267,8 +270,7 @@ impl Walk<'_, '_, '_> {
             return n(match f.ct {
                 CtRef::None | CtRef::Orphan => 1,
                 CtRef::Untracked => 64,
-                CtRef::Template(_) => 8,
-                CtRef::Conn { info, .. } => match info {
+                CtRef::Template { info, .. } | CtRef::Conn { info, .. } => match info {
                     CtInfo::Established | CtInfo::EstablishedReply => 2,
                     CtInfo::Related | CtInfo::RelatedReply => 4,
                     CtInfo::New => 8,
@@ -276,7 +278,7 @@ impl Walk<'_, '_, '_> {
             });
         }
         // A template has a state and no more (`nf_ct_is_template` in nft_ct_get_eval; measured on 6.18).
-        if matches!(f.ct, CtRef::Template(_)) {
+        if matches!(f.ct, CtRef::Template { .. }) {
             return Err(Stop::Break);
         }
         let (c, info) = self.env.conn(f).ok_or(Stop::Break)?;
@@ -314,6 +316,8 @@ impl Walk<'_, '_, '_> {
             CtKey::Bytes => n(bytes.into()),
             CtKey::Packets => n(packets.into()),
             CtKey::AvgPkt => n(bytes.checked_div(packets).unwrap_or(0).into()),
+            // Without a direction the number alone, of whichever direction it is.
+            CtKey::Zone if dir.is_none() => n(c.zones().orig.max(c.zones().reply).into()),
             CtKey::Zone => n(c.zones().of(way).into()),
             CtKey::SecMark => n(0),
             CtKey::Ip4Saddr if v4 => n(num(t.src)),
@@ -426,11 +430,6 @@ impl Walk<'_, '_, '_> {
             at += len;
         }
         None
-    }
-
-    /// Whether the hook comes before routing.
-    pub(super) fn before_routing(&self) -> bool {
-        self.env.at.hook == Hook::Prerouting
     }
 }
 

@@ -28,6 +28,33 @@ fn follow(b: &mut [u8], at: usize, from: usize, old: &[u8]) {
     }
 }
 
+/// Writes the low `bits` bits of a value from bit `first` on.
+fn write_bits(b: &mut [u8], first: usize, bits: usize, value: u128) {
+    for i in 0..bits.min(128) {
+        let (bit, mask) = (
+            value >> (bits - 1 - i) & 1 == 1,
+            0x80u8 >> ((first + i) % 8),
+        );
+        if let Some(byte) = b.get_mut((first + i) / 8) {
+            *byte = if bit { *byte | mask } else { *byte & !mask };
+        }
+    }
+}
+
+/// What conntrack summed of an IPv6 packet fits no more once an address is written: `nft_payload_l4csum_update`
+/// takes the change for one of the upper layer's alone (seen on 6.18: UDP is dropped, `udp6_csum_init`).
+fn summed_before(f: &mut Frame, from: usize, old: &[u8]) {
+    let new = f
+        .l3()
+        .get(from..from + old.len())
+        .map_or(0, |b| checksum::sum(b, 0));
+    let change = checksum::sum(&new.to_be_bytes(), !checksum::sum(old, 0) & 0xffff);
+    if let Some(head) = &mut f.summed {
+        let first = checksum::sum(&head[..2], change) as u16;
+        head[..2].copy_from_slice(&first.to_be_bytes());
+    }
+}
+
 impl Walk<'_, '_, '_> {
     /// Where the upper layer keeps its checksum, if it sums plainly and has one.
     fn l4_check(&self, f: &Frame) -> Option<(usize, bool)> {
@@ -61,7 +88,8 @@ impl Walk<'_, '_, '_> {
             Base::Network => 0,
             Base::Transport if p.proto.is_ok() && p.fragoff == 0 => p.l4,
             Base::Transport => return Err(Stop::Break),
-            Base::Link | Base::Inner => return Err(Stop::Unknown),
+            Base::Link => return self.set_link((offset.into(), bits.into()), value, f),
+            Base::Inner => return Err(Stop::Unknown),
         };
         let (first, bits) = (start * 8 + usize::from(offset), usize::from(bits));
         let (from, to) = (
@@ -75,11 +103,7 @@ impl Walk<'_, '_, '_> {
         let b = f.l3_mut();
         let to = to.min(b.len());
         let old = b[from..to].to_vec();
-        for i in 0..bits.min(128) {
-            let bit = value >> (bits - 1 - i) & 1 == 1;
-            let (byte, mask) = ((first + i) / 8, 0x80u8 >> ((first + i) % 8));
-            b[byte] = if bit { b[byte] | mask } else { b[byte] & !mask };
-        }
+        write_bits(b, first, bits, value);
         let v4 = p.family == Family::V4;
         let own = |at: usize| from <= at && at < to;
         if base == Base::Network {
@@ -93,9 +117,28 @@ impl Walk<'_, '_, '_> {
         } else if let Some((at, _)) = l4.filter(|(at, _)| !own(*at)) {
             follow(b, at, from, &old);
         }
-        if let Some(new) = Pkt::native(f, p.family) {
-            self.env.pkt = new;
+        if base == Base::Network && !v4 && from >= 8 {
+            summed_before(f, from, &old);
         }
+        // `nft_pktinfo` is set up once for a chain: where headers are stays as it was.
+        if let Some(new) = Pkt::native(f, p.family) {
+            (self.env.pkt.src, self.env.pkt.dst) = (new.src, new.dst);
+        }
+        Ok(())
+    }
+
+    /// Writes into the link header, which has no sum.
+    fn set_link(
+        &mut self,
+        (from, bits): (usize, usize),
+        value: u128,
+        f: &mut Frame,
+    ) -> Result<(), Stop> {
+        let there = self.env.at.input.is_some() || self.link.is_some();
+        if !there || !f.has_eth() || f.len() < (from + bits).div_ceil(8) {
+            return Err(Stop::Break);
+        }
+        write_bits(f.data_mut(), from, bits, value);
         Ok(())
     }
 

@@ -35,7 +35,7 @@ use crate::wire::Frame;
 use program::Program;
 use run::Walk;
 use smallvec::SmallVec;
-use state::Slot;
+use state::{Graves, Slot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -62,6 +62,9 @@ pub struct Nft {
     slots: Vec<Slot>,
     elements: BTreeMap<(u16, u16, Key), SmallVec<[Slot; 1]>>,
     objects: BTreeMap<(u16, u16), Slot>,
+    graves: BTreeMap<(u16, u16), Graves>,
+    /// When it was loaded: sweeps are counted from there.
+    since: u64,
 }
 
 /// Virtual time in milliseconds.
@@ -87,6 +90,8 @@ impl Nft {
             slots,
             elements: BTreeMap::new(),
             objects: BTreeMap::new(),
+            graves: BTreeMap::new(),
+            since: millis(now),
         }
     }
 

@@ -9,7 +9,7 @@ use super::run::{After, Parts, Stop, Walk};
 use super::stmt::{address, ends};
 use crate::nf::Family;
 use crate::nf::eval::Verdict;
-use crate::nf::nat::{Manip, Nat, NatTarget};
+use crate::nf::nat::{Manip, Nat, NatTarget, netmap};
 use crate::nf::target::{Masquerade, PortSpan, Redirect, Target};
 use crate::nf::value::Range;
 use crate::wire::{CtRef, Frame};
@@ -17,9 +17,6 @@ use crate::wire::{CtRef, Frame};
 impl Walk<'_, '_, '_> {
     pub(super) fn nat(&mut self, n: &PNat, f: &mut Frame) -> Result<After, Stop> {
         let v4 = self.env.pkt.family == Family::V4;
-        if n.family.is_some_and(|x| (x == IpFamily::Ip) != v4) {
-            return Err(Stop::Break);
-        }
         let mut values = match &n.addr {
             Some(e) => self.parts(e, f)?,
             None => Parts::new(),
@@ -28,6 +25,11 @@ impl Walk<'_, '_, '_> {
         let mut port = (values.len() > 1).then(|| values.remove(1));
         if let Some(e) = &n.port {
             port = self.parts(e, f)?.into_iter().next();
+        }
+        // What is read is read for packets of both families (numbers are counted on); `nft_nat_inet_eval` then
+        // lets those of the other one go on.
+        if n.family.is_some_and(|x| (x == IpFamily::Ip) != v4) {
+            return Ok(After::Next);
         }
         let bits = if v4 { 32 } else { 128 };
         let addrs = values.first().and_then(|p| ends(p, bits));
@@ -56,8 +58,8 @@ impl Walk<'_, '_, '_> {
         };
         let (ns, at) = (self.env.ns, self.env.at);
         let done = match n.kind {
-            NatKind::Dnat => nat.setup(id, &range, Manip::Dst, self.env.cx),
-            NatKind::Snat => nat.setup(id, &range, Manip::Src, self.env.cx),
+            NatKind::Dnat => nat.setup(id, &netmap(&range, Manip::Dst, f), Manip::Dst, self.env.cx),
+            NatKind::Snat => nat.setup(id, &netmap(&range, Manip::Src, f), Manip::Src, self.env.cx),
             NatKind::Masquerade => {
                 let t = Target::Masquerade(Box::new(Masquerade {
                     ports: span,

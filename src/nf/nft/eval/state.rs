@@ -24,6 +24,26 @@ pub(super) enum Slot {
     Inc(u32),
 }
 
+/// Elements that packets took out of a set: they keep their place until the set is swept (`nft_rhash_delete` marks
+/// them dead, `nft_rhash_gc` frees them).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Graves {
+    /// How many there are.
+    pub dead: usize,
+    swept: u64,
+}
+
+impl Graves {
+    /// Whether the sweep of that number is yet to be done; it is with this.
+    pub fn sweep(&mut self, number: u64) -> bool {
+        let due = number > self.swept;
+        if due {
+            (self.swept, self.dead) = (number, 0);
+        }
+        due
+    }
+}
+
 impl Slot {
     /// The state of a statement as it is listed.
     pub fn of(s: &Stateful) -> Slot {

@@ -4,7 +4,7 @@
 //! nft_dup_ipv4.c, nft_queue.c. Invariant: a statement that fails ends its rule, it never drops by itself
 //! (but NAT, which does).
 
-use super::super::expr::{Expr, Log, Reject, SetVerb, Stateful};
+use super::super::expr::{Direction, Expr, Log, Reject, SetVerb, Stateful};
 use super::super::fields::{CtKey, MetaKey};
 use super::super::model::{ObjectBody, ObjectKind};
 use super::super::types::Value;
@@ -23,6 +23,9 @@ use crate::nf::value::MarkMask;
 use crate::wire::{CtRef, ETH_P_IP, ETH_P_IPV6, Frame, PacketType, proto};
 use std::net::IpAddr;
 use std::sync::Arc;
+
+/// How often a set is swept that does not say it, in milliseconds (`nft_set_gc_interval`: HZ).
+const GC: u64 = 1000;
 
 /// What a failed expression does to its rule.
 fn stopped(s: Stop) -> After {
@@ -68,7 +71,8 @@ impl Walk<'_, '_, '_> {
                 self.set(to, &value, f)?
             }
             PStmt::Notrack => {
-                if f.ct == CtRef::None {
+                // Of what answers an untracked packet too, which iptables leaves (`nft_notrack_eval`).
+                if matches!(f.ct, CtRef::None | CtRef::Orphan) {
                     f.ct = CtRef::Untracked;
                 }
                 After::Next
@@ -230,7 +234,7 @@ impl Walk<'_, '_, '_> {
             Expr::Meta(MetaKey::Priority) => f.priority = low,
             Expr::Meta(MetaKey::PktType) => f.pkt_type = packet_type(low, f.pkt_type),
             Expr::Meta(MetaKey::NfTrace | MetaKey::SecMark) => {}
-            Expr::Ct(CtKey::Zone, _) => self.zone(low as u16, f),
+            Expr::Ct(CtKey::Zone, dir) => self.zone(low as u16, *dir, f),
             Expr::Ct(key, _) => self.set_ct(*key, n.unwrap_or(0), f)?,
             Expr::Payload(field) => {
                 self.load(to, f)?;
@@ -250,7 +254,7 @@ impl Walk<'_, '_, '_> {
 
     /// `nft_ct_set_eval`
     fn set_ct(&mut self, key: CtKey, n: u128, f: &Frame) -> Result<(), Stop> {
-        if matches!(f.ct, CtRef::Template(_)) {
+        if matches!(f.ct, CtRef::Template { .. }) {
             return Ok(());
         }
         let Some(c) = self.env.conn_mut(f) else {
@@ -273,12 +277,17 @@ impl Walk<'_, '_, '_> {
     }
 
     /// `nft_ct_set_zone_eval`: a template, on packets that conntrack has not seen.
-    fn zone(&mut self, zone: u16, f: &mut Frame) {
-        if f.ct != CtRef::None {
+    fn zone(&mut self, zone: u16, dir: Option<Direction>, f: &mut Frame) {
+        // What is untracked has no connection (`nf_ct_get`), and is tracked after all.
+        if matches!(f.ct, CtRef::Template { .. } | CtRef::Conn { .. }) {
             return;
         }
+        let of = |d: Direction| if dir.is_none_or(|x| x == d) { zone } else { 0 };
         let template = Template {
-            zones: Zones::both(zone),
+            zones: Zones {
+                orig: of(Direction::Original),
+                reply: of(Direction::Reply),
+            },
             zone_from_mark: None,
             helper: None,
             events: None,
@@ -287,7 +296,7 @@ impl Walk<'_, '_, '_> {
             let family = self.env.pkt.family;
             self.env.nf.ct.new_template(family, template)
         };
-        f.ct = id.map_or(CtRef::None, CtRef::Template);
+        f.ct = CtRef::template(id);
     }
 
     /// `nft_tproxy_eval`: without a socket the rule ends; with one it goes on.
@@ -382,9 +391,14 @@ impl Walk<'_, '_, '_> {
         let key = key_of(&parts, &types);
         let place = (t as u16, n, key.clone());
         let fresh = Element::new(parts);
+        let graves = self.nft.graves.entry((t as u16, n)).or_default();
+        let sweeps = now.saturating_sub(self.nft.since) / set.gc_interval.unwrap_or(GC).max(1);
         let dead = |e: &Element| e.expires.is_some_and(|end| end <= now);
+        if graves.sweep(sweeps) {
+            set.elements.retain(|e| !dead(e));
+        }
         if op.verb == SetVerb::Delete || set.elements.find(&key).is_some_and(dead) {
-            set.elements.remove(&fresh);
+            graves.dead += usize::from(set.elements.remove(&fresh).is_some());
             self.nft.elements.remove(&place);
         }
         if op.verb == SetVerb::Delete {
@@ -397,14 +411,12 @@ impl Walk<'_, '_, '_> {
                 e.expires = Some(now.saturating_add(life.unwrap_or(0)));
             }
         } else {
-            // Room for more only where the dead have been taken out (the kernel sweeps them by and by).
+            // The dead take room until they are swept.
             let size = set.size.unwrap_or(65_535) as usize;
-            if set.elements.len() >= size {
-                set.elements.retain(|e| !dead(e));
-            }
-            if set.elements.len() >= size {
+            if set.elements.len() + graves.dead >= size {
                 return Err(Stop::Break);
             }
+            self.nft.elements.remove(&place);
             let state = if op.state.is_empty() {
                 &set.state
             } else {
