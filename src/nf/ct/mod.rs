@@ -305,8 +305,8 @@ impl Conntrack {
         n
     }
 
-    /// Takes labels from every connection that `which` names (kernel: `nf_connlabels_replace`); says how many.
-    /// What was compiled of their packets ends.
+    /// Takes labels from every connection that `which` names (kernel: `nf_connlabels_replace`) and says how
+    /// many had one. What was compiled of their packets ends.
     pub fn unlabel(&mut self, labels: u128, which: impl Fn(&Conn) -> bool) -> usize {
         let has = |c: &Conn| c.labels() & labels != 0 && !c.is_expired(self.now) && which(c);
         let ids = self.ids(has);
