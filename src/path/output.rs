@@ -107,12 +107,18 @@ impl<O: Observer> Walker<'_, O> {
     /// Sends along a route (kernel: `ip_output`, `ip_finish_output`).
     ///
     /// `input` is where a forwarded packet came in.
-    pub(crate) fn ip_output(
+    pub(crate) fn ip_output(&mut self, found: &Found, dst: IpAddr, f: Frame, input: Option<DevId>) {
+        self.ip_output_by(found, dst, f, (input.is_some(), input));
+    }
+
+    /// The same for a packet that is `forwarded` or not; POSTROUTING sees it with the input device that it still
+    /// has (`indev = skb->dev` in `ip_output`).
+    pub(crate) fn ip_output_by(
         &mut self,
         found: &Found,
         dst: IpAddr,
         mut f: Frame,
-        input: Option<DevId>,
+        (forwarded, input): (bool, Option<DevId>),
     ) {
         let local = is_local(found);
         let Some(dev) = self.out_device(found) else {
@@ -127,10 +133,10 @@ impl<O: Observer> Walker<'_, O> {
         // What is sent here, or by TEE, keeps the one it was routed to (FLOWI_FLAG_KNOWN_NH in
         // `rt_set_nexthop`).
         let header = |f: &Frame| IpHeader::parse_lax(f.l3()).map(|h| h.dst).ok();
-        let own = input.is_some() && header(&f) == Some(dst);
+        let own = forwarded && header(&f) == Some(dst);
         // MASQUERADE chooses its address by the gateway.
         f.nexthop = gateway(found, dst).filter(|_| !local);
-        if self.teeing && input.is_none() && header(&f) != Some(dst) {
+        if self.teeing && !forwarded && header(&f) != Some(dst) {
             f.nexthop = f.nexthop.or(Some(dst));
         }
         if dst.is_ipv4() && found.route.kind == RouteKind::Broadcast {

@@ -48,8 +48,13 @@ pub enum CtRef {
     /// Related to a packet that is untracked: no connection, but no longer blank, so that `-j CT` leaves it
     /// alone (kernel: `nf_conntrack_attach` of a null connection with `IP_CT_RELATED`).
     Orphan,
-    /// `-j CT` chose zone, helper or timeout for a connection to come; the table holds which.
-    Template(u32),
+    /// `-j CT` chose zone, helper or timeout for a connection to come.
+    Template {
+        /// Which the table holds.
+        id: u32,
+        /// How the packet relates to it: `New`, or what an answer to such a packet is given.
+        info: CtInfo,
+    },
     /// A connection.
     Conn {
         /// Which.
@@ -57,6 +62,19 @@ pub enum CtRef {
         /// And how the packet relates to it.
         info: CtInfo,
     },
+}
+
+impl CtRef {
+    /// A template for a packet that begins its way with it; nothing if there is none.
+    pub fn template(id: Option<u32>) -> CtRef {
+        match id {
+            Some(id) => CtRef::Template {
+                id,
+                info: CtInfo::New,
+            },
+            None => CtRef::None,
+        }
+    }
 }
 
 /// Kept while br_netfilter shows a bridged frame to the IP hooks (kernel: `struct nf_bridge_info`).

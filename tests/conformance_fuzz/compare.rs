@@ -6,12 +6,14 @@
 //! - the IPv4 identification of ICMP messages and TCP resets, which the router may have made itself, and the
 //!   flow label of the same in IPv6 (a header checksum that fits is then taken as such);
 //! - the link addresses of resets where a rule makes copies (uninitialised memory: [`blind_resets`]);
+//! - ports and echo ids that nobody told ([`Drawn`]);
 //! - the time of day in ICMP timestamp replies (RFC 792);
 //! - `initval` and `bucketsize` of sets, and the order of their entries;
 //! - the remaining time of a connection by one second: the kernel is asked some milliseconds after the end.
 //!
 //! A round that the kernel itself plays in two ways is undetermined ([`amounts`]): said, counted, and no pass.
 
+use super::drawn::Drawn;
 use super::packet::{ICMP, RST, TCP, checksum};
 use super::round::{Out, Outcome, Round};
 use super::tables;
@@ -21,7 +23,11 @@ const TIMESTAMP_REPLY: u8 = 14;
 
 /// Everything that differs, a line or two for each.
 pub fn differences(r: &Round, kernel: &Outcome, ours: &Outcome) -> Vec<String> {
-    let mut out = frames(&kernel.out, &ours.out, blind_resets(r));
+    let blind = Blind {
+        resets: blind_resets(r),
+        drawn: Drawn::of(r),
+    };
+    let mut out = frames(&kernel.out, &ours.out, &blind);
     let loaded: Vec<&str> = r
         .rules
         .lines()
@@ -41,19 +47,26 @@ pub fn differences(r: &Round, kernel: &Outcome, ours: &Outcome) -> Vec<String> {
     out
 }
 
+/// What a round's frames cannot be compared in.
+struct Blind {
+    /// Link addresses of resets.
+    resets: bool,
+    /// Numbers that the kernel drew and did not tell.
+    drawn: Option<Drawn>,
+}
+
 /// Whether a reset may answer a copy: out of a bridge's port it goes to the link addresses in front of the
 /// copy, which `pskb_copy` leaves as the memory was (kernel: `nf_send_reset`, `nf_dup_ipv4`).
 fn blind_resets(r: &Round) -> bool {
-    let copies = r.rules.contains("-j TEE") || r.nft.contains("dup to");
-    copies && (r.rules.contains("tcp-reset") || r.nft.contains("tcp reset"))
+    r.copies() && (r.rules.contains("tcp-reset") || r.nft.contains("tcp reset"))
 }
 
-fn frames(kernel: &[Out], ours: &[Out], blind_resets: bool) -> Vec<String> {
+fn frames(kernel: &[Out], ours: &[Out], blind: &Blind) -> Vec<String> {
     let mut out = Vec::new();
     for cable in super::net::CABLES {
         let of = |list: &[Out]| -> Vec<Vec<u8>> {
             let here = list.iter().filter(|o| o.at == cable);
-            here.map(|o| normal(&o.data, blind_resets)).collect()
+            here.map(|o| normal(&o.data, blind)).collect()
         };
         let (a, b) = (of(kernel), of(ours));
         let first = (0..a.len().max(b.len())).find(|i| a.get(*i) != b.get(*i));
@@ -114,10 +127,13 @@ fn is_reset(f: &[u8]) -> bool {
 }
 
 /// A frame with what the kernel draws put to zero.
-fn normal(f: &[u8], blind_resets: bool) -> Vec<u8> {
+fn normal(f: &[u8], blind: &Blind) -> Vec<u8> {
     let mut f = f.to_vec();
-    if blind_resets && is_reset(&f) {
+    if blind.resets && is_reset(&f) {
         f[..12].fill(0);
+    }
+    if let Some(drawn) = &blind.drawn {
+        drawn.hide(&mut f);
     }
     let Some(p) = f.get_mut(14..) else { return f };
     match p.first().map(|b| b >> 4) {

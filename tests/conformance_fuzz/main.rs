@@ -29,6 +29,7 @@ mod compare;
 #[path = "../common/conntrack.rs"]
 #[allow(dead_code, reason = "shared by judges")]
 mod conntrack;
+mod drawn;
 #[path = "../common/engine.rs"]
 #[allow(dead_code, reason = "shared by judges")]
 mod engine;

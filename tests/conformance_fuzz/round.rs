@@ -95,6 +95,11 @@ pub struct Round {
 }
 
 impl Round {
+    /// Whether its rules make copies of packets.
+    pub fn copies(&self) -> bool {
+        self.rules.contains("-j TEE") || self.nft.contains("dup to")
+    }
+
     /// Families of its packets: IPv6 if true.
     pub fn families(&self) -> &'static [bool] {
         match (self.dual, self.v6) {

@@ -30,7 +30,7 @@ pub struct Player {
 pub fn state_of(f: &Frame) -> &'static str {
     match f.ct {
         CtRef::Untracked => "UNTRACKED",
-        CtRef::None | CtRef::Orphan | CtRef::Template(_) => "INVALID",
+        CtRef::None | CtRef::Orphan | CtRef::Template { .. } => "INVALID",
         CtRef::Conn { info, .. } => match info {
             CtInfo::New => "NEW",
             CtInfo::Established | CtInfo::EstablishedReply => "ESTABLISHED",
@@ -71,7 +71,7 @@ impl Player {
             .helpers
             .iter()
             .find(|r| r.0 == h.proto && Some(r.1) == dport);
-        rule.map_or(CtRef::None, |r| CtRef::Template(r.2))
+        CtRef::template(rule.map(|r| r.2))
     }
 
     pub fn sysctl(&mut self, setting: &str) {

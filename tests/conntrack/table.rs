@@ -204,7 +204,7 @@ fn zones_keep_equal_tuples_apart() {
             ..Template::default()
         };
         let t = b.ct.new_template(Family::V4, template).unwrap();
-        let (mut f, _) = b.track("udp", true, CtRef::Template(t));
+        let (mut f, _) = b.track("udp", true, CtRef::template(Some(t)));
         let said = b.confirm(&mut f);
         // Zones 6/0 and 0/0 share the reply's zone: the later clashes.
         let alone = z != Zones::default();

@@ -131,7 +131,7 @@ impl Router {
                 helper: Some(helper),
                 ..Template::default()
             };
-            f.ct = CtRef::Template(self.nf.ct.new_template(first.family, template).unwrap());
+            f.ct = CtRef::template(self.nf.ct.new_template(first.family, template));
         }
         if self.nf.ct.track(&self.ns, f, first, &mut cx) != Tracked::Accept {
             return Err(None);

@@ -129,17 +129,22 @@ impl Conntrack {
     /// What a packet carries that answers another for this host, as REJECT's do (kernel:
     /// `nf_conntrack_attach`).
     pub fn attach(cause: CtRef) -> CtRef {
+        let turned = |info: CtInfo| match info.is_reply() {
+            true => CtInfo::Related,
+            false => CtInfo::RelatedReply,
+        };
         match cause {
             CtRef::Conn { id, info } => CtRef::Conn {
                 id,
-                info: if info.is_reply() {
-                    CtInfo::Related
-                } else {
-                    CtInfo::RelatedReply
-                },
+                info: turned(info),
+            },
+            // Conntrack then looks for the answer's connection where the template says.
+            CtRef::Template { id, info } => CtRef::Template {
+                id,
+                info: turned(info),
             },
             CtRef::Untracked | CtRef::Orphan => CtRef::Orphan,
-            CtRef::None | CtRef::Template(_) => CtRef::None,
+            CtRef::None => CtRef::None,
         }
     }
 
@@ -167,7 +172,7 @@ impl Conntrack {
     pub fn track(&mut self, ns: &NetNs, f: &mut Frame, at: &At, cx: &mut Cx<'_>) -> Tracked {
         let template = match f.ct {
             CtRef::Conn { .. } | CtRef::Untracked => return Tracked::Accept,
-            CtRef::Template(t) => self.templates.get(t as usize).map(|t| t.0.clone()),
+            CtRef::Template { id, .. } => self.templates.get(id as usize).map(|t| t.0.clone()),
             CtRef::None | CtRef::Orphan => None,
         };
         self.now = cx.now;

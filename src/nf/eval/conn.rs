@@ -15,7 +15,7 @@ impl Env<'_, '_> {
     pub fn conn(&self, f: &Frame) -> Option<(&Conn, CtInfo)> {
         match f.ct {
             CtRef::Conn { id, info } => Some((self.nf.ct.get(id)?, info)),
-            CtRef::Template(t) => Some((self.nf.ct.template(t)?, CtInfo::New)),
+            CtRef::Template { id, info } => Some((self.nf.ct.template(id)?, info)),
             CtRef::None | CtRef::Orphan | CtRef::Untracked => None,
         }
     }
@@ -42,7 +42,7 @@ impl Env<'_, '_> {
     pub fn conn_mut(&mut self, f: &Frame) -> Option<&mut Conn> {
         match f.ct {
             CtRef::Conn { id, .. } => self.nf.ct.get_mut(id),
-            CtRef::Template(t) => self.nf.ct.template_mut(t),
+            CtRef::Template { id, .. } => self.nf.ct.template_mut(id),
             CtRef::None | CtRef::Orphan | CtRef::Untracked => None,
         }
     }
@@ -65,8 +65,7 @@ impl Env<'_, '_> {
             helper: m.helper.as_ref().and_then(|h| helper(&h.0)),
             events: m.ctevents.map(|e| e.0),
         };
-        let template = self.nf.ct.new_template(self.rule.family, template);
-        template.map_or(CtRef::None, CtRef::Template)
+        CtRef::template(self.nf.ct.new_template(self.rule.family, template))
     }
 }
 

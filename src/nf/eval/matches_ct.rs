@@ -22,8 +22,7 @@ fn state_bit(ct: CtRef) -> u32 {
     let set = match ct {
         CtRef::None | CtRef::Orphan => CtStates::INVALID,
         CtRef::Untracked => CtStates::UNTRACKED,
-        CtRef::Template(_) => CtStates::NEW,
-        CtRef::Conn { info, .. } => match info {
+        CtRef::Template { info, .. } | CtRef::Conn { info, .. } => match info {
             CtInfo::New => CtStates::NEW,
             CtInfo::Related | CtInfo::RelatedReply => CtStates::RELATED,
             CtInfo::Established | CtInfo::EstablishedReply => CtStates::ESTABLISHED,

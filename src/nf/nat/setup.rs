@@ -12,7 +12,7 @@ use crate::nf::eval::{Cx, NfStep, RuleRef};
 use crate::nf::forced::{Forced, Place};
 use crate::wire::{ConnId, proto};
 use core::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// Why NAT itself drops a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,7 +77,6 @@ impl Nat<'_> {
         }
         let (orig, zone) = (conn.tuples[0], conn.zones.orig);
         let current = inverse(conn.tuple(Dir::Reply));
-        let range = &masked(range, manip.addr(&current));
         let wish = Wish {
             current,
             range,
@@ -153,25 +152,6 @@ fn bits(manip: Manip) -> (u32, u32) {
     match manip {
         Manip::Src => (CtStatus::SRC_NAT, CtStatus::SRC_NAT_DONE),
         Manip::Dst => (CtStatus::DST_NAT, CtStatus::DST_NAT_DONE),
-    }
-}
-
-/// NETMAP's range narrowed to the one address that `ip` maps to (kernel: `netmap_tg4`, `netmap_tg6`).
-fn masked(range: &NatTarget, ip: IpAddr) -> NatTarget {
-    let to = match (range.addrs, ip) {
-        (Some((IpAddr::V4(min), IpAddr::V4(max))), IpAddr::V4(ip)) if range.netmap => {
-            let mask = !(min.to_bits() ^ max.to_bits());
-            IpAddr::V4((ip.to_bits() & !mask | min.to_bits() & mask).into())
-        }
-        (Some((IpAddr::V6(min), IpAddr::V6(max))), IpAddr::V6(ip)) if range.netmap => {
-            let mask = !(min.to_bits() ^ max.to_bits());
-            IpAddr::V6((ip.to_bits() & !mask | min.to_bits() & mask).into())
-        }
-        _ => return *range,
-    };
-    NatTarget {
-        addrs: Some((to, to)),
-        ..*range
     }
 }
 

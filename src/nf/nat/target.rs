@@ -58,7 +58,8 @@ impl Nat<'_> {
                     netmap: true,
                     ..NatTarget::default()
                 };
-                self.setup(id, &range, Manip::at(at.hook), cx)
+                let manip = Manip::at(at.hook);
+                self.setup(id, &netmap(&range, manip, f), manip, cx)
             }
             _ => Ok(()),
         }
@@ -145,6 +146,30 @@ fn first_of(d: &Device, scope: Scope) -> Option<Ipv6Addr> {
         }
     }
     best.map(|b| b.1)
+}
+
+/// NETMAP's range narrowed to the one address that the packet's own maps to, as its header now has it (kernel:
+/// `netmap_tg4`, `netmap_tg6`, `nft_nat_setup_netmap`).
+pub fn netmap(range: &NatTarget, manip: Manip, f: &Frame) -> NatTarget {
+    let ip = IpHeader::parse_lax(f.l3()).ok().map(|h| match manip {
+        Manip::Src => h.src,
+        Manip::Dst => h.dst,
+    });
+    let to = match (range.addrs, ip) {
+        (Some((IpAddr::V4(min), IpAddr::V4(max))), Some(IpAddr::V4(ip))) if range.netmap => {
+            let mask = !(min.to_bits() ^ max.to_bits());
+            IpAddr::V4((ip.to_bits() & !mask | min.to_bits() & mask).into())
+        }
+        (Some((IpAddr::V6(min), IpAddr::V6(max))), Some(IpAddr::V6(ip))) if range.netmap => {
+            let mask = !(min.to_bits() ^ max.to_bits());
+            IpAddr::V6((ip.to_bits() & !mask | min.to_bits() & mask).into())
+        }
+        _ => return *range,
+    };
+    NatTarget {
+        addrs: Some((to, to)),
+        ..*range
+    }
 }
 
 fn redirect(r: &Redirect, to: IpAddr) -> NatTarget {

@@ -9,6 +9,7 @@
 
 mod apply;
 mod blocks;
+mod ct_proto;
 mod cursor;
 mod fib;
 mod implied;

@@ -6,6 +6,7 @@
 //! `payload_dependency_kill`).
 //! Invariant: applying it twice changes nothing.
 
+use super::ct_proto;
 use super::elements::{Element, Part};
 use super::expr::*;
 use super::fields::{self, Base, MetaKey};
@@ -103,6 +104,7 @@ pub fn element(set: &Set, e: &mut Element) {
 
 /// A rule as `nft list` shows it once the kernel has it.
 pub fn rule(table: &Table, rule: &mut Rule) {
+    ct_proto::unasked(table.family, rule);
     for s in &mut rule.stmts {
         statement(table.family, s);
     }

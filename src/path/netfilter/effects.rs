@@ -95,7 +95,12 @@ impl<O: Observer> Walker<'_, O> {
             && let Ok(h) = IpHeader::parse_lax(copy.l3())
         {
             let to = if anew { h.dst } else { gateway };
-            self.ip_output(&found, to, copy, None);
+            // A copy keeps the device its original had (`pskb_copy_for_clone`).
+            let input = match at.hook {
+                Hook::Postrouting => at.output,
+                _ => at.input,
+            };
+            self.ip_output_by(&found, to, copy, (false, input));
         }
         self.teeing = false;
     }

@@ -221,7 +221,7 @@ fn tell_tracked(nf: &Netfilter, f: &Frame, cx: &mut Cx<'_>) {
             (state, nf.ct.get(id).map(connection).unwrap_or_default())
         }
         CtRef::Untracked => ("UNTRACKED", String::new()),
-        CtRef::None | CtRef::Orphan | CtRef::Template(_) => ("INVALID", String::new()),
+        CtRef::None | CtRef::Orphan | CtRef::Template { .. } => ("INVALID", String::new()),
     };
     steps.push(NfStep::Conntrack { text, state });
 }

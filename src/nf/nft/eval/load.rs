@@ -283,8 +283,7 @@ impl Walk<'_, '_, '_> {
             return n(match f.ct {
                 CtRef::None | CtRef::Orphan => 1,
                 CtRef::Untracked => 64,
-                CtRef::Template(_) => 8,
-                CtRef::Conn { info, .. } => match info {
+                CtRef::Template { info, .. } | CtRef::Conn { info, .. } => match info {
                     CtInfo::Established | CtInfo::EstablishedReply => 2,
                     CtInfo::Related | CtInfo::RelatedReply => 4,
                     CtInfo::New => 8,
@@ -292,7 +291,7 @@ impl Walk<'_, '_, '_> {
             });
         }
         // A template has a state and no more (`nf_ct_is_template` in nft_ct_get_eval; measured on 6.18).
-        if matches!(f.ct, CtRef::Template(_)) {
+        if matches!(f.ct, CtRef::Template { .. }) {
             return Err(Stop::Break);
         }
         let (c, info) = self.env.conn(f).ok_or(Stop::Break)?;
@@ -330,6 +329,8 @@ impl Walk<'_, '_, '_> {
             CtKey::Bytes => n(bytes.into()),
             CtKey::Packets => n(packets.into()),
             CtKey::AvgPkt => n(bytes.checked_div(packets).unwrap_or(0).into()),
+            // Without a direction the number alone, of whichever direction it is.
+            CtKey::Zone if dir.is_none() => n(c.zones.orig.max(c.zones.reply).into()),
             CtKey::Zone => n(c.zones.of(way).into()),
             CtKey::SecMark => n(0),
             CtKey::Ip4Saddr if v4 => n(num(t.src)),

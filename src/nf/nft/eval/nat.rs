@@ -9,7 +9,7 @@ use super::run::{After, Parts, Stop, Walk};
 use super::stmt::{address, ends};
 use crate::nf::Family;
 use crate::nf::eval::Verdict;
-use crate::nf::nat::{Manip, Nat, NatTarget};
+use crate::nf::nat::{Manip, Nat, NatTarget, netmap};
 use crate::nf::target::{Masquerade, PortSpan, Redirect, Target};
 use crate::nf::value::Range;
 use crate::wire::{CtRef, Frame};
@@ -58,8 +58,8 @@ impl Walk<'_, '_, '_> {
         };
         let (ns, at) = (self.env.ns, self.env.at);
         let done = match n.kind {
-            NatKind::Dnat => nat.setup(id, &range, Manip::Dst, self.env.cx),
-            NatKind::Snat => nat.setup(id, &range, Manip::Src, self.env.cx),
+            NatKind::Dnat => nat.setup(id, &netmap(&range, Manip::Dst, f), Manip::Dst, self.env.cx),
+            NatKind::Snat => nat.setup(id, &netmap(&range, Manip::Src, f), Manip::Src, self.env.cx),
             NatKind::Masquerade => {
                 let t = Target::Masquerade(Box::new(Masquerade {
                     ports: span,

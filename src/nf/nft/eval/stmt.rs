@@ -71,7 +71,8 @@ impl Walk<'_, '_, '_> {
                 self.set(to, &value, f)?
             }
             PStmt::Notrack => {
-                if f.ct == CtRef::None {
+                // Of what answers an untracked packet too, which iptables leaves (`nft_notrack_eval`).
+                if matches!(f.ct, CtRef::None | CtRef::Orphan) {
                     f.ct = CtRef::Untracked;
                 }
                 After::Next
@@ -253,7 +254,7 @@ impl Walk<'_, '_, '_> {
 
     /// `nft_ct_set_eval`
     fn set_ct(&mut self, key: CtKey, n: u128, f: &Frame) -> Result<(), Stop> {
-        if matches!(f.ct, CtRef::Template(_)) {
+        if matches!(f.ct, CtRef::Template { .. }) {
             return Ok(());
         }
         let Some(c) = self.env.conn_mut(f) else {
@@ -277,7 +278,8 @@ impl Walk<'_, '_, '_> {
 
     /// `nft_ct_set_zone_eval`: a template, on packets that conntrack has not seen.
     fn zone(&mut self, zone: u16, dir: Option<Direction>, f: &mut Frame) {
-        if f.ct != CtRef::None {
+        // What is untracked has no connection (`nf_ct_get`), and is tracked after all.
+        if matches!(f.ct, CtRef::Template { .. } | CtRef::Conn { .. }) {
             return;
         }
         let of = |d: Direction| if dir.is_none_or(|x| x == d) { zone } else { 0 };
@@ -294,7 +296,7 @@ impl Walk<'_, '_, '_> {
             let family = self.env.pkt.family;
             self.env.nf.ct.new_template(family, template)
         };
-        f.ct = id.map_or(CtRef::None, CtRef::Template);
+        f.ct = CtRef::template(id);
     }
 
     /// `nft_tproxy_eval`: without a socket the rule ends; with one it goes on.
