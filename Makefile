@@ -2,6 +2,8 @@
 CARGO ?= cargo
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 60
+# Seconds of hostile packets.
+HOSTILE_SECONDS ?= 60
 # Rounds of the differential fuzz test, its seed (empty: the clock's) and other options.
 ROUNDS ?= 100
 SEED ?=
@@ -9,7 +11,7 @@ FUZZ_ARGS ?=
 # Recordings to run, by name; all when empty.
 NAMES ?=
 
-.PHONY: build demo test lint conformance conformance-fuzz vectors fuzz docs
+.PHONY: build demo test lint conformance conformance-fuzz vectors dns-dig dns-hostile fuzz docs
 
 build: ## the release binary
 	$(CARGO) build --release
@@ -36,6 +38,12 @@ conformance-fuzz: ## random rules and packets, the kernel against podpath (root)
 
 vectors: ## every case of PODPATH_VECTORS (default ../shared/vectors): make vectors NAMES=kube-proxy/iptables
 	$(CARGO) test --release --test vectors -- --all $(NAMES)
+
+dns-dig: ## dig, installed where that is allowed, against `podpath dns serve`: every query of the DNS vectors, UDP and TCP
+	$(CARGO) test --test dns_dig -- --ignored --nocapture
+
+dns-hostile: ## packets that no client sends, at `podpath dns serve` for HOSTILE_SECONDS
+	PODPATH_HOSTILE_SECONDS=$(HOSTILE_SECONDS) $(CARGO) test --release --test dns_hostile -- --nocapture
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (needs `cargo install cargo-fuzz`)
 	@set -e; targets=$$($(CARGO) fuzz list); for target in $$targets; do \

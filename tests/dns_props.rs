@@ -5,7 +5,7 @@ use podpath::base::Instant;
 use podpath::kube::dns::message::{Edns, Reply};
 use podpath::kube::dns::{
     Arrival, Client, Corefile, Environment, Objects, Outcome, Responder, Transport, codec, names,
-    text,
+    receive, text,
 };
 use proptest::prelude::*;
 
@@ -83,7 +83,7 @@ proptest! {
     #[test]
     fn records_survive_the_wire(lines in prop::collection::vec(record(), 0..40), tcp: bool, payload in 512..=4096_u16) {
         let asked = [&[0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &[1, b'x', 0, 0, 1, 0, 1]].concat();
-        let codec::Received::Query(mut request) = codec::receive(&asked, &client(tcp)) else { panic!() };
+        let receive::Received::Query(mut request) = receive::receive(&asked, &client(tcp)) else { panic!() };
         request.edns = Some(Edns { payload, dnssec_ok: false, version: 0 });
         let mut reply = Reply::to(&request, ResponseCode::NoError);
         reply.answer = lines.iter().filter_map(|l| text::parse(l)).collect();

@@ -6,7 +6,7 @@ use podpath::base::Instant;
 use podpath::kube::dns::message::Edns;
 use podpath::kube::dns::{
     Arrival, Client, Corefile, Decision, Environment, Objects, Outcome, Responder, Send, Transport,
-    Version, codec, names, text,
+    Version, codec, names, receive, text,
 };
 use podpath::kube::manifest::Input;
 use podpath::kube::store::Store;
@@ -57,7 +57,7 @@ fn query(name: &str, kind: &str, edns: Option<u16>, client: &Client) -> Vec<u8> 
         &[1, b'x', 0, 0, 1, 0, 1],
     ]
     .concat();
-    let codec::Received::Query(mut request) = codec::receive(&plain, client) else {
+    let receive::Received::Query(mut request) = receive::receive(&plain, client) else {
         panic!()
     };
     request.question.name = names::parse(name).unwrap();

@@ -1,13 +1,14 @@
 //! `podpath dns serve` over real sockets: UDP, TCP, what is no query, many TCP clients.
 //!
-//! `cargo test --test dns_serve -- --ignored` also asks with dig, where it is installed.
+//! `make dns-dig` asks with dig, `tests/dns_hostile.rs` sends what no client sends.
 
+#[path = "common/dns_process.rs"]
+#[allow(dead_code, reason = "shared with the other tests of the server")]
+mod dns_process;
+
+use dns_process::{Server, query, socket};
 use hickory_proto::op::Message;
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 const COREFILE: &str = "cluster.local in-addr.arpa {\n errors\n kubernetes cluster.local in-addr.arpa {\n  pods insecure\n\
@@ -20,101 +21,16 @@ const MANIFESTS: &str = r#"{"apiVersion": "v1", "kind": "List", "items": [
     {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "out", "namespace": "shop"},
      "spec": {"type": "ExternalName", "externalName": "www.example.net"}}]}"#;
 
-/// Folders made so far: tests run side by side.
-static FOLDERS: AtomicU32 = AtomicU32::new(0);
-
-struct Server {
-    child: Child,
-    at: SocketAddr,
-    folder: PathBuf,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
 fn serve(corefile: &str) -> Server {
-    let n = FOLDERS.fetch_add(1, Ordering::Relaxed);
-    let folder = std::env::temp_dir().join(format!("podpath-dns-{}-{n}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let (file, manifests) = (folder.join("Corefile"), folder.join("cluster.json"));
-    std::fs::write(&file, corefile).unwrap();
-    std::fs::write(&manifests, MANIFESTS).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_podpath"))
-        .args([
-            "dns",
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--duration",
-            "60s",
-            "--corefile",
-        ])
-        .arg(&file)
-        .arg("-f")
-        .arg(&manifests)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let said = lines
-        .find_map(|l| l.ok().filter(|l| l.contains("listening on")))
-        .expect("it listens");
-    let at = said
-        .split_whitespace()
-        .find_map(|w| w.parse().ok())
-        .expect("an address");
-    Server { child, at, folder }
+    Server::start(corefile, MANIFESTS, &[])
 }
 
-fn query(name: &str, kind: u16) -> Vec<u8> {
-    let mut out = vec![0xAB, 0xCD, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in name.split('.') {
-        out.push(label.len() as u8);
-        out.extend(label.as_bytes());
-    }
-    out.push(0);
-    out.extend(kind.to_be_bytes());
-    out.extend([0, 1]);
-    out
-}
-
-fn socket(at: SocketAddr) -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .unwrap();
-    socket.connect(at).unwrap();
-    socket
-}
-
-/// As a resolver asks: again when nothing came, which on a full socket of a busy machine happens.
 fn over_udp(at: SocketAddr, bytes: &[u8]) -> Option<Message> {
-    let (socket, mut buffer) = (socket(at), [0; 65_535]);
-    (0..5).find_map(|_| {
-        socket.send(bytes).unwrap();
-        let len = socket.recv(&mut buffer).ok()?;
-        Message::from_vec(&buffer[..len]).ok()
-    })
+    Message::from_vec(&dns_process::over_udp(at, bytes)?).ok()
 }
 
 fn over_tcp(at: SocketAddr, bytes: &[u8]) -> Option<Message> {
-    let mut stream = TcpStream::connect(at).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .unwrap();
-    stream
-        .write_all(&[&(bytes.len() as u16).to_be_bytes()[..], bytes].concat())
-        .unwrap();
-    let mut len = [0; 2];
-    stream.read_exact(&mut len).ok()?;
-    let mut message = vec![0; usize::from(u16::from_be_bytes(len))];
-    stream.read_exact(&mut message).ok()?;
-    Message::from_vec(&message).ok()
+    Message::from_vec(&dns_process::over_tcp(at, bytes)?).ok()
 }
 
 #[test]
@@ -148,7 +64,7 @@ fn real_clients_are_answered_over_udp_and_tcp() {
             > 5
     );
     // Neither octets of no meaning nor half a query stop it.
-    let socket = socket(server.at);
+    let socket = socket(server.at, Duration::from_secs(5));
     for len in 0..200_u8 {
         socket
             .send(&vec![len.wrapping_mul(37); usize::from(len)])
@@ -200,38 +116,33 @@ fn upstreams_are_asked_over_real_sockets() {
 }
 
 #[test]
-#[ignore = "asks with dig, which must be installed"]
-fn dig_understands_every_kind_of_reply() {
-    let server = serve(COREFILE);
-    let port = server.at.port().to_string();
-    for (words, expected) in [
-        ("cart.shop.svc.cluster.local A", "10.96.0.7"),
-        (
-            "_http._tcp.cart.shop.svc.cluster.local SRV",
-            "0 100 80 cart.shop.svc.cluster.local.",
-        ),
-        ("-x 10.96.0.7", "cart.shop.svc.cluster.local."),
-        ("out.shop.svc.cluster.local CNAME", "www.example.net."),
-        ("dns-version.cluster.local TXT", "\"1.1.0\""),
-        (
-            "cluster.local SOA",
-            "ns.dns.cluster.local. hostmaster.cluster.local.",
-        ),
-        ("10-1-2-3.shop.pod.cluster.local A", "10.1.2.3"),
-        ("cluster.local AXFR", "cart.shop.svc.cluster.local."),
-    ] {
-        for transport in ["+notcp", "+tcp"] {
-            let out = Command::new("dig")
-                .args(["@127.0.0.1", "-p", &port, transport, "+time=5"])
-                .args(words.split(' '))
-                .output();
-            let out = out.expect("dig is installed");
-            let text = String::from_utf8_lossy(&out.stdout).into_owned();
-            assert!(text.contains(expected), "{words} {transport}: {text}");
-            assert!(
-                !text.contains(";; Warning") && !text.contains("parser"),
-                "{text}"
-            );
-        }
-    }
+fn files_that_change_are_taken_in() {
+    let corefile = |ttl: u32| {
+        format!(
+            ".:53 {{\n errors\n kubernetes cluster.local {{\n  ttl {ttl}\n }}\n reload 2s 1s\n}}\n"
+        )
+    };
+    let server = serve(&corefile(30));
+    let name = "cart.shop.svc.cluster.local";
+    let ttl =
+        || over_udp(server.at, &query(name, 1)).and_then(|m| m.answers.first().map(|r| r.ttl));
+    let becomes = |wanted: Option<u32>| {
+        (0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            ttl() == wanted
+        })
+    };
+    assert_eq!(ttl(), Some(30));
+    // `reload` sees the new Corefile; one that is wrong changes nothing.
+    std::fs::write(server.folder.join("Corefile"), corefile(7)).unwrap();
+    assert!(becomes(Some(7)));
+    std::fs::write(server.folder.join("Corefile"), "nonsense {").unwrap();
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(ttl(), Some(7));
+    // A Service that is gone is gone without `reload`, whatever the Corefile on disk.
+    std::fs::write(server.folder.join("Corefile"), corefile(7)).unwrap();
+    let gone = r#"{"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}]}"#;
+    std::fs::write(server.folder.join("cluster.json"), gone).unwrap();
+    assert!(becomes(None));
 }

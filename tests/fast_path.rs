@@ -102,9 +102,9 @@ impl Side {
     fn send(&mut self, from: usize, frames: &[Vec<u8>]) {
         let host = self.ends[from].host;
         let port = self.fast.port(host).unwrap();
-        let mut batch = Batch::new(port);
+        let mut batch = Batch::new();
         for f in frames {
-            assert!(batch.push(f));
+            assert!(batch.push(port, f));
         }
         let mut out = Vec::new();
         let world = &mut self.cluster.lab.world;

@@ -278,7 +278,7 @@ fn mapped(host: &Host, f: &Frame) -> CtTuple {
     let CtRef::Conn { id, .. } = f.ct else {
         panic!("no connection")
     };
-    *host.nf.ct.get(id).expect("a connection").tuple(Dir::Reply)
+    host.nf.ct.get(id).expect("a connection").tuple(Dir::Reply)
 }
 
 #[test]

@@ -108,6 +108,125 @@ fn lint_ends_with_1_where_it_finds_something() {
     );
 }
 
+const FLANNEL: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/topologies/policy-calico-broken-flannel"
+);
+const CALICO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/topologies/policy-calico");
+const TIER: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/topologies/policy-kube-router-broken-tier"
+);
+
+#[test]
+fn who_enforces_is_said() {
+    let denied = exits(&["explain", "shop/front", "shop/db:5432"], FLANNEL, 1);
+    let note = "denied\n  by the policies only: nobody enforces them beside flannel, and it opens all the same\n";
+    assert!(denied.contains(note), "{denied}");
+    let allowed = exits(&["explain", "ops/monitor", "shop/web:8080"], FLANNEL, 0);
+    let note = "allowed\n  nobody enforces policies beside flannel: it would open anyway\n";
+    assert!(allowed.contains(note), "{allowed}");
+    let linted = exits(&["lint"], FLANNEL, 1);
+    let note = "not-enforced: 5 policies are there, and nobody enforces them: no agent runs beside flannel";
+    assert!(linted.contains(note), "{linted}");
+    let calico = exits(&["explain", "shop/front", "shop/db:5432"], CALICO, 1);
+    assert!(!calico.contains("enforces"), "{calico}");
+    let calico = text(&policy(&["lint"], CALICO));
+    assert!(!calico.contains("not-enforced"), "{calico}");
+    // kube-router knows one kind.
+    let open = exits(&["explain", "ops/monitor", "shop/web:8080"], TIER, 0);
+    let note = "not asked: ClusterNetworkPolicy no-ops; kube-router implements NetworkPolicy only";
+    assert!(open.contains(note), "{open}");
+    let linted = exits(&["lint"], TIER, 1);
+    let note = "ClusterNetworkPolicy no-ops: kube-router implements NetworkPolicy only: nobody enforces this";
+    assert!(linted.contains(note), "{linted}");
+    for (file, word) in [(FLANNEL, "none"), (CALICO, "calico"), (TIER, "kube-router")] {
+        let args = ["explain", "shop/front", "shop/db:5432", "-o", "json"];
+        let json: Value = serde_json::from_slice(&policy(&args, file).stdout).expect("JSON");
+        assert_eq!(json["enforcement"], word);
+    }
+}
+
+/// The demo's pods with other policies in a cluster whose `spec.networkPolicy` is this.
+fn demo_with(name: &str, policies: &str, network: &str) -> String {
+    let file = format!("{}/{name}.yaml", env!("CARGO_TARGET_TMPDIR"));
+    let demo = std::fs::read_to_string(DEMO).expect("the demo");
+    let others = demo.split("---\napiVersion: networking").next();
+    let demo = others.expect("objects before the policies");
+    let text = format!(
+        "{demo}---\n{policies}\n---\napiVersion: podpath.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: c}}\n\
+         spec: {{cni: {{plugin: calico}}, podCIDRs: [10.244.0.0/16], networkPolicy: {{{network}}}}}\n"
+    );
+    std::fs::write(&file, text).expect("writable");
+    file
+}
+
+/// Each reading is the agent's own, unless the document has another.
+#[test]
+fn readings_follow_the_cluster() {
+    let egress = |to: &str, port: u16| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: web, namespace: shop}}\nspec:\n  \
+             podSelector: {{matchLabels: {{app: web}}}}\n  policyTypes: [Egress]\n  \
+             egress: [{{to: [{{ipBlock: {{cidr: {to}}}}}], ports: [{{port: {port}}}]}}]\n---\n\
+             apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: api, namespace: shop}}\nspec: \
+             {{podSelector: {{matchLabels: {{app: api}}}}, ingress: [{{}}]}}\n"
+        )
+    };
+    let (node, pod, service) = ("172.18.0.2:10250", "shop/api:8080", "svc/shop/api:80");
+    for (name, to, port, asked, network, code) in [
+        ("own", "192.0.2.0/24", 80, node, "", 1),
+        ("own-open", "192.0.2.0/24", 80, node, "ownNode: open", 0),
+        (
+            "own-nobody",
+            "192.0.2.0/24",
+            80,
+            node,
+            "enforcement: none",
+            0,
+        ),
+        ("block", "10.244.0.0/16", 8080, pod, "", 0),
+        (
+            "block-pods",
+            "10.244.0.0/16",
+            8080,
+            pod,
+            "ipBlockPods: false",
+            1,
+        ),
+        ("port", "10.244.0.0/16", 8080, service, "", 0),
+        (
+            "port-dialled",
+            "10.244.0.0/16",
+            8080,
+            service,
+            "enforcement: nftables, egressSees: service",
+            1,
+        ),
+        ("dialled", "10.96.0.0/16", 80, service, "", 1),
+        (
+            "dialled-seen",
+            "10.96.0.0/16",
+            80,
+            service,
+            "enforcement: nftables, egressSees: service",
+            0,
+        ),
+        // Felix cannot.
+        (
+            "felix",
+            "10.96.0.0/16",
+            80,
+            service,
+            "egressSees: service",
+            1,
+        ),
+    ] {
+        let file = demo_with(name, &egress(to, port), network);
+        exits(&["explain", "shop/web", asked], &file, code);
+    }
+}
+
 /// What stands between backquotes in the first cells of the tables under a heading of docs/json.md.
 fn documented(heading: &str) -> BTreeSet<String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/json.md");

@@ -10,7 +10,7 @@ use podpath::kube::policy::translate::ways;
 use podpath::kube::policy::{BlockScope, Evaluator, Inventory, L4, Owner, Policies};
 use podpath::kube::service::{Family, Protocol};
 use podpath::kube::store::Store;
-use podpath::report::policy::{Asked, text};
+use podpath::report::policy::{Asked, Enforced, text};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -118,6 +118,7 @@ fn explained(case: &Case<'_>) -> (Vec<Explanation>, String) {
         from: named(case.from),
         to: named(case.to),
         port: case.l4.to_string(),
+        enforced: Enforced::Unknown,
     };
     let text = text(&asked, &all, &named);
     (all, text)

@@ -11,7 +11,7 @@ use podpath::kube::controllers::Facts;
 use podpath::kube::manifest::Input;
 use podpath::kube::policy::{
     BaselineScope, BlockScope, Compiled, Direction, Evaluator, Hairpin, Inventory, L4, Matrix,
-    Options, Owner, Policies, PolicyKey, PolicyPod, Query,
+    Options, OwnNode, Owner, Policies, PolicyKey, PolicyPod, Query,
 };
 use podpath::kube::service::{Family, Protocol};
 use podpath::kube::store::{Name, Store};
@@ -56,6 +56,7 @@ fn options(rng: &mut Rng) -> Options {
         blocks: [BlockScope::Every, BlockScope::NotPods, BlockScope::Outside]
             [rng.below(3) as usize],
         baseline: [BaselineScope::PerDirection, BaselineScope::PerPod][rng.below(2) as usize],
+        own_node: [OwnNode::Open, OwnNode::Judged][rng.below(2) as usize],
     }
 }
 
@@ -179,45 +180,6 @@ fn key(policies: &[&Policies], object: &Value) -> PolicyKey {
     found.next().expect("it is in one of them").key.clone()
 }
 
-fn change(rng: &mut Rng, objects: &mut Vec<Value>, n: usize) -> (Value, bool) {
-    let is = |o: &Value, kind: &str| o["kind"].as_str().is_some_and(|k| k.ends_with(kind));
-    let same = |a: &Value, b: &Value| {
-        let id = |o: &Value| (o["kind"].clone(), o["metadata"]["name"].clone());
-        id(a) == id(b)
-    };
-    let fresh = match rng.below(6) {
-        0..=2 => {
-            let n = rng.below(PODS as u64 - 1) as usize;
-            policy_gen::pod(rng, n)
-        }
-        3 => {
-            let name = ["red", "blue"][rng.below(2) as usize];
-            policy_gen::namespace(rng, name)
-        }
-        4 => policy_gen::network_policy(rng, n % 6),
-        _ => policy_gen::tier_policy(rng, n % 4),
-    };
-    // A policy of the same name elsewhere goes: one change at a time touches one key.
-    let gone = one_in(rng, 4) && !is(&fresh, "Namespace")
-        || objects.iter().any(|o| {
-            is(o, "NetworkPolicy")
-                && same(o, &fresh)
-                && o["metadata"]["namespace"] != fresh["metadata"]["namespace"]
-        });
-    let old = objects.iter().position(|o| same(o, &fresh));
-    if gone {
-        let Some(at) = old else {
-            return (Value::Null, true);
-        };
-        return (objects.remove(at), true);
-    }
-    match old {
-        Some(at) => objects[at] = fresh.clone(),
-        None => objects.push(fresh.clone()),
-    }
-    (fresh, false)
-}
-
 #[test]
 fn an_updated_filter_answers_as_a_new_one() {
     for seed in 0..rounds() / 3 {
@@ -230,7 +192,7 @@ fn an_updated_filter_answers_as_a_new_one() {
         let asked = l4(&mut rng);
         let mut matrices = Family::ALL.map(|family| Matrix::new(&compiled, family, asked));
         for step in 0..8 {
-            let (object, _) = change(&mut rng, &mut objects, step);
+            let (object, _) = policy_gen::change(&mut rng, &mut objects, step);
             if object.is_null() {
                 continue;
             }
@@ -265,6 +227,7 @@ fn an_updated_filter_answers_as_a_new_one() {
                 compiled.sets().len(),
                 "seed {seed}: a set is kept or lost"
             );
+            assert_eq!(anew.to_text(), compiled.to_text(), "seed {seed}");
             for matrix in &mut matrices {
                 matrix.update(&compiled, &changes);
             }

@@ -100,7 +100,7 @@ pub const CNI_DELEGATE_DEPTH_MAX: u32 = 8;
 /// Lines of one netfilter dump that are reported one by one; further ones are counted.
 pub const NF_FINDINGS_MAX: usize = 1_000;
 /// Connections, dead ones included, one namespace's table can hold whatever `nf_conntrack_max` says.
-pub const CT_SLOTS_MAX: usize = 1 << 22;
+pub const CT_SLOTS_MAX: usize = 1 << 23;
 /// Different `-j CT` templates of one namespace.
 pub const CT_TEMPLATES_MAX: usize = 1 << 16;
 /// Events kept for one listener; further ones are counted (kernel: a full netlink socket, ENOBUFS).
@@ -183,3 +183,13 @@ pub const DNS_TCP_CLIENTS_MAX: usize = 128;
 pub const DNS_TCP_UPSTREAMS_MAX: usize = 64;
 /// CNAMEs inside one zone that are followed (CoreDNS `plugin/backend_lookup.go`, `maxCnameChainLength`).
 pub const DNS_CNAME_CHAIN_MAX: usize = 10;
+/// Ports of rules that `reach` asks of a destination that declares none.
+pub const REACH_RULE_PORTS_MAX: usize = 8;
+/// Classes of addresses outside the cluster that `reach` shows.
+pub const REACH_OUTSIDE_MAX: usize = 256;
+/// Frames' ways that `reach --path` tries.
+pub const REACH_PROBES_MAX: usize = 20_000;
+/// Cells of a table of `reach`.
+pub const REACH_CELLS_MAX: usize = 1 << 22;
+/// Squares of a heat map of `reach` whose reasons are written into its page.
+pub const REACH_TIPS_MAX: usize = 160_000;

@@ -64,9 +64,9 @@ pub struct Global {
         id = "topology_dir"
     )]
     pub dir: Option<PathBuf>,
-    /// Namespace of pods named without one
-    #[arg(short = 'n', long, global = true, help_heading = COMMON, default_value = "default")]
-    pub namespace: String,
+    /// Namespace of pods named without one [default: default]
+    #[arg(short = 'n', long, global = true, help_heading = COMMON)]
+    pub namespace: Option<String>,
     /// Seed of every random choice
     #[arg(long, global = true, help_heading = COMMON, default_value_t = 1)]
     pub seed: u64,
@@ -76,6 +76,13 @@ pub struct Global {
     /// Do not print warnings about the manifests
     #[arg(short, long, global = true, help_heading = COMMON)]
     pub quiet: bool,
+}
+
+impl Global {
+    /// The namespace of pods named without one.
+    pub fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -119,10 +126,14 @@ pub enum Command {
     Proxy(ProxyArgs),
     /// What NetworkPolicies and their kin do
     Policy(PolicyArgs),
+    /// Who can reach whom: all pairs, by policy or by the real path, and what a change opens and closes
+    Reach(Box<super::reach::ReachArgs>),
     /// Look a name up as a pod does (one query as dig sends it, or a whole getaddrinfo), or serve names
     Dns(DnsArgs),
     /// Draw the cluster
     Topo(TopoArgs),
+    /// Measure how fast it is, here and now
+    Bench(BenchArgs),
     /// Print a shell's completion script
     Completions {
         /// Which shell
@@ -134,6 +145,68 @@ pub enum Command {
         #[arg(short, long)]
         dir: Option<PathBuf>,
     },
+}
+
+/// What can be measured.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scenario {
+    /// Pod to pod on one node, over a bridge
+    Bridge,
+    /// Pod to pod across nodes, routed
+    Route,
+    /// Pod to ClusterIP to pod on one node, with policies
+    Service,
+    /// The same across nodes, over VXLAN
+    ServiceVxlan,
+    /// The same across nodes, over IPIP
+    ServiceIpip,
+    /// New flows
+    Connect,
+    /// NetworkPolicies: compiled, asked, relabelled
+    Policy,
+    /// Names answered
+    Dns,
+}
+
+impl core::fmt::Display for Scenario {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let value = self.to_possible_value();
+        f.write_str(value.as_ref().map_or("", |v| v.get_name()))
+    }
+}
+
+/// `podpath bench`
+#[derive(Args, Clone, Debug)]
+pub struct BenchArgs {
+    /// What to measure
+    #[arg(value_enum, required = true)]
+    pub scenarios: Vec<Scenario>,
+    /// How many flows; several are measured one after another
+    #[arg(long, value_delimiter = ',', default_values_t = [4096, 65_536, 1_000_000], value_name = "N,...",
+          value_parser = clap::value_parser!(u64).range(1..=4_194_304))]
+    pub flows: Vec<u64>,
+    /// How many Services
+    #[arg(long, value_delimiter = ',', default_values_t = [10], value_name = "N,...",
+          value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub services: Vec<u32>,
+    /// Bytes of a frame, from the Ethernet header on
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(64..=1514))]
+    pub size: u16,
+    /// Repetitions of each measurement
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repetitions: u32,
+    /// CPU seconds of one repetition
+    #[arg(long, default_value_t = 0.1)]
+    pub seconds: f64,
+    /// dns: also through sockets, `dns serve` against a bare UDP echo
+    #[arg(long)]
+    pub wire: bool,
+    /// dns: the same with dnsperf as the driver
+    #[arg(long)]
+    pub dnsperf: bool,
+    /// Output
+    #[arg(short, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
 }
 
 #[derive(Args, Clone, Debug, Default)]

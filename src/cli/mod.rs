@@ -6,6 +6,7 @@
 //! Everything it prints is made elsewhere (`report`); here it is written.
 
 mod args;
+mod bench;
 mod demo;
 mod dns;
 mod load;
@@ -13,6 +14,7 @@ mod misc;
 mod out;
 mod policy;
 mod proxy;
+mod reach;
 mod replay;
 mod run;
 mod show;
@@ -96,8 +98,10 @@ fn dispatch(cli: args::Cli) -> anyhow::Result<Exit> {
         Some(args::Command::Replay(a)) => replay::run(g, &a),
         Some(args::Command::Proxy(a)) => proxy::run(g, &a),
         Some(args::Command::Policy(a)) => policy::run(g, &a),
+        Some(args::Command::Reach(a)) => reach::run(g, &a),
         Some(args::Command::Dns(a)) => dns::run(g, &a),
         Some(args::Command::Topo(a)) => topo::run(g, &a),
+        Some(args::Command::Bench(a)) => bench::run(&a),
         Some(args::Command::Completions { shell }) => misc::completions(shell),
         Some(args::Command::Man { dir }) => misc::man(dir.as_deref()),
     }

@@ -12,11 +12,12 @@ use crate::cli::{Exit, load, out, trace};
 use crate::cluster::Cluster;
 use crate::kube::controllers::{Desired, Facts, PodFact, run as run_controllers};
 use crate::kube::listen;
-use crate::kube::podpath_v1alpha1::{Peer, Target};
+use crate::kube::podpath_v1alpha1::{Enforcement, Peer, Target};
+use crate::kube::policy::enforce::readings;
 use crate::kube::policy::explain::{Explanation, explain};
 use crate::kube::policy::lint::{Linted, lint};
 use crate::kube::policy::translate::ways;
-use crate::kube::policy::{Evaluator, Inventory, L4, Owner, Policies};
+use crate::kube::policy::{Evaluator, Inventory, Kind, L4, Owner, Policies, PolicyKey};
 use crate::kube::proxy::View;
 use crate::kube::service::{Family, Protocol, ServicePort};
 use crate::kube::store::{Name, Store, is_finished, is_host_network};
@@ -43,16 +44,20 @@ pub fn run(g: &Global, a: &PolicyArgs) -> anyhow::Result<Exit> {
 }
 
 /// Everything that policies are asked about.
-struct Known {
-    store: Store,
-    policies: Policies,
-    inventory: Inventory,
-    views: [View; 2],
+pub(super) struct Known {
+    /// The objects.
+    pub(super) store: Store,
+    /// The policies among them.
+    pub(super) policies: Policies,
+    /// Pods and nodes with their addresses.
+    pub(super) inventory: Inventory,
+    /// Services, by family.
+    pub(super) views: [View; 2],
 }
 
 impl Known {
     /// None when findings, already printed, stop the command.
-    fn of(store: Store, g: &Global) -> Option<Known> {
+    pub(super) fn of(store: Store, g: &Global) -> Option<Known> {
         let unaddressed = store.pods.iter().any(|(_, pod)| {
             !is_finished(pod)
                 && !is_host_network(pod)
@@ -74,15 +79,24 @@ impl Known {
             let (desired, _): (Desired, _) = run_controllers(&store, &facts, None);
             (facts, desired)
         };
+        Some(Known::with(store, &facts, &desired))
+    }
+
+    /// Of a cluster that was built.
+    pub(super) fn of_cluster(cluster: &Cluster) -> Known {
+        Known::with(cluster.store.clone(), &facts(cluster), &cluster.desired)
+    }
+
+    fn with(store: Store, facts: &Facts, desired: &Desired) -> Known {
         let (policies, _) = Policies::of(&store);
-        let inventory = Inventory::of(&store, &facts);
+        let inventory = Inventory::of(&store, facts);
         let views = Family::ALL.map(|family| desired.view(family));
-        Some(Known {
+        Known {
             store,
             policies,
             inventory,
             views,
-        })
+        }
     }
 
     /// Whose an address is, with the address.
@@ -243,10 +257,11 @@ fn explained(g: &Global, known: &Known, a: &PolicyExplainArgs) -> anyhow::Result
             "",
         ));
     };
+    let (policies, enforced) = enforced(known);
     let mut documents = Vec::new();
     let (mut all_allowed, mut o) = (true, anstream::stdout());
     for (index, l4) in ports.iter().enumerate() {
-        let explained = ways_explained(known, source, target, *l4)?;
+        let explained = ways_explained(known, &policies, source, target, *l4)?;
         all_allowed &= !explained.is_empty() && explained.iter().all(|e| e.allowed);
         let asked = text::Asked {
             from: from.to_string(),
@@ -256,6 +271,7 @@ fn explained(g: &Global, known: &Known, a: &PolicyExplainArgs) -> anyhow::Result
             }
             .to_string(),
             port: l4.to_string(),
+            enforced: enforced.clone(),
         };
         let named = |ip| known.named(ip);
         match a.output {
@@ -294,9 +310,34 @@ fn protocol_of(known: &Known, to: &Target, port: u16, typed: Option<Protocol>) -
     typed.or_else(of_service).unwrap_or(Protocol::Tcp)
 }
 
+/// The policies that the cluster's agent implements, and what is to be said of it.
+fn enforced(known: &Known) -> (Policies, text::Enforced) {
+    let mut policies = known.policies.clone();
+    let Some(spec) = known.store.cluster().map(|c| &c.spec) else {
+        return (policies, text::Enforced::Unknown);
+    };
+    let agent = match spec.enforcement() {
+        Enforcement::None => return (policies, text::Enforced::Nobody(spec.cni.plugin)),
+        Enforcement::Calico => "calico",
+        Enforcement::Nftables => "nftables",
+        Enforcement::KubeRouter => "kube-router",
+    };
+    let mut ignored: Vec<PolicyKey> = Vec::new();
+    if spec.enforcement() == Enforcement::KubeRouter {
+        let others = policies.iter().map(|p| &p.key);
+        let others = others.filter(|k| k.kind != Kind::NetworkPolicy);
+        ignored = others.cloned().collect();
+        for key in &ignored {
+            policies.remove(key);
+        }
+    }
+    (policies, text::Enforced::By { agent, ignored })
+}
+
 /// Each different way, explained: endpoints with the same answers are one.
 fn ways_explained(
     known: &Known,
+    policies: &Policies,
     from: IpAddr,
     to: IpAddr,
     l4: L4,
@@ -306,14 +347,18 @@ fn ways_explained(
         .views
         .get(usize::from(family == Family::V6))
         .context("a family")?;
-    let evaluator = Evaluator::new(&known.policies, &known.inventory);
+    let mut evaluator = Evaluator::new(policies, &known.inventory);
+    let cluster = known.store.cluster().map(|c| readings(&c.spec));
+    let (options, seen) = cluster.unwrap_or_default();
+    evaluator.options = options;
     let dialled = match l4 {
         L4::Port(_, port) => Some(port),
         L4::Other => None,
     };
     let ways = ways(&known.inventory, view, from, to, l4);
     let mut out: Vec<Explanation> = Vec::new();
-    for way in &ways {
+    for way in ways {
+        let way = &way.seen(seen);
         let dialled = dialled.filter(|_| way.service.is_some());
         let one = explain(&evaluator, way, dialled);
         match out.iter_mut().find(|other| other.is_alike(&one)) {

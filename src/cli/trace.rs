@@ -155,14 +155,14 @@ fn every_endpoint(s: &Scenario, spec: &ProbeSpec, a: &TraceArgs) -> anyhow::Resu
 /// A target as typed; a pod without a namespace is in `-n`'s.
 pub fn target(g: &Global, text: &str) -> anyhow::Result<Target> {
     if let Some(name) = text.strip_prefix("svc/").filter(|n| !n.contains('/')) {
-        return target(g, &format!("svc/{}/{name}", g.namespace));
+        return target(g, &format!("svc/{}/{name}", g.namespace()));
     }
     let bare = !text.contains('/')
         && !text.contains('.')
         && text.parse::<std::net::IpAddr>().is_err()
         && text.parse::<std::net::SocketAddr>().is_err();
     let full = if bare {
-        format!("{}/{text}", g.namespace)
+        format!("{}/{text}", g.namespace())
     } else {
         text.to_owned()
     };

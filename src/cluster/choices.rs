@@ -129,7 +129,7 @@ fn connection(ns: &NetNs, probe: &Probe) -> Option<CtTuple> {
             && c.status.any(CtStatus::DST_NAT)
             && (t.is_icmp() || t.dport == probe.port)
     });
-    mine.map(|c| *c.tuple(Dir::Original))
+    mine.map(|c| c.tuple(Dir::Original))
 }
 
 /// The chain of the nat table that was gone through and holds rules that draw, with its table.

@@ -1,23 +1,27 @@
 //! Policies enforced on the nodes: each node's agent writes its rules when the cluster is built and whenever
 //! objects change, and only what changed.
 //!
-//! What it writes is `kube::policy::enforce`'s; [`apply`] is the one place where it reaches a namespace.
+//! What it writes is `kube::policy::enforce`'s; [`carry_out`] is the one place where it reaches a namespace.
 //! Where nobody enforces policies that is said. A cluster without policies gets no rules, unless its document
 //! names an agent. Invariant: after a change a node has what a cluster built from the new objects would have.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::base::{Finding, NsId};
+use crate::base::{Finding, Instant, NsId};
 use crate::cluster::build::Builder;
 use crate::cluster::{Cluster, controllers, proxy_steps};
 use crate::kube::cni::calico::Encap;
-use crate::kube::podpath_v1alpha1::{Enforcement, Existing, NetworkPolicySpec};
-use crate::kube::policy::enforce::{Filter, Layout, Options, Plan, calico, kube_router, nftables};
+use crate::kube::podpath_v1alpha1::{Enforcement, Existing, IngressSees, NetworkPolicySpec};
+use crate::kube::policy::enforce::{
+    Filter, Layout, Options, Plan, calico, impossible, kube_router, nftables,
+};
 use crate::kube::policy::{Inventory, Kind, L4, Policies};
 use crate::kube::store::Name;
+use crate::net::NetNs;
 use crate::nf::apply::{Restore, Tool, on_netns, restore, usual_backend};
-use crate::nf::ct::Dir;
+use crate::nf::ct::tcp::TcpState;
+use crate::nf::ct::{Conn, Dir, ProtoState};
 use crate::nf::{Family, RuleSet, TableName};
 
 /// The cluster's enforcement.
@@ -55,7 +59,12 @@ impl PolicyAgents {
 
 /// Lays the rules of the beginning.
 pub(super) fn start(b: &mut Builder) {
-    b.c.policies = PolicyAgents::new(b.spec.enforcement(), &b.spec.network_policy);
+    let enforcement = b.spec.enforcement();
+    b.c.policies = PolicyAgents::new(enforcement, &b.spec.network_policy);
+    for no in impossible(enforcement, &b.spec.network_policy) {
+        let at = b.cluster_span(no.field);
+        b.findings.push(Finding::warning(at, no.why, no.help));
+    }
     let found = sync(&mut b.c);
     b.findings.extend(found);
 }
@@ -87,12 +96,15 @@ pub(super) fn sync(c: &mut Cluster) -> Vec<Finding> {
         let Some(ns) = c.nodes.get(&name).map(|n| n.ns) else {
             continue;
         };
-        findings.extend(apply(c, ns, &name, &was, &wanted));
-        if c.policies.enforcement == Enforcement::Nftables
-            && let Some(space) = c.lab.world.ns_mut(ns)
-        {
-            let reader = Arc::clone(&judge);
-            space.nf_mut().queues.insert(nftables::QUEUE, reader);
+        let (now, nftables) = (c.lab.now(), c.policies.enforcement == Enforcement::Nftables);
+        let Some(space) = c.lab.world.ns_mut(ns) else {
+            continue;
+        };
+        findings.extend(carry_out(space, &name, &was, &wanted, now));
+        if nftables {
+            let queues = &mut space.nf_mut().queues;
+            queues.insert(nftables::EGRESS_QUEUE, Arc::new(judge.of_egress()));
+            queues.insert(nftables::QUEUE, Arc::clone(&judge) as _);
         }
         c.policies.laid.insert(name, wanted);
     }
@@ -149,6 +161,12 @@ fn inventory(c: &Cluster) -> Inventory {
         if let Some(placed) = c.pods.get(&pod.name) {
             pod.node.clone_from(&placed.node);
             inventory.set_pod(pod);
+        }
+    }
+    if c.policies.options.seen.source == IngressSees::Node {
+        // What MASQUERADE may take for a source: any address of the node (`inet_select_addr`).
+        for (name, node) in &c.nodes {
+            inventory.add_addresses(name, &c.addresses(node.ns));
         }
     }
     inventory
@@ -216,7 +234,7 @@ fn layout(c: &Cluster, plan: &Plan, name: &str) -> Option<Layout> {
             };
             Some(kube_router::layout(plan, &host, options))
         }
-        Enforcement::Nftables => Some(nftables::layout(plan)),
+        Enforcement::Nftables => Some(nftables::layout(plan, name, options)),
     }
 }
 
@@ -228,12 +246,15 @@ fn service_accounts(c: &Cluster) -> BTreeMap<Name, String> {
     named.filter(|(_, account)| !account.is_empty()).collect()
 }
 
-/// Makes a node's tables what its agent wants: new sets, rules, then sets that are no longer asked.
-fn apply(c: &mut Cluster, ns: NsId, node: &str, was: &Layout, wanted: &Layout) -> Vec<Finding> {
-    let now = c.lab.now();
-    let Some(space) = c.lab.world.ns_mut(ns) else {
-        return Vec::new();
-    };
+/// Makes a node's tables, in which is what its agent wanted before, what it wants now: new sets, rules, then
+/// sets that are no longer asked.
+pub fn carry_out(
+    space: &mut NetNs,
+    node: &str,
+    was: &Layout,
+    wanted: &Layout,
+    now: Instant,
+) -> Vec<Finding> {
     let who = format!("the policy agent on {node}");
     let nf = space.nf_mut();
     let mut findings = Vec::new();
@@ -293,19 +314,35 @@ fn name_origins(set: &mut RuleSet, filter: &Filter) {
     }
 }
 
-/// Forgets the connections that policies forbid now, so that their next packets are judged as new ones
-/// (kube-network-policies, `firewallEnforcer`, which takes their label away: destination as translated,
-/// source before translation).
+/// Has the connections judged again that policies forbid now. kube-network-policies takes their label away
+/// (pkg/dataplane/controller.go `firewallEnforcer`: TCP in state ESTABLISHED only), so that whichever packet
+/// comes next goes to its queue; where an agent has no label, conntrack forgets them (`conntrack -D`).
 fn flush(c: &mut Cluster, judge: &nftables::Judge) {
+    let label = c.policies.enforcement == Enforcement::Nftables;
     let nodes: Vec<NsId> = c.nodes.values().map(|n| n.ns).collect();
     for ns in nodes {
         let Some(space) = c.lab.world.ns_mut(ns) else {
             continue;
         };
-        space.nf_mut().ct.delete(|conn| {
+        let forbidden = |conn: &Conn| {
             let (there, back) = (conn.tuple(Dir::Original), conn.tuple(Dir::Reply));
-            let l4 = nftables::l4(there.proto, back.sport);
-            l4 != L4::Other && !judge.allows(there.src, back.src, l4)
-        });
+            nftables::l4(there.proto, back.sport) != L4::Other && !judge.keeps(&there, &back)
+        };
+        let ct = &mut space.nf_mut().ct;
+        if label {
+            ct.unlabel(1 << nftables::LABEL, |conn| {
+                is_open(conn) && forbidden(conn)
+            });
+        } else {
+            ct.delete(forbidden);
+        }
+    }
+}
+
+/// Not a TCP connection that is only being made, or ends.
+fn is_open(conn: &Conn) -> bool {
+    match conn.proto() {
+        ProtoState::Tcp(tcp) => tcp.state == TcpState::Established,
+        _ => true,
     }
 }

@@ -25,52 +25,60 @@ pub enum Fate {
     Walked(u32),
 }
 
-/// Frames with one way in.
+/// Frames and where each came in.
 #[derive(Debug)]
 pub struct Batch<'a> {
     /// First lines.
-    pub heads: Box<[Head]>,
+    pub heads: Box<[Head; BATCH]>,
     /// Whole lengths.
-    pub lens: Box<[u32]>,
+    pub lens: Box<[u32; BATCH]>,
     /// The frames as they came, for their payload.
-    pub frames: Vec<&'a [u8]>,
-    /// Where they came in.
-    pub ingress: u16,
+    pub frames: Box<[&'a [u8]; BATCH]>,
+    /// Where each came in: numbers of ports.
+    pub ingress: Box<[u16; BATCH]>,
     /// What became of each.
-    pub fates: Box<[Fate]>,
+    pub fates: Box<[Fate; BATCH]>,
+    len: usize,
+}
+
+impl Default for Batch<'_> {
+    fn default() -> Self {
+        Batch::new()
+    }
 }
 
 impl<'a> Batch<'a> {
-    /// An empty batch for frames that come in by a port.
-    pub fn new(ingress: u16) -> Batch<'a> {
+    /// An empty batch.
+    pub fn new() -> Batch<'a> {
         Batch {
-            heads: vec![Head([0; HEAD]); BATCH].into(),
-            lens: vec![0; BATCH].into(),
-            frames: Vec::with_capacity(BATCH),
-            ingress,
-            fates: vec![Fate::Waiting; BATCH].into(),
+            heads: Box::new([Head([0; HEAD]); BATCH]),
+            lens: Box::new([0; BATCH]),
+            frames: Box::new([&[]; BATCH]),
+            len: 0,
+            ingress: Box::new([0; BATCH]),
+            fates: Box::new([Fate::Waiting; BATCH]),
         }
     }
 
     /// Frames in it.
     pub fn len(&self) -> usize {
-        self.frames.len()
+        self.len
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+        self.len == 0
     }
 
     /// Empties it.
     pub fn clear(&mut self) {
-        self.frames.clear();
+        self.len = 0;
     }
 
-    /// Takes a frame in; false when the batch is full.
+    /// Takes a frame in that came by a port; false when the batch is full.
     #[inline(always)]
-    pub fn push(&mut self, frame: &'a [u8]) -> bool {
-        let i = self.frames.len();
+    pub fn push(&mut self, ingress: u16, frame: &'a [u8]) -> bool {
+        let i = self.len;
         if i >= BATCH {
             return false;
         }
@@ -82,9 +90,11 @@ impl<'a> Batch<'a> {
                 head[..frame.len()].copy_from_slice(frame);
             }
         }
+        self.ingress[i] = ingress;
         self.lens[i] = frame.len() as u32;
         self.fates[i] = Fate::Waiting;
-        self.frames.push(frame);
+        self.frames[i] = frame;
+        self.len = i + 1;
         true
     }
 

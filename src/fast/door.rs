@@ -7,7 +7,7 @@ use crate::fast::key::HEAD;
 use std::collections::BTreeMap;
 
 /// Slots of the quick look, a power of two.
-const QUICK: usize = 256;
+const QUICK: usize = 1024;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Door {
@@ -38,9 +38,14 @@ impl Doors {
     pub fn number(&mut self, port: u16, head: &[u8; HEAD]) -> u16 {
         let mut macs = [0; 12];
         macs.copy_from_slice(&head[..12]);
-        // The last bytes of both addresses differ the most.
-        let low = u16::from(macs[5]) ^ u16::from(macs[11]).wrapping_mul(31) ^ port.wrapping_mul(7);
-        let slot = usize::from(low) % QUICK;
+        let low = u64::from_ne_bytes([
+            macs[0], macs[1], macs[2], macs[3], macs[4], macs[5], macs[6], macs[7],
+        ]);
+        let high = u32::from_ne_bytes([macs[8], macs[9], macs[10], macs[11]]);
+        let a = u128::from(low ^ 0xa076_1d64_78bd_642f);
+        let b = u128::from((u64::from(high) | u64::from(port) << 32) ^ 0xe703_7ed1_a0b4_28db);
+        let mixed = a * b;
+        let slot = ((mixed ^ mixed >> 64) as usize) % QUICK;
         let d = &self.quick[slot];
         if (d.macs == macs) & (d.port == port) & (d.number != 0) {
             return d.number;

@@ -30,16 +30,13 @@ fn u32_at(head: &[u8; HEAD], at: usize) -> u32 {
     u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
 }
 
-/// The one's complement sum of the IPv4 header, 0xffff where it is right.
+/// Whether the IPv4 header's checksum is right: its one's complement sum is 0xffff, so that its words, added up, are
+/// a multiple of it, and not 0.
 #[inline(always)]
-fn header_sum(head: &[u8; HEAD]) -> u16 {
+fn header_fits(head: &[u8; HEAD]) -> bool {
     let words = [14, 18, 22, 26, 30];
     let sum: u64 = words.iter().map(|at| u64::from(u32_at(head, *at))).sum();
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    sum as u16
+    sum.is_multiple_of(0xffff)
 }
 
 /// Length of a packet's smallest UDP form: header, UDP header.
@@ -61,7 +58,7 @@ impl Key {
             & (usize::from(total) + ETH_HLEN == len)
             & ((protocol == proto::UDP) | (protocol == proto::TCP))
             & (door != 0)
-            & (header_sum(head) == 0xffff);
+            & header_fits(head);
         if !common {
             return None;
         }

@@ -1,4 +1,4 @@
-//! Large arrays of plain records for the flow table: zeroed, aligned to huge pages, backed by them where the
+//! Large arrays of plain records, as for the flow table: zeroed, aligned to huge pages, backed by them where the
 //! system grants it.
 //!
 //! Knows nothing of flows. Invariant: `len` records from `from` lie inside the mapping.
@@ -17,7 +17,7 @@ pub struct NoMemory(usize, String);
 
 /// An array of `T` in memory of its own.
 #[derive(Debug)]
-pub(super) struct Lines<T> {
+pub struct Lines<T> {
     map: MmapMut,
     from: usize,
     bytes: usize,

@@ -6,16 +6,17 @@
 mod apply;
 mod batch;
 mod door;
+mod group;
 mod key;
 mod mem;
-mod prefetch;
+pub mod prefetch;
 mod sum;
 mod table;
 
 pub use apply::apply;
 pub use batch::{BATCH, Batch, Fate};
 pub use door::Doors;
+pub use group::{GROUP, Group, Miss, When};
 pub use key::{HEAD, Key};
-pub use mem::NoMemory;
-pub use sum::udp_fits;
+pub use mem::{Lines, NoMemory};
 pub use table::{Entry, Full, Table, View, flag};

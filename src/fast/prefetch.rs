@@ -9,7 +9,7 @@
 
 /// Asks for the cache line of `line` ahead of its use.
 #[inline(always)]
-pub(super) fn line<T>(line: &T) {
+pub fn line<T>(line: &T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the instruction has no architectural effect; it neither faults nor reads. The address is a
     // valid reference besides.

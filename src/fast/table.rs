@@ -86,14 +86,22 @@ fn tag(hash: u64) -> u8 {
     (hash >> 57) as u8 | 0x80
 }
 
-/// Ways whose tag is `t`, one bit each.
+/// Ways whose tag is `t`: the high bit of a byte each. A way behind one with this tag may be named without
+/// having it, so that entries are held against the key.
 #[inline(always)]
-fn ways(b: &Bucket, t: u8) -> u32 {
-    let mut found = 0;
-    for (way, have) in b.tags.iter().enumerate() {
-        found |= u32::from(*have == t) << way;
-    }
-    found
+fn ways(b: &Bucket, t: u8) -> u128 {
+    const LOW: u128 = u128::from_ne_bytes([1; 16]);
+    const WITHIN: u128 = (LOW << 7) & ((1 << (8 * WAYS)) - 1);
+    let mut line = [0; 16];
+    line[..WAYS].copy_from_slice(&b.tags);
+    let x = u128::from_le_bytes(line) ^ (LOW * t as u128);
+    x.wrapping_sub(LOW) & !x & WITHIN
+}
+
+/// The first of some ways.
+#[inline(always)]
+fn first(ways: u128) -> usize {
+    (ways.trailing_zeros() / 8) as usize % WAYS
 }
 
 /// Both arrays for the time of a batch.
@@ -123,7 +131,7 @@ impl View<'_> {
         if found == 0 {
             return 0;
         }
-        let n = b.entries[found.trailing_zeros() as usize % WAYS];
+        let n = b.entries[first(found)];
         prefetch::line(&self.entries[n as usize]);
         n
     }
@@ -136,7 +144,7 @@ impl View<'_> {
             let b = self.bucket(at);
             let mut found = ways(b, tag(hash));
             while found != 0 {
-                let n = b.entries[found.trailing_zeros() as usize % WAYS];
+                let n = b.entries[first(found)];
                 if self.entries[n as usize].key == *key {
                     return n;
                 }

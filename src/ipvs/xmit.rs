@@ -4,7 +4,7 @@
 
 use super::hook::Order;
 use super::service::{Forward, TunnelKind, TunnelSum};
-use crate::nf::ct::{Conntrack, CtTuple};
+use crate::nf::ct::{Conntrack, CtTuple, Dir};
 use crate::nf::nat::{Manip, manip_packet};
 use crate::wire::{CtRef, Frame, IpHeader, build, ip, proto};
 use std::net::IpAddr;
@@ -150,7 +150,7 @@ pub fn tell_conntrack(ct: &mut Conntrack, f: &mut Frame, o: &Order, side: Side) 
     }
     let alterable = o.fwd == Forward::Masq && !o.one_packet && !info.is_reply();
     let conn = ct.get(id).filter(|c| !c.is_confirmed() && !c.is_dying());
-    let Some(mut reply) = conn.filter(|_| alterable).map(|c| c.tuples[1]) else {
+    let Some(mut reply) = conn.filter(|_| alterable).map(|c| c.tuple(Dir::Reply)) else {
         return;
     };
     let icmp = reply.is_icmp();

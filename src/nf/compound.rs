@@ -138,9 +138,9 @@ const ICMP_NAMES: [(&str, u8, Option<u8>); 37] = [
     ("address-mask-request", 17, None),
 ];
 
-/// Names of `--icmpv6-type` (RFC 4443, RFC 4861).
+/// Names of `--icmpv6-type` with their aliases (man iptables-extensions; RFC 4443, RFC 4861).
 #[rustfmt::skip]
-const ICMP6_NAMES: [(&str, u8, Option<u8>); 24] = [
+const ICMP6_NAMES: [(&str, u8, Option<u8>); 28] = [
     ("destination-unreachable", 1, None), ("no-route", 1, Some(0)), ("communication-prohibited", 1, Some(1)),
     ("beyond-scope", 1, Some(2)), ("address-unreachable", 1, Some(3)), ("port-unreachable", 1, Some(4)),
     ("failed-policy", 1, Some(5)), ("reject-route", 1, Some(6)), ("packet-too-big", 2, None),
@@ -149,6 +149,8 @@ const ICMP6_NAMES: [(&str, u8, Option<u8>); 24] = [
     ("unknown-header-type", 4, Some(1)), ("unknown-option", 4, Some(2)), ("echo-request", 128, None),
     ("echo-reply", 129, None), ("router-solicitation", 133, None), ("router-advertisement", 134, None),
     ("neighbour-solicitation", 135, None), ("neighbour-advertisement", 136, None), ("redirect", 137, None),
+    ("ping", 128, None), ("pong", 129, None), ("neighbor-solicitation", 135, None),
+    ("neighbor-advertisement", 136, None),
 ];
 
 /// Chunks of an SCTP packet, with the flags asked for (`DATA:Be`).

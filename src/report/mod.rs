@@ -8,6 +8,7 @@ pub mod fork;
 pub mod policy;
 pub mod policy_lint;
 pub mod proxy_compare;
+pub mod reach;
 pub mod show;
 pub mod topo;
 pub mod trace;

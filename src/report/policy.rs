@@ -7,10 +7,58 @@ use std::net::IpAddr;
 use serde_json::{Value, json};
 
 use crate::base::Origin;
+use crate::kube::podpath_v1alpha1::CniPluginName;
 use crate::kube::policy::explain::{Explanation, Near, Selecting, SideExplained};
 use crate::kube::policy::miss::Placed;
 use crate::kube::policy::model::Direction;
-use crate::kube::policy::{Action, RuleRef, Tier, Why};
+use crate::kube::policy::{Action, PolicyKey, RuleRef, Tier, Why};
+
+/// Who enforces what is explained.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Enforced {
+    /// The input does not say: it describes no cluster.
+    Unknown,
+    /// Nobody: no agent runs beside this plugin.
+    Nobody(CniPluginName),
+    /// An agent, by its word in `spec.networkPolicy.enforcement`.
+    By {
+        /// Which.
+        agent: &'static str,
+        /// Policies of kinds that it does not implement: they were not asked.
+        ignored: Vec<PolicyKey>,
+    },
+}
+
+impl Enforced {
+    /// What stands below a verdict.
+    fn note(&self, allowed: bool) -> Option<String> {
+        match self {
+            Enforced::Unknown => None,
+            Enforced::Nobody(plugin) if allowed => Some(format!(
+                "nobody enforces policies beside {plugin}: it would open anyway"
+            )),
+            Enforced::Nobody(plugin) => Some(format!(
+                "by the policies only: nobody enforces them beside {plugin}, and it opens all the same"
+            )),
+            Enforced::By { ignored, .. } if ignored.is_empty() => None,
+            Enforced::By { agent, ignored } => {
+                let names: Vec<String> = ignored.iter().map(ToString::to_string).collect();
+                Some(format!(
+                    "not asked: {}; {agent} implements NetworkPolicy only",
+                    names.join(", ")
+                ))
+            }
+        }
+    }
+
+    fn word(&self) -> Option<&'static str> {
+        match self {
+            Enforced::Unknown => None,
+            Enforced::Nobody(_) => Some("none"),
+            Enforced::By { agent, .. } => Some(agent),
+        }
+    }
+}
 
 /// What was asked, for a heading.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,12 +69,19 @@ pub struct Asked {
     pub to: String,
     /// Protocol and port as dialled: `TCP 80`.
     pub port: String,
+    /// Who enforces it.
+    pub enforced: Enforced,
 }
 
 /// A connection's ways, explained. `named` says whose an address is.
 pub fn text(asked: &Asked, ways: &[Explanation], named: &dyn Fn(IpAddr) -> String) -> String {
     let mut out = String::new();
-    let Asked { from, to, port } = asked;
+    let Asked {
+        from,
+        to,
+        port,
+        enforced,
+    } = asked;
     if ways.is_empty() {
         let _ = writeln!(
             out,
@@ -51,6 +106,9 @@ pub fn text(asked: &Asked, ways: &[Explanation], named: &dyn Fn(IpAddr) -> Strin
             None => String::new(),
         };
         let _ = writeln!(out, "{from} -> {to} {port}: {verdict}{through}");
+        if let Some(note) = enforced.note(way.allowed) {
+            let _ = writeln!(out, "  {note}");
+        }
         if way.way.egress.from != a {
             let seen = named(a);
             let _ = writeln!(
@@ -91,13 +149,42 @@ fn one_side(out: &mut String, side: &SideExplained, named: &dyn Fn(IpAddr) -> St
         nearness(out, near, index == 0);
     }
     if matches!(side.side.why, Why::Isolated(_)) && side.near.is_empty() {
-        let _ = writeln!(out, "  none of them has an {} rule", side.direction);
+        let way = match side.direction {
+            Direction::Egress => "nothing may leave",
+            Direction::Ingress => "nothing may come in",
+        };
+        let _ = writeln!(out, "  none of them has an {} rule: {way}", side.direction);
     }
+    if let Some(hint) = tier_hint(side) {
+        let _ = writeln!(out, "  {hint}");
+    }
+    let tiers = side.selecting.iter().any(|s| s.tier != Tier::NetworkPolicy);
     if !side.selecting.is_empty() {
-        let _ = writeln!(out, "  policies that select it:");
+        let order = match tiers && side.selecting.len() > 1 {
+            true => ", in the order in which they are asked",
+            false => "",
+        };
+        let _ = writeln!(out, "  policies that select it{order}:");
     }
     for policy in &side.selecting {
         let _ = writeln!(out, "    {}", selecting(policy, side.direction));
+    }
+}
+
+/// What can overrule a tier that denied.
+fn tier_hint(side: &SideExplained) -> Option<String> {
+    let Why::Rule(rule) = &side.side.why else {
+        return None;
+    };
+    let direction = side.direction;
+    match (rule.action, rule.tier) {
+        (Action::Deny, Tier::Admin) => Some(
+            "no NetworkPolicy can open it: only a rule that accepts or passes it and is asked before".into(),
+        ),
+        (Action::Deny, Tier::Baseline) => Some(format!(
+            "a NetworkPolicy that selects the pod for {direction} would be asked instead"
+        )),
+        _ => None,
     }
 }
 
@@ -160,7 +247,12 @@ fn selecting(policy: &Selecting, direction: Direction) -> String {
         Some(1) => format!("1 {direction} rule"),
         Some(n) => format!("{n} {direction} rules"),
     };
-    format!("{} ({}): {rules}", policy.policy, policy.origin)
+    let tier = match (policy.tier, policy.priority) {
+        (Tier::NetworkPolicy, _) => String::new(),
+        (tier, Some(priority)) => format!(", tier {tier}, priority {priority}"),
+        (tier, None) => format!(", tier {tier}"),
+    };
+    format!("{} ({}){tier}: {rules}", policy.policy, policy.origin)
 }
 
 /// The JSON: version 1, one object for each way.
@@ -176,7 +268,8 @@ pub fn json(asked: &Asked, ways: &[Explanation], named: &dyn Fn(IpAddr) -> Strin
             })
         })
         .collect();
-    json!({"version": 1, "from": asked.from, "to": asked.to, "port": asked.port, "ways": ways})
+    json!({"version": 1, "from": asked.from, "to": asked.to, "port": asked.port,
+        "enforcement": asked.enforced.word(), "ways": ways})
 }
 
 fn side_json(side: &SideExplained, named: &dyn Fn(IpAddr) -> String) -> Value {
@@ -202,7 +295,8 @@ fn side_json(side: &SideExplained, named: &dyn Fn(IpAddr) -> String) -> Value {
         })
     };
     let selecting = |s: &Selecting| {
-        json!({"policy": s.policy.to_string(), "tier": s.tier.to_string(), "rules": s.rules,
+        json!({"policy": s.policy.to_string(), "tier": s.tier.to_string(), "priority": s.priority,
+            "rules": s.rules,
             "origin": place(&s.origin)})
     };
     json!({

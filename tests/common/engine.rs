@@ -130,7 +130,7 @@ pub fn conntrack_command(world: &mut World, ns: NsId, line: &str) -> Result<(), 
         }
     }
     ct.delete(|c| {
-        let t = &c.tuples[0];
+        let t = &c.tuples()[0];
         proto.is_none_or(|p| p == t.proto)
             && src.is_none_or(|a| a == t.src)
             && dst.is_none_or(|a| a == t.dst)

@@ -293,3 +293,44 @@ pub fn policies(rng: &mut Rng) -> Vec<Value> {
     out.retain(|p| p["metadata"]["name"] != "default" || !std::mem::replace(&mut baseline, true));
     out
 }
+
+/// One change: a pod, namespace or policy is drawn anew, comes or goes. What it was, and whether it is gone;
+/// null where nothing changed.
+pub fn change(rng: &mut Rng, objects: &mut Vec<Value>, n: usize) -> (Value, bool) {
+    let is = |o: &Value, kind: &str| o["kind"].as_str().is_some_and(|k| k.ends_with(kind));
+    let same = |a: &Value, b: &Value| {
+        let id = |o: &Value| (o["kind"].clone(), o["metadata"]["name"].clone());
+        id(a) == id(b)
+    };
+    let fresh = match rng.below(6) {
+        0..=2 => {
+            let n = rng.below(PODS as u64 - 1) as usize;
+            pod(rng, n)
+        }
+        3 => {
+            let name = ["red", "blue"][rng.below(2) as usize];
+            namespace(rng, name)
+        }
+        4 => network_policy(rng, n % 6),
+        _ => tier_policy(rng, n % 4),
+    };
+    // A policy of the same name elsewhere goes: one change at a time touches one key.
+    let gone = one_in(rng, 4) && !is(&fresh, "Namespace")
+        || objects.iter().any(|o| {
+            is(o, "NetworkPolicy")
+                && same(o, &fresh)
+                && o["metadata"]["namespace"] != fresh["metadata"]["namespace"]
+        });
+    let old = objects.iter().position(|o| same(o, &fresh));
+    if gone {
+        let Some(at) = old else {
+            return (Value::Null, true);
+        };
+        return (objects.remove(at), true);
+    }
+    match old {
+        Some(at) => objects[at] = fresh.clone(),
+        None => objects.push(fresh.clone()),
+    }
+    (fresh, false)
+}

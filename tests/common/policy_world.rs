@@ -173,6 +173,13 @@ impl PolicyWorld {
         }
     }
 
+    /// Leaves the port to programs of the lab.
+    pub fn hand_over(&mut self, proto: u8, port: u16) {
+        for ns in self.everybody() {
+            self.unbind(ns, proto, port, true);
+        }
+    }
+
     fn everybody(&self) -> BTreeSet<NsId> {
         let c = &self.cluster;
         let pods = c.pods.values().map(|p| p.ns);

@@ -146,7 +146,7 @@ fn equal_twins_become_one() {
     assert_eq!(b.confirm(&mut first), Confirmed::Accept);
     assert_eq!(b.confirm(&mut second), Confirmed::Accept);
     assert_eq!(conn(&first).0, conn(&second).0);
-    let acct = b.ct.get(conn(&first).0).unwrap().acct.unwrap();
+    let acct = b.ct.get(conn(&first).0).unwrap().acct().unwrap();
     assert_eq!((acct[0].packets, b.ct.stats().clash_resolve), (2, 1));
 }
 
@@ -272,7 +272,7 @@ fn a_reset_in_an_ends_name_closes() {
     );
     b.ct.set_closing(&b.ns, id, b.now);
     let c = b.ct.get(id).unwrap();
-    assert!(matches!(&c.proto, ProtoState::Tcp(t) if t.state == TcpState::Close));
+    assert!(matches!(c.proto(), ProtoState::Tcp(t) if t.state == TcpState::Close));
     assert_eq!(c.remaining(b.now).as_secs(), 10);
     b.now += Duration::from_secs(10);
     b.ct.expire(b.now);
@@ -327,10 +327,10 @@ fn table_is_sound(ct: &Conntrack) {
     let mut seen = BTreeMap::new();
     for (id, c) in ct.iter() {
         for dir in [Dir::Original, Dir::Reply] {
-            let t = *c.tuple(dir);
-            assert_eq!(ct.find_zones(&t, c.zones), Some((id, dir)), "{t:?}");
+            let t = c.tuple(dir);
+            assert_eq!(ct.find_zones(&t, c.zones()), Some((id, dir)), "{t:?}");
             assert!(
-                seen.insert((c.zones.of(dir), t), id).is_none(),
+                seen.insert((c.zones().of(dir), t), id).is_none(),
                 "{t:?} twice"
             );
         }

@@ -286,7 +286,7 @@ proptest! {
             let back = r.backward(&reply_of(&out)).unwrap();
             prop_assert_eq!(back, reply_of(&sent));
         }
-        let tuples: Vec<_> = r.nf.ct.iter().map(|(_, c)| *c.tuple(Dir::Reply)).collect();
+        let tuples: Vec<_> = r.nf.ct.iter().map(|(_, c)| c.tuple(Dir::Reply)).collect();
         let distinct: BTreeSet<_> = tuples.iter().collect();
         prop_assert_eq!(distinct.len(), tuples.len());
         prop_assert!(tuples.iter().all(|t| t.proto == proto::UDP));

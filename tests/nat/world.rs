@@ -32,7 +32,7 @@ fn conn(t: &T2, dport: u16) -> (CtTuple, CtTuple, CtStatus) {
         .filter(|(_, c)| c.tuple(Dir::Original).dport == dport);
     let (_, c) = found.next().unwrap();
     assert!(found.next().is_none());
-    (c.tuples[0], c.tuples[1], c.status)
+    (c.tuple(Dir::Original), c.tuple(Dir::Reply), c.status)
 }
 
 fn probe(t: &mut T2, p: Probe) -> Outcome {
@@ -144,6 +144,13 @@ fn echo_requests_are_translated_too() {
     let p = Probe::ping(c, ip("10.96.0.1"));
     assert_eq!(probe(&mut t, p), Outcome::Ok);
     let nf = t.lab.world.ns(t.n1).unwrap().nf().unwrap();
-    let (_, c) = nf.ct.iter().find(|(_, c)| c.tuples[0].is_icmp()).unwrap();
-    assert_eq!((c.tuples[1].src, c.tuples[1].dst), (ip(S2), ip(N1)));
+    let (_, c) = nf
+        .ct
+        .iter()
+        .find(|(_, c)| c.tuple(Dir::Original).is_icmp())
+        .unwrap();
+    assert_eq!(
+        (c.tuple(Dir::Reply).src, c.tuple(Dir::Reply).dst),
+        (ip(S2), ip(N1))
+    );
 }

@@ -168,7 +168,7 @@ fn ct_and_notrack_decide_before_tracking() {
         match f.ct {
             CtRef::Conn { id, .. } => {
                 let c = w.nf.ct.get(id).expect("it");
-                Some((c.zones.orig, c.zones.reply, c.helper))
+                Some((c.zones().orig, c.zones().reply, c.helper()))
             }
             _ => {
                 assert_eq!(f.ct, CtRef::Untracked);
@@ -233,7 +233,7 @@ fn the_helper_is_the_masters() {
     let (CtRef::Conn { id: master, .. }, CtRef::Conn { id, .. }) = (control.ct, data.ct) else {
         panic!("no connections")
     };
-    w.nf.ct.get_mut(master).expect("it").helper = Some("ftp");
-    w.nf.ct.get_mut(id).expect("it").master = Some(master);
+    w.nf.ct.get_mut(master).expect("it").set_helper(Some("ftp"));
+    w.nf.ct.get_mut(id).expect("it").set_master(master, None);
     assert_eq!(says(&mut w, &mut data), [true, false, true]);
 }

@@ -3,8 +3,9 @@
 //! Upstreams are played here: they answer at once, or not at all, as `upstream_mode` says. Virtual time passes
 //! from one of the responder's deadlines to the next until a query is answered.
 
+use crate::dns_upstream::Upstream;
 use core::time::Duration;
-use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::op::Message;
 use hickory_proto::rr::{RData, Record};
 use podpath::base::Instant;
 use podpath::kube::dns::{
@@ -63,15 +64,6 @@ pub fn case(value: &Value) -> Results {
     out
 }
 
-/// A server of others.
-struct Upstream {
-    records: Vec<Record>,
-    soa: Option<Record>,
-    mode: String,
-    truncates: bool,
-    seen: Vec<String>,
-}
-
 struct Play {
     responder: Responder,
     upstreams: BTreeMap<String, Upstream>,
@@ -113,18 +105,7 @@ impl Play {
         }
         let mut upstreams = BTreeMap::new();
         for (name, up) in value["upstreams"].as_object().into_iter().flatten() {
-            let records = strings(&up["records"])
-                .iter()
-                .filter_map(|t| text::parse(t))
-                .collect();
-            let upstream = Upstream {
-                records,
-                soa: up["soa"].as_str().and_then(text::parse),
-                mode: up["mode"].as_str().unwrap_or("normal").to_owned(),
-                truncates: up["udp_truncates"] == true,
-                seen: Vec::new(),
-            };
-            upstreams.insert(name.clone(), upstream);
+            upstreams.insert(name.clone(), Upstream::new(up));
         }
         let forbidden = strings(&value["forbidden"]);
         let resources = Resource::ALL.into_iter();
@@ -201,30 +182,8 @@ impl Play {
 
     fn upstream(&mut self, send: &Send) -> Option<Arrival> {
         let up = self.upstreams.get_mut(&send.to.ip().to_string())?;
-        let asked = Message::from_vec(&send.bytes).ok()?;
-        let query = asked.queries.first()?.clone();
-        let name = names::text(&query.name);
-        if name != "." {
-            up.seen.push(format!(
-                "{} {name} {}",
-                send.transport.name(),
-                query.query_type
-            ));
-        }
-        let mut reply = Message::new(asked.metadata.id, MessageType::Response, OpCode::Query);
-        reply.metadata.recursion_available = true;
-        reply.metadata.recursion_desired = asked.metadata.recursion_desired;
-        match up.mode.as_str() {
-            "drop" => return None,
-            "refuse" => reply.metadata.response_code = ResponseCode::Refused,
-            "servfail" => reply.metadata.response_code = ResponseCode::ServFail,
-            _ if up.truncates && send.transport == Transport::Udp => {
-                reply.metadata.truncation = true
-            }
-            _ => up.answer(&query, &mut reply),
-        }
-        reply.queries.push(query);
-        Some(Arrival::Message(reply.to_vec().ok()?))
+        let reply = up.reply(&send.bytes, send.transport)?;
+        Some(Arrival::Message(reply))
     }
 
     fn seen(&self, step: &Value) -> Result<(), String> {
@@ -332,43 +291,6 @@ impl Play {
                 query["qtype"],
                 wrong.join("\n")
             ))
-        }
-    }
-}
-
-impl Upstream {
-    fn answer(&self, query: &Query, reply: &mut Message) {
-        let mut name = query.name.clone();
-        for _ in 0..8 {
-            let here: Vec<&Record> = self.records.iter().filter(|r| r.name == name).collect();
-            let own = |r: &Record| Record::from_rdata(name.clone(), r.ttl, r.data.clone());
-            let found: Vec<Record> = here
-                .iter()
-                .filter(|r| r.record_type() == query.query_type)
-                .map(|r| own(r))
-                .collect();
-            if !found.is_empty() {
-                reply.answers.extend(found);
-                return;
-            }
-            let cname = here.iter().find_map(|r| match &r.data {
-                RData::CNAME(target) => Some((own(r), target.0.clone())),
-                _ => None,
-            });
-            match cname {
-                Some((record, target)) => {
-                    reply.answers.push(record);
-                    name = target;
-                }
-                None => {
-                    let exists = self.records.iter().any(|r| name.zone_of(&r.name));
-                    if !exists {
-                        reply.metadata.response_code = ResponseCode::NXDomain;
-                    }
-                    reply.authorities.extend(self.soa.clone());
-                    return;
-                }
-            }
         }
     }
 }

@@ -30,6 +30,8 @@ mod dns_client;
 #[path = "../common/dns_servers.rs"]
 #[allow(dead_code, reason = "shared with the tests of the client")]
 mod dns_servers;
+#[path = "../common/dns_upstream.rs"]
+mod dns_upstream;
 #[path = "../common/engine.rs"]
 #[allow(dead_code, reason = "shared by judges")]
 mod engine;

@@ -1,31 +1,31 @@
-//! Sockets and threads around one responder: UDP in this thread, a thread for each TCP client, one for
-//! timers.
+//! Sockets and threads around one responder: UDP in the caller's thread, a thread for each TCP client, one for
+//! timers, one that sees files change.
 //!
-//! Everything is bounded: TCP clients, queries in flight (the responder's own caps), octets of a message. A
-//! client that says nothing for ten seconds is closed. Who comes when all places are taken is closed at
-//! once.
+//! Everything is bounded: TCP clients and the time they have, queries in flight (the responder's own caps),
+//! octets of a message. Invariant: the responder is asked under one lock, and nothing waits while it is held.
 
+use super::source::{self, Source};
+use super::tcp;
 use super::upstream::{self, Carrier};
-use crate::base::Instant;
-use crate::base::limits::DNS_TCP_CLIENTS_MAX;
+use crate::base::{Instant, Rng};
 use crate::cli::Exit;
 use crate::kube::dns::{Answer, Client, Outcome, Responder, Transport};
 use anyhow::Context;
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
-/// How long a TCP client may say nothing.
-const IDLE: Duration = Duration::from_secs(10);
 /// How often threads look whether they are still wanted.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often files are looked at.
+const FILES: Duration = Duration::from_secs(1);
 
 /// Where a late reply goes.
-enum Back {
+pub(super) enum Back {
     Udp(SocketAddr),
     Tcp(crossbeam::channel::Sender<Vec<Vec<u8>>>),
 }
@@ -33,7 +33,7 @@ enum Back {
 /// The responder and who waits for it.
 pub(super) struct State {
     pub responder: Responder,
-    waiting: BTreeMap<u64, Back>,
+    pub waiting: BTreeMap<u64, Back>,
 }
 
 /// What all threads share.
@@ -42,9 +42,10 @@ pub(super) struct Shared {
     pub carrier: Carrier,
     udp: UdpSocket,
     began: std::time::Instant,
-    port: u16,
-    clients: AtomicUsize,
-    pub over: AtomicBool,
+    /// The port of the Corefile that the one listened on stands for.
+    port: AtomicU16,
+    pub clients: AtomicUsize,
+    over: AtomicBool,
 }
 
 impl Shared {
@@ -57,6 +58,15 @@ impl Shared {
 
     pub(super) fn now(&self) -> Instant {
         Instant::ZERO + self.began.elapsed()
+    }
+
+    /// A client of this listener.
+    pub(super) fn client(&self, from: SocketAddr, transport: Transport) -> Client {
+        Client {
+            from,
+            port: self.port.load(Ordering::Relaxed),
+            transport,
+        }
     }
 
     /// Sends what the responder has to send: queries to upstreams, late replies, lines of its log.
@@ -95,54 +105,94 @@ impl Shared {
     }
 }
 
-/// Serves until it is stopped.
-pub(super) fn run(
-    listen: SocketAddr,
-    port: u16,
-    responder: Responder,
-    most: Option<Duration>,
-) -> anyhow::Result<Exit> {
-    let tcp = TcpListener::bind(listen).with_context(|| format!("TCP {listen}"))?;
-    // Port 0 means any: UDP takes the one that TCP got.
-    let listen = tcp.local_addr()?;
-    let udp = UdpSocket::bind(listen).with_context(|| format!("UDP {listen}"))?;
-    udp.set_read_timeout(Some(LOOK))?;
-    tcp.set_nonblocking(true)?;
-    let shared = Arc::new(Shared {
-        state: Mutex::new(State {
-            responder,
-            waiting: BTreeMap::new(),
-        }),
-        carrier: Carrier::new()?,
-        udp,
-        began: std::time::Instant::now(),
-        port,
-        clients: AtomicUsize::new(0),
-        over: AtomicBool::new(false),
-    });
-    {
-        let mut state = shared.lock();
-        state.responder.start(Instant::ZERO);
-        shared.flush(&mut state);
+/// Open sockets with a responder behind them.
+pub(in crate::cli) struct Listener {
+    shared: Arc<Shared>,
+    tcp: TcpListener,
+    at: SocketAddr,
+}
+
+impl Listener {
+    /// Opens both; port 0 takes any that is free.
+    pub(in crate::cli) fn open(
+        listen: SocketAddr,
+        mut responder: Responder,
+    ) -> anyhow::Result<Listener> {
+        let tcp = TcpListener::bind(listen).with_context(|| format!("TCP {listen}"))?;
+        let at = tcp.local_addr()?;
+        let udp = UdpSocket::bind(at).with_context(|| format!("UDP {at}"))?;
+        udp.set_read_timeout(Some(LOOK))?;
+        let port = port(&responder, at.port());
+        responder.start(Instant::ZERO);
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                responder,
+                waiting: BTreeMap::new(),
+            }),
+            carrier: Carrier::new()?,
+            udp,
+            began: std::time::Instant::now(),
+            port: AtomicU16::new(port),
+            clients: AtomicUsize::new(0),
+            over: AtomicBool::new(false),
+        });
+        Ok(Listener { shared, tcp, at })
     }
-    let mut threads = vec![spawn(&shared, timers), spawn(&shared, upstream::receive)];
-    let accepting = Arc::clone(&shared);
-    threads.push(thread::spawn(move || accept(&accepting, &tcp)));
-    writeln!(
-        anstream::stderr(),
-        "podpath dns: listening on {listen} (UDP and TCP)"
-    )?;
-    datagrams(&shared, most);
-    shared.over.store(true, Ordering::Relaxed);
-    for thread in threads {
-        let _ = thread.join();
+
+    /// Where it listens.
+    pub(in crate::cli) fn at(&self) -> SocketAddr {
+        self.at
     }
-    let fatal = shared.lock().responder.fatal().map(str::to_owned);
-    Ok(if fatal.is_some() {
-        Exit::Findings
-    } else {
-        Exit::Clean
-    })
+
+    /// Something that ends [`Listener::run`] from another thread.
+    pub(in crate::cli) fn stopper(&self) -> impl FnOnce() + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || shared.over.store(true, Ordering::Relaxed)
+    }
+
+    /// Serves until it is stopped or `most` has passed; with a source and the Corefile that was read from it,
+    /// changes of its files are taken in.
+    pub(in crate::cli) fn run(
+        self,
+        most: Option<Duration>,
+        source: Option<(Source, String)>,
+    ) -> anyhow::Result<Exit> {
+        let Listener { shared, tcp, at } = self;
+        {
+            let mut state = shared.lock();
+            shared.flush(&mut state);
+        }
+        let mut threads = vec![spawn(&shared, timers), spawn(&shared, upstream::receive)];
+        let accepting = Arc::clone(&shared);
+        threads.push(thread::spawn(move || tcp::accept(&accepting, &tcp)));
+        if let Some((source, text)) = source.filter(|(s, _)| s.lasts()) {
+            let shared = Arc::clone(&shared);
+            threads.push(thread::spawn(move || watch(&shared, &source, text)));
+        }
+        datagrams(&shared, most);
+        shared.over.store(true, Ordering::Relaxed);
+        // Whoever waits for a connection gets one.
+        let _ = TcpStream::connect_timeout(&at, LOOK);
+        for thread in threads {
+            let _ = thread.join();
+        }
+        let fatal = shared.lock().responder.fatal().map(str::to_owned);
+        Ok(if fatal.is_some() {
+            Exit::Findings
+        } else {
+            Exit::Clean
+        })
+    }
+}
+
+/// A Corefile is for port 53; the port listened on stands for the one it has.
+fn port(responder: &Responder, listened: u16) -> u16 {
+    let ports = responder.ports();
+    match ports.first() {
+        Some(_) if ports.contains(&listened) => listened,
+        Some(first) => *first,
+        None => 53,
+    }
 }
 
 fn spawn(shared: &Arc<Shared>, body: fn(&Arc<Shared>)) -> thread::JoinHandle<()> {
@@ -154,21 +204,17 @@ fn spawn(shared: &Arc<Shared>, body: fn(&Arc<Shared>)) -> thread::JoinHandle<()>
 fn datagrams(shared: &Arc<Shared>, most: Option<Duration>) {
     let mut buffer = vec![0_u8; 65_535];
     let mut reply = Vec::with_capacity(512);
-    while shared.goes_on() && most.is_none_or(|most| shared.began.elapsed() < most) {
-        let (len, from) = match shared.udp.recv_from(&mut buffer) {
-            Ok(got) => got,
-            // Time out, or the ICMP error of a client that is gone.
-            Err(_) => continue,
-        };
+    let end = most.map(|most| Instant::ZERO + most);
+    let mut now = shared.now();
+    while shared.goes_on() && end.is_none_or(|end| now < end) {
+        let got = shared.udp.recv_from(&mut buffer);
+        now = shared.now();
+        // Time out, or the ICMP error of a client that is gone.
+        let Ok((len, from)) = got else { continue };
         let Some(bytes) = buffer.get(..len) else {
             continue;
         };
-        let client = Client {
-            from,
-            port: shared.port,
-            transport: Transport::Udp,
-        };
-        let now = shared.now();
+        let client = shared.client(from, Transport::Udp);
         let mut state = shared.lock();
         if state.responder.quick(now, &client, bytes, &mut reply) {
             drop(state);
@@ -203,93 +249,74 @@ fn timers(shared: &Arc<Shared>) {
     }
 }
 
-fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
+/// Takes in what has changed on disk: objects at once, the Corefile when `reload` looks. What is wrong with
+/// the new state is said, and the old one goes on.
+fn watch(shared: &Arc<Shared>, source: &Source, mut text: String) {
+    let mut rng = Rng::new(u64::from(std::process::id()));
+    let mut stamp = source.stamp();
+    let (mut files_at, mut reload_at) = (shared.now() + FILES, None);
+    // A Corefile that has changed and waits for `reload`.
+    let mut pending = false;
     while shared.goes_on() {
-        match listener.accept() {
-            Ok((stream, from)) => {
-                if shared.clients.fetch_add(1, Ordering::Relaxed) >= DNS_TCP_CLIENTS_MAX {
-                    shared.clients.fetch_sub(1, Ordering::Relaxed);
-                    continue;
-                }
-                let shared = Arc::clone(shared);
-                thread::spawn(move || {
-                    // A client that breaks off is no concern of the others.
-                    let _ = connection(&shared, stream, from);
-                    shared.clients.fetch_sub(1, Ordering::Relaxed);
-                });
+        thread::sleep(LOOK);
+        let now = shared.now();
+        if reload_at.is_none() {
+            let state = shared.lock();
+            reload_at = source::reload_every(state.responder.care(), &mut rng).map(|d| now + d);
+        }
+        let due = reload_at.is_some_and(|at| at <= now);
+        if due {
+            reload_at = None;
+        }
+        if now >= files_at {
+            files_at = now + FILES;
+            let seen = source.stamp();
+            if seen != stamp {
+                stamp = seen;
+                pending = true;
+                take(shared, source, &mut text, false);
             }
-            Err(e) if e.kind() == ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(5)),
-            Err(_) => thread::sleep(LOOK),
+        }
+        if due && pending {
+            pending = false;
+            take(shared, source, &mut text, true);
         }
     }
 }
 
-/// One TCP client: a query, its reply, the next query.
-fn connection(
-    shared: &Arc<Shared>,
-    mut stream: TcpStream,
-    from: SocketAddr,
-) -> std::io::Result<()> {
-    stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(IDLE))?;
-    stream.set_write_timeout(Some(IDLE))?;
-    stream.set_nodelay(true)?;
-    let client = Client {
-        from,
-        port: shared.port,
-        transport: Transport::Tcp,
+/// Reads everything again; the Corefile only where `reload` may.
+fn take(shared: &Arc<Shared>, source: &Source, text: &mut String, reload: bool) {
+    let say = |line: String| {
+        let _ = writeln!(anstream::stdout(), "{line}");
     };
-    while shared.goes_on() {
-        let Some(bytes) = message(&mut stream)? else {
-            return Ok(());
-        };
-        let outcome = {
-            let mut state = shared.lock();
-            let now = shared.now();
-            let outcome = state.responder.query(now, &client, &bytes);
-            let waits = match &outcome {
-                Outcome::Pending(ticket) => {
-                    let (to, late) = crossbeam::channel::bounded(1);
-                    state.waiting.insert(*ticket, Back::Tcp(to));
-                    Some((*ticket, late))
-                }
-                _ => None,
-            };
-            shared.flush(&mut state);
-            (outcome, waits)
-        };
-        let messages = match outcome {
-            (Outcome::Reply(reply), _) => vec![reply],
-            (Outcome::Transfer(messages), _) => messages,
-            (_, Some((ticket, late))) => match late.recv_timeout(IDLE) {
-                Ok(messages) => messages,
-                Err(_) => {
-                    shared.lock().waiting.remove(&ticket);
-                    return Ok(());
-                }
-            },
-            // No reply to this one: miekg/dns closes the connection.
-            (_, None) => return Ok(()),
-        };
-        for bytes in messages {
-            let Ok(len) = u16::try_from(bytes.len()) else {
-                return Ok(());
-            };
-            stream.write_all(&[&len.to_be_bytes()[..], &bytes].concat())?;
+    let made = match source.read() {
+        Ok(made) => made,
+        Err(e) => return say(format!("[ERROR] what has changed cannot be read: {e}")),
+    };
+    if let Some(wrong) = made.findings.iter().find(|f| f.is_error()) {
+        return say(format!("[ERROR] what has changed is not taken: {wrong}"));
+    }
+    let mut state = shared.lock();
+    let now = shared.now();
+    if reload && made.text != *text {
+        say("[INFO] Reloading".to_owned());
+        let found = state.responder.reload(&made.corefile, &made.environment);
+        match found.iter().find(|f| f.is_error()) {
+            Some(wrong) => say(format!(
+                "[ERROR] plugin/reload: Corefile changed but reload failed: {wrong}"
+            )),
+            None => {
+                // Who waited gets no reply, as from a process that was replaced.
+                state.waiting.clear();
+                state.responder.start(now);
+                let at = shared.udp.local_addr().map_or(53, |a| a.port());
+                let port = port(&state.responder, at);
+                shared.port.store(port, Ordering::Relaxed);
+                say("[INFO] Reloading complete".to_owned());
+            }
         }
+        *text = made.text;
     }
-    Ok(())
-}
-
-/// The next message of a connection, behind its length; none at the end.
-pub(super) fn message(stream: &mut TcpStream) -> std::io::Result<Option<Vec<u8>>> {
-    let mut len = [0; 2];
-    match stream.read_exact(&mut len) {
-        Ok(()) => {}
-        Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(None),
-        Err(e) => return Err(e),
-    }
-    let mut bytes = vec![0; usize::from(u16::from_be_bytes(len))];
-    stream.read_exact(&mut bytes)?;
-    Ok(Some(bytes))
+    state.responder.learn(now, &made.objects);
+    shared.flush(&mut state);
 }

@@ -3,7 +3,8 @@
 //! A datagram is matched to its exchange by the upstream's address and the message's id, as CoreDNS does
 //! with a socket of its own for each.
 
-use super::serve::{Shared, State, message};
+use super::serve::{Shared, State};
+use super::tcp::message;
 use crate::base::limits::DNS_TCP_UPSTREAMS_MAX;
 use crate::kube::dns::{Arrival, Send, Transport};
 use core::time::Duration;
@@ -101,11 +102,10 @@ impl Carrier {
 
 fn exchange(send: &Send) -> std::io::Result<Option<Vec<u8>>> {
     let mut stream = TcpStream::connect_timeout(&send.to, TCP_TIMEOUT)?;
-    stream.set_read_timeout(Some(TCP_TIMEOUT))?;
     stream.set_write_timeout(Some(TCP_TIMEOUT))?;
     let len = u16::try_from(send.bytes.len()).unwrap_or(u16::MAX);
     stream.write_all(&[&len.to_be_bytes()[..], &send.bytes].concat())?;
-    message(&mut stream)
+    message(&mut stream, TCP_TIMEOUT)
 }
 
 /// Takes what upstreams answer over UDP.

@@ -1,4 +1,4 @@
-//! Octets to requests and replies, replies to octets.
+//! Replies to octets and back, requests to octets; [`super::receive`] reads what clients send.
 //!
 //! Decoding is hickory-proto's. Encoding writes the frame of the message here, because what CoreDNS does is
 //! decided here: names are compressed only where a reply would not fit or is large (miekg/dns `Truncate`,
@@ -11,130 +11,7 @@ use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
 
-use super::message::{Client, Edns, Question, Reply, Request, Transport};
-
-/// What a received message is.
-#[derive(Debug)]
-pub enum Received {
-    /// A query to be answered.
-    Query(Box<Request>),
-    /// To be answered with this code at once (miekg/dns `MsgAcceptFunc`, `SetRcodeFormatError`).
-    Refused {
-        /// FORMERR or NOTIMP.
-        rcode: ResponseCode,
-        /// Opcode of the reply.
-        opcode: u8,
-    },
-    /// Not answered: too short for a header, or itself a response.
-    Ignored,
-}
-
-fn at(bytes: &[u8], i: usize) -> u8 {
-    bytes.get(i).copied().unwrap_or(0)
-}
-
-fn at16(bytes: &[u8], i: usize) -> u16 {
-    u16::from_be_bytes([at(bytes, i), at(bytes, i + 1)])
-}
-
-/// A query as the server accepts it: miekg/dns `acceptfunc.go` looks at the header, then all is unpacked.
-pub fn receive(bytes: &[u8], client: &Client) -> Received {
-    if bytes.len() < 12 || at(bytes, 2) & 0x80 != 0 {
-        return Received::Ignored;
-    }
-    let opcode = at(bytes, 2) >> 3 & 15;
-    if !matches!(opcode, 0 | 4) {
-        return Received::Refused {
-            rcode: ResponseCode::NotImp,
-            opcode,
-        };
-    }
-    let wrong = Received::Refused {
-        rcode: ResponseCode::FormErr,
-        opcode: 0,
-    };
-    let counts = [4, 6, 8, 10].map(|i| at16(bytes, i));
-    if counts[0] != 1 || counts[1] > 1 || counts[2] > 1 || counts[3] > 2 {
-        return wrong;
-    }
-    let Ok(mut message) = Message::from_vec(bytes) else {
-        return wrong;
-    };
-    let Some(query) = message.queries.pop() else {
-        return wrong;
-    };
-    let serial = message.authorities.iter().find_map(|r| match &r.data {
-        RData::SOA(soa) => Some(soa.serial),
-        _ => None,
-    });
-    let meta = message.metadata;
-    Received::Query(Box::new(Request {
-        id: meta.id,
-        question: Question {
-            name: query.name,
-            kind: query.query_type,
-            class: query.query_class,
-        },
-        rd: meta.recursion_desired,
-        ad: meta.authentic_data,
-        cd: meta.checking_disabled,
-        opcode,
-        edns: message.edns.map(|e| Edns {
-            payload: opt_payload(bytes).unwrap_or_else(|| e.max_payload()),
-            dnssec_ok: e.flags().dnssec_ok,
-            version: e.version(),
-        }),
-        source: client.from.ip(),
-        source_port: client.from.port(),
-        port: client.port,
-        transport: client.transport,
-        serial,
-    }))
-}
-
-/// Where the name at a place ends.
-fn skip_name(bytes: &[u8], mut i: usize) -> Option<usize> {
-    loop {
-        match *bytes.get(i)? {
-            0 => return Some(i + 1),
-            len if len >= 0xC0 => return Some(i + 2),
-            len => i += 1 + usize::from(len),
-        }
-    }
-}
-
-/// The size that an OPT record advertises, as it stands there: hickory-proto raises it to 512, and the reply
-/// repeats what was said.
-fn opt_payload(bytes: &[u8]) -> Option<u16> {
-    let mut i = skip_name(bytes, 12)? + 4;
-    for _ in 0..[6, 8, 10]
-        .iter()
-        .map(|c| u32::from(at16(bytes, *c)))
-        .sum::<u32>()
-    {
-        i = skip_name(bytes, i)?;
-        if at16(bytes, i) == u16::from(RecordType::OPT) {
-            return Some(at16(bytes, i + 2));
-        }
-        i += 10 + usize::from(at16(bytes, i + 8));
-    }
-    None
-}
-
-/// The header that answers a message which was not read: id, opcode, RD and CD of the query, no question.
-pub fn refusal(query: &[u8], rcode: ResponseCode, opcode: u8) -> Vec<u8> {
-    let mut out = vec![0; 12];
-    for (to, from) in out.iter_mut().zip(query.iter().take(2)) {
-        *to = *from;
-    }
-    if let Some(flags) = out.get_mut(2..4) {
-        flags.copy_from_slice(&[
-            0x80 | opcode << 3 | at(query, 2) & 1,
-            at(query, 3) & 0x10 | rcode.low(),
-        ]);
-    }
-    out
-}
+use super::message::{Question, Reply, Request, Transport};
 
 /// A reply of an upstream: its id, and what it says.
 pub fn reply(bytes: &[u8]) -> Option<(u16, Option<Reply>)> {
@@ -309,6 +186,7 @@ impl Writer {
         }
     }
 
+    /// RD and CD are a query's (`SetReply`), not a NOTIFY's.
     fn header(&mut self, request: &Request, reply: &Reply) {
         self.u16(request.id);
         let flag = |on: bool, bit: u8| u8::from(on) << bit;
@@ -316,10 +194,13 @@ impl Writer {
             0x80 | request.opcode << 3
                 | flag(reply.aa, 2)
                 | flag(reply.tc, 1)
-                | flag(request.rd, 0),
+                | flag(request.rd && request.opcode == 0, 0),
         );
         self.out.push(
-            flag(reply.ra, 7) | flag(reply.ad, 5) | flag(request.cd, 4) | reply.rcode.low() & 15,
+            flag(reply.ra, 7)
+                | flag(reply.ad, 5)
+                | flag(request.cd && request.opcode == 0, 4)
+                | reply.rcode.low() & 15,
         );
         self.out.extend_from_slice(&[0; 8]);
     }
@@ -430,6 +311,8 @@ pub const IN: DNSClass = DNSClass::IN;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kube::dns::message::{Client, Edns};
+    use crate::kube::dns::receive::{Received, receive};
     use crate::kube::dns::{names, text};
 
     fn client() -> Client {
@@ -474,39 +357,6 @@ mod tests {
             panic!("no query")
         };
         assert_eq!(*got, asked);
-    }
-
-    #[test]
-    fn what_is_no_query() {
-        let good = query(&request("a.", None), 1);
-        let cut = good.get(..good.len() - 1).unwrap();
-        assert!(matches!(
-            receive(cut, &client()),
-            Received::Refused {
-                rcode: ResponseCode::FormErr,
-                ..
-            }
-        ));
-        assert!(matches!(
-            receive(good.get(..11).unwrap(), &client()),
-            Received::Ignored
-        ));
-        let mut response = good.clone();
-        response[2] |= 0x80;
-        assert!(matches!(receive(&response, &client()), Received::Ignored));
-        let mut status = good.clone();
-        status[2] |= 2 << 3;
-        let Received::Refused { rcode, opcode } = receive(&status, &client()) else {
-            panic!()
-        };
-        assert_eq!((rcode, opcode), (ResponseCode::NotImp, 2));
-        assert_eq!(
-            refusal(&status, rcode, opcode),
-            [0, 1, 0x91, 0x14, 0, 0, 0, 0, 0, 0, 0, 0]
-        );
-        let mut two = good;
-        two[5] = 2;
-        assert!(matches!(receive(&two, &client()), Received::Refused { .. }));
     }
 
     #[test]

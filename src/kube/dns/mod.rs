@@ -6,6 +6,7 @@
 //! [`client`] is the pods' side: the resolv.conf that the kubelet writes and the stub resolvers that read it.
 //! hickory-proto is known here and nowhere else.
 
+pub mod baseline;
 pub mod client;
 pub mod cluster;
 pub mod codec;
@@ -16,6 +17,7 @@ mod hot;
 pub mod message;
 pub mod names;
 pub mod plugins;
+pub mod receive;
 mod server;
 pub mod text;
 

@@ -11,10 +11,11 @@ mod run;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use hickory_proto::rr::RecordType;
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::{DNSClass, RecordType};
 
 use super::cluster::Objects;
-use super::codec::{self, Received};
+use super::codec;
 use super::config::{self, Care, Environment, Server};
 use super::corefile::{Corefile, Version};
 use super::engine::{Ctx, Decision, Exchange, Frame, Io, Job, Keep, Send, Step, Timer, coded};
@@ -23,6 +24,7 @@ use super::message::{Client, Ended, Reply, Request, Transport};
 use super::plugins::forward::Arrival;
 use super::plugins::kubernetes::Kubernetes;
 use super::plugins::{Plugin, simple};
+use super::receive::{self, Received};
 use crate::base::limits::{DNS_JOBS_MAX, DNS_STEPS_MAX};
 use crate::base::{Finding, Instant};
 
@@ -231,15 +233,19 @@ impl Responder {
         if self.io.fatal.is_some() {
             return Outcome::Silence;
         }
-        let request = match codec::receive(bytes, client) {
+        let request = match receive::receive(bytes, client) {
             Received::Ignored => return Outcome::Silence,
-            Received::Refused { rcode, opcode } => {
-                return Outcome::Reply(codec::refusal(bytes, rcode, opcode));
-            }
+            Received::Refused(reply) => return Outcome::Reply(reply),
             Received::Query(request) => *request,
         };
         if self.jobs.len() >= DNS_JOBS_MAX {
             return Outcome::Silence;
+        }
+        // `classChaos` is the listener's: one block with chaos or forward allows any class to all on its port.
+        let mut here = self.servers.iter().filter(|s| s.port == request.port);
+        if request.question.class != DNSClass::IN && !here.any(|s| s.any_class) {
+            let refused = coded(&request, ResponseCode::Refused);
+            return Outcome::Reply(codec::encode(&refused, &request, Vec::new()).0);
         }
         if request.edns.is_some_and(|e| e.version != 0) {
             return Outcome::Reply(codec::bad_version(&request, Vec::new()));

@@ -169,6 +169,18 @@ pub enum CniPluginName {
     Kindnet,
 }
 
+impl core::fmt::Display for CniPluginName {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            CniPluginName::Bridge => "bridge",
+            CniPluginName::Ptp => "ptp",
+            CniPluginName::Flannel => "flannel",
+            CniPluginName::Calico => "calico",
+            CniPluginName::Kindnet => "kindnet",
+        })
+    }
+}
+
 /// `spec.cni.backend`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
 pub enum Backend {

@@ -23,6 +23,10 @@ pub struct NetworkPolicySpec {
     pub own_node: Option<Reach>,
     /// A pod that reaches itself through a Service.
     pub hairpin: Option<Reach>,
+    /// The destination that a sender's egress rules are asked about.
+    pub egress_sees: Option<EgressSees>,
+    /// The source that a receiver's ingress rules are asked about.
+    pub ingress_sees: Option<IngressSees>,
 }
 
 /// `enforcement`.
@@ -67,6 +71,28 @@ pub enum Reach {
     Open,
     /// Policies are asked.
     Filtered,
+}
+
+/// `egressSees`: destination translation before or after policies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EgressSees {
+    /// The endpoint's address and target port.
+    #[default]
+    Endpoint,
+    /// The Service's address and port, as dialled.
+    Service,
+}
+
+/// `ingressSees`: source translation of the pod's own node before or after policies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IngressSees {
+    /// Who sent it, as it came to the node.
+    #[default]
+    Client,
+    /// The node, where it masquerades: a node port of the pod's own node.
+    Node,
 }
 
 impl ClusterSpec {

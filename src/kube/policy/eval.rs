@@ -69,7 +69,7 @@ impl<'e> Evaluator<'e> {
             {
                 return said(true, Why::Itself);
             }
-            Owner::Node(node) if node == pod.node => {
+            Owner::Node(node) if node == pod.node && self.options.opens_own_node(direction) => {
                 return said(true, Why::ResidentNode(node.to_owned()));
             }
             _ => {}

@@ -19,6 +19,8 @@ pub struct Selecting {
     pub policy: PolicyKey,
     /// Its tier.
     pub tier: Tier,
+    /// Its place in the tier, where it has one: the least first.
+    pub priority: Option<i32>,
     /// How many rules it has for the direction; none when it says nothing of it.
     pub rules: Option<usize>,
     /// Where it stands.
@@ -107,6 +109,7 @@ fn side(e: &Evaluator<'_>, way: &Way, direction: Direction, dialled: Option<u16>
             .map(|policy| Selecting {
                 policy: policy.key.clone(),
                 tier: policy.tier,
+                priority: policy.has_priority().then_some(policy.priority),
                 rules: policy.rules(direction).map(<[Rule]>::len),
                 origin: policy.origin.clone(),
             })

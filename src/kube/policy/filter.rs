@@ -104,7 +104,7 @@ impl Compiled {
             {
                 return said(Reason::Itself);
             }
-            Some(Holder::Node(own)) if own == node => {
+            Some(Holder::Node(own)) if own == node && self.options.opens_own_node(direction) => {
                 return said(Reason::ResidentNode(self.node_name(own)));
             }
             _ => {}

@@ -397,6 +397,12 @@ impl Sets {
         self.get(id).is_some_and(|bits| bits.has(identity.0))
     }
 
+    /// The sets that are in use.
+    pub fn ids(&self) -> impl Iterator<Item = SetId> + '_ {
+        let used = self.slots.iter().enumerate().filter(|(_, s)| s.uses > 0);
+        used.filter_map(|(at, _)| u32::try_from(at).ok().map(SetId))
+    }
+
     /// How many sets are in use.
     pub fn len(&self) -> usize {
         self.numbers.len()

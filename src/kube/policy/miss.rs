@@ -58,10 +58,10 @@ pub enum Miss {
         /// The pod.
         pod: Name,
     },
-    /// `sameLabels`: the namespaces differ in this.
-    NotSame(String, Option<String>, Option<String>),
-    /// `notSameLabels`: the namespaces do not differ.
-    NotDifferent(Vec<String>),
+    /// `sameLabels`: the namespaces, by name and value, differ in this.
+    NotSame(String, [(String, Option<String>); 2]),
+    /// `notSameLabels`: the two namespaces do not differ in these.
+    NotDifferent(Vec<String>, [String; 2]),
     /// Selectors mean pods, never addresses outside.
     Outside(IpAddr),
     /// Selectors mean pods, never nodes or hostNetwork pods.
@@ -112,8 +112,8 @@ pub enum Miss {
     },
     /// The packet has no port, and the rule asks for one.
     NoPort,
-    /// The destination pod has no container port of that name.
-    NoSuchName(String, Name),
+    /// The destination pod has no container port of that name; those that it has.
+    NoSuchName(String, Name, Vec<String>),
     /// The name stands for another number there.
     NameIsOther {
         /// The name.
@@ -133,6 +133,8 @@ pub enum Miss {
         pod: Name,
         /// Its protocol.
         is: Protocol,
+        /// The packet's.
+        found: Protocol,
     },
     /// Names are pods' container ports; the destination is no pod.
     NameOutside(String, IpAddr),
@@ -142,10 +144,12 @@ fn word(protocol: Protocol) -> String {
     protocol.to_string().to_ascii_uppercase()
 }
 
-fn value(value: &Option<String>) -> String {
-    value
-        .as_ref()
-        .map_or_else(|| "none".into(), |v| format!("{v:?}"))
+/// `namespace shop has team=a`.
+fn labelled(key: &str, (namespace, value): &(String, Option<String>)) -> String {
+    match value {
+        Some(value) => format!("namespace {namespace} has {key}={value}"),
+        None => format!("namespace {namespace} has no label `{key}`"),
+    }
 }
 
 impl fmt::Display for Miss {
@@ -175,25 +179,28 @@ impl fmt::Display for Miss {
             ),
             Miss::OtherNamespace { own, pod } => write!(
                 f,
-                "a podSelector without namespaceSelector means pods of {own} only; {pod} is in {}",
-                pod.namespace
+                "a podSelector without namespaceSelector means pods of {own} only; {pod} is in {ns}: a \
+                 namespaceSelector beside it (kubernetes.io/metadata.name={ns}) would mean it",
+                ns = pod.namespace
             ),
-            Miss::NotSame(key, a, b) => write!(
+            Miss::NotSame(key, [a, b]) => write!(
                 f,
-                "the namespaces' labels `{key}` are not the same: {} and {}",
-                value(a),
-                value(b)
+                "{}, {}; the rule compares `{key}`",
+                labelled(key, a),
+                labelled(key, b)
             ),
-            Miss::NotDifferent(keys) => {
-                write!(f, "the namespaces do not differ in {}", keys.join(", "))
-            }
+            Miss::NotDifferent(keys, [a, b]) => write!(
+                f,
+                "namespaces {a} and {b} do not differ in {}; the rule is for those that do",
+                keys.join(", ")
+            ),
             Miss::Outside(ip) => write!(
                 f,
                 "selectors mean pods; {ip} is outside the cluster and needs an ipBlock or networks"
             ),
             Miss::IsNode(node, ip) => write!(
                 f,
-                "selectors never mean nodes or hostNetwork pods; {ip} is node {node}"
+                "selectors never mean nodes or hostNetwork pods; {ip} is node {node} and needs an ipBlock or networks"
             ),
             Miss::NotInBlock(cidr, ip) => write!(f, "{ip} is not in {cidr}"),
             Miss::Except(cidr, cut, ip) => {
@@ -205,11 +212,11 @@ impl fmt::Display for Miss {
                 } else {
                     ("IPv4", "IPv6")
                 };
-                write!(f, "{ip} is {a}; {cidr} covers {b} only")
+                write!(f, "{ip} is {a}; {cidr} covers {b} only: each family needs its own range")
             }
             Miss::BlockIgnored(cidr, ip) => write!(
                 f,
-                "{ip} is in {cidr}, but here ranges are for addresses outside the cluster"
+                "{ip} is a pod in {cidr}, but here ranges are not for pods: it needs a podSelector"
             ),
             Miss::NotANode(ip) => write!(f, "the rule means nodes; {ip} is no node's address"),
             Miss::NoName(domain, ip) => {
@@ -219,7 +226,7 @@ impl fmt::Display for Miss {
                 )
             }
             Miss::FailedClosed => {
-                f.write_str("a peer of the rule has no field known here, so it matches nothing")
+                f.write_str("a peer of the rule has no field known here, so the rule matches nothing: is it misspelt, or of a later API?")
             }
             Miss::NoPeers => f.write_str("the rule has no peer"),
             Miss::OtherProtocol { .. }
@@ -259,9 +266,13 @@ impl Miss {
                 f,
                 "the rule names the Service's port {service}; policies see the pod's port {target}"
             ),
-            Miss::NoPort => f.write_str("the rule asks for ports; the packet's protocol has none"),
-            Miss::NoSuchName(name, pod) => {
-                write!(f, "pod {pod} has no container port named {name:?}")
+            Miss::NoPort => f.write_str("the rule asks for ports, and the protocol has none: only rules without ports are about it"),
+            Miss::NoSuchName(name, pod, there) => {
+                write!(f, "pod {pod} has no container port named {name:?}; ")?;
+                match there.as_slice() {
+                    [] => f.write_str("none of its ports has a name"),
+                    names => write!(f, "its names: {}", names.join(", ")),
+                }
             }
             Miss::NameIsOther {
                 name,
@@ -272,11 +283,17 @@ impl Miss {
                 f,
                 "port {name:?} of pod {pod} is {is}; the packet goes to port {found}"
             ),
-            Miss::NameIsProtocol { name, pod, is } => {
-                write!(f, "port {name:?} of pod {pod} is {}", word(*is))
+            Miss::NameIsProtocol {
+                name,
+                pod,
+                is,
+                found,
+            } => {
+                let (is, found) = (word(*is), word(*found));
+                write!(f, "port {name:?} of pod {pod} is {is}; the packet is {found}")
             }
             Miss::NameOutside(name, ip) => {
-                write!(f, "{name:?} is a container port's name; {ip} is no pod")
+                write!(f, "{name:?} is a container port's name; {ip} is no pod: it needs the number")
             }
             _ => Ok(()),
         }
@@ -291,7 +308,7 @@ impl Miss {
             Miss::LabelPresent(..) => "labelPresent",
             Miss::OtherNamespace { .. } => "otherNamespace",
             Miss::NotSame(..) => "notSameLabels",
-            Miss::NotDifferent(_) => "sameLabels",
+            Miss::NotDifferent(..) => "sameLabels",
             Miss::Outside(_) => "outside",
             Miss::IsNode(..) => "node",
             Miss::NotInBlock(..) => "notInBlock",
@@ -325,7 +342,7 @@ impl Miss {
             | Miss::LabelExcluded(..)
             | Miss::LabelPresent(..) => 4,
             Miss::NoPort | Miss::NameOutside(..) | Miss::Except(..) => 5,
-            Miss::OtherNamespace { .. } | Miss::NotSame(..) | Miss::NotDifferent(_) => 6,
+            Miss::OtherNamespace { .. } | Miss::NotSame(..) | Miss::NotDifferent(..) => 6,
             Miss::BlockIgnored(..) | Miss::NotInBlock(..) | Miss::OtherFamily(..) => 7,
             Miss::NotANode(_) | Miss::NoName(..) => 8,
             Miss::Outside(_) | Miss::IsNode(..) => 9,
@@ -376,6 +393,12 @@ fn labels(selector: &Selector, labels: &Labels, who: &Bearer, out: &mut Vec<Miss
 fn pods(pods: &Subject, other: &PolicyPod, own: &PolicyPod, out: &mut Vec<Miss>) {
     let (theirs, ours) = (&*other.namespace_labels, &*own.namespace_labels);
     let who = Bearer::Namespace(other.name.namespace.clone());
+    let two = || [own, other].map(|pod| pod.name.namespace.clone());
+    let not_same = |key: &String| {
+        let [a, b] = two();
+        let values = [(a, ours.get(key).cloned()), (b, theirs.get(key).cloned())];
+        Miss::NotSame(key.clone(), values)
+    };
     match &pods.namespaces {
         NamespaceScope::Own(own) if *own != other.name.namespace => {
             out.push(Miss::OtherNamespace {
@@ -387,18 +410,16 @@ fn pods(pods: &Subject, other: &PolicyPod, own: &PolicyPod, out: &mut Vec<Miss>)
         NamespaceScope::Matching(selector) => labels(selector, theirs, &who, out),
         NamespaceScope::SameLabels(keys) => {
             for key in keys {
-                let (a, b) = (ours.get(key).cloned(), theirs.get(key).cloned());
-                if a != b || a.is_none() {
-                    out.push(Miss::NotSame(key.clone(), a, b));
+                if ours.get(key) != theirs.get(key) || !ours.contains_key(key) {
+                    out.push(not_same(key));
                 }
             }
         }
         NamespaceScope::NotSameLabels(keys) => {
-            for key in keys.iter().filter(|key| !theirs.contains_key(*key)) {
-                out.push(Miss::NotSame(key.clone(), ours.get(key).cloned(), None));
-            }
+            let missing = keys.iter().filter(|key| !theirs.contains_key(*key));
+            out.extend(missing.map(not_same));
             if keys.iter().all(|key| theirs.get(key) == ours.get(key)) {
-                out.push(Miss::NotDifferent(keys.clone()));
+                out.push(Miss::NotDifferent(keys.clone(), two()));
             }
         }
     }
@@ -500,7 +521,8 @@ pub fn port(
             let (name, pod_name) = (name.clone(), pod.name.clone());
             let mut named = pod.ports.iter().filter(|p| p.name == name);
             let Some(first) = named.next() else {
-                return Some(Miss::NoSuchName(name, pod_name));
+                let names = pod.ports.iter().map(|p| p.name.clone()).collect();
+                return Some(Miss::NoSuchName(name, pod_name, names));
             };
             let same = pod
                 .ports
@@ -517,6 +539,7 @@ pub fn port(
                     name,
                     pod: pod_name,
                     is: first.protocol,
+                    found: protocol,
                 },
             })
         }

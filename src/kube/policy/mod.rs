@@ -12,6 +12,7 @@ pub mod check;
 pub mod check_crd;
 pub mod compile;
 pub mod crd;
+mod dump;
 pub mod enforce;
 pub mod eval;
 pub mod explain;
@@ -26,6 +27,8 @@ pub mod miss;
 pub mod model;
 pub mod pods;
 pub mod ranges;
+pub mod reach;
+pub mod sample;
 pub mod selector;
 pub mod translate;
 pub mod update;
@@ -43,5 +46,5 @@ pub use model::{
 pub use pods::{Inventory, NamedPort, Owner, PolicyNode, PolicyPod};
 pub use selector::{Labels, Selector};
 pub use verdict::{
-    BaselineScope, BlockScope, Decision, Hairpin, L4, Options, Query, RuleRef, Side, Why,
+    BaselineScope, BlockScope, Decision, Hairpin, L4, Options, OwnNode, Query, RuleRef, Side, Why,
 };

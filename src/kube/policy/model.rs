@@ -145,6 +145,14 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether objects of its kind have a priority.
+    pub fn has_priority(&self) -> bool {
+        matches!(
+            self.key.kind,
+            Kind::ClusterNetworkPolicy | Kind::AdminNetworkPolicy
+        )
+    }
+
     /// Its rules of one direction; none where it says nothing of it.
     pub fn rules(&self, direction: Direction) -> Option<&[Rule]> {
         match direction {

@@ -265,6 +265,12 @@ impl Inventory {
             .map(|(name, labels)| (name.as_str(), &**labels))
     }
 
+    /// Gives a node further addresses: those that its own devices have.
+    pub fn add_addresses(&mut self, node: &str, addresses: &[IpAddr]) {
+        extend(&mut self.node(node).addresses, addresses);
+        self.index();
+    }
+
     /// Puts a pod in, or changes the one of its name. Its namespace's labels are those known here.
     pub fn set_pod(&mut self, mut pod: PolicyPod) {
         self.remove_pod(&pod.name.clone());

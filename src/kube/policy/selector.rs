@@ -4,6 +4,8 @@
 //! (Requirement.Matches). matchLabels and matchExpressions are one list, all ANDed. Equal selectors are
 //! equal values, whatever order they were written in. Does not validate: that is [`super::check`].
 
+mod text;
+
 use core::fmt;
 use std::collections::BTreeMap;
 

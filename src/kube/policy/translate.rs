@@ -10,12 +10,26 @@ use std::net::IpAddr;
 use super::model::Direction;
 use super::pods::{Inventory, Owner};
 use super::verdict::{L4, Query, Side};
+use crate::kube::podpath_v1alpha1::{EgressSees, IngressSees};
 use crate::kube::proxy::View;
 use crate::kube::service::{Endpoint, PortName, Protocol, ServicePort};
+
+/// Where policies stand between the translations; by default where all known agents do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Seen {
+    /// What egress rules are asked about.
+    pub destination: EgressSees,
+    /// What ingress rules are asked about.
+    pub source: IngressSees,
+}
 
 /// One way that a dialled connection may take.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Way {
+    /// Destination and port as the client named them.
+    pub dialled: (IpAddr, L4),
+    /// What the receiver's own node makes of the source; none where it leaves it as it is.
+    pub masqueraded: Option<IpAddr>,
     /// The packet as the sender's node judges it.
     pub egress: Query<'static>,
     /// The packet as the receiver's node judges it.
@@ -25,6 +39,19 @@ pub struct Way {
 }
 
 impl Way {
+    /// The same for policies that stand elsewhere.
+    pub fn seen(mut self, seen: Seen) -> Way {
+        if seen.destination == EgressSees::Service && self.service.is_some() {
+            (self.egress.to, self.egress.l4) = self.dialled;
+            self.egress.hairpin = false;
+        }
+        if let (IngressSees::Node, Some(node)) = (seen.source, self.masqueraded) {
+            self.ingress.from = node;
+            self.ingress.hairpin = false;
+        }
+        self
+    }
+
     /// What a side is asked.
     pub fn query(&self, direction: Direction) -> &Query<'static> {
         match direction {
@@ -72,6 +99,8 @@ pub fn ways(inventory: &Inventory, view: &View, from: IpAddr, to: IpAddr, l4: L4
 fn straight(from: IpAddr, to: IpAddr, l4: L4) -> Way {
     let query = Query::new(from, to, l4);
     Way {
+        dialled: (to, l4),
+        masqueraded: None,
         egress: query,
         ingress: query,
         service: None,
@@ -138,6 +167,9 @@ impl Dial<'_> {
         );
         translated.hairpin = hairpin;
         let (mut egress, mut ingress) = (translated, translated);
+        // KUBE-MARK-MASQ of the endpoint itself (`-s ENDPOINT`).
+        let home = own.filter(|_| hairpin);
+        let mut masqueraded = home.and_then(|node| self.address(node, endpoint.ip));
         match self.entry {
             Entry::Sender if service.internal_local && own != sender => return None,
             Entry::Sender => {}
@@ -154,13 +186,26 @@ impl Dial<'_> {
                 if !service.external_local && own != Some(entry) {
                     ingress.from = self.to;
                     ingress.hairpin = false;
+                    masqueraded = None;
+                } else if !service.external_local {
+                    masqueraded = Some(self.to);
                 }
             }
         }
         Some(Way {
+            dialled: (self.to, L4::Port(self.protocol, self.number)),
+            masqueraded,
             egress,
             ingress,
             service: Some(service.name.clone()),
         })
+    }
+
+    /// A node's address of the family of another.
+    fn address(&self, node: &str, like: IpAddr) -> Option<IpAddr> {
+        let mut all = self.inventory.nodes();
+        let (_, found) = all.find(|(name, _)| *name == node)?;
+        let mut own = found.addresses.iter().copied();
+        own.find(|ip| ip.is_ipv4() == like.is_ipv4())
     }
 }

@@ -107,6 +107,16 @@ pub enum BaselineScope {
     PerPod,
 }
 
+/// What a pod sends to the node that it runs on. What comes from there is always open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OwnNode {
+    /// Open (website, "Network Policies": the resident node is never blocked).
+    #[default]
+    Open,
+    /// Judged like any other packet (Calico, kube-network-policies).
+    Judged,
+}
+
 /// The readings that differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Options {
@@ -116,6 +126,15 @@ pub struct Options {
     pub blocks: BlockScope,
     /// See [`BaselineScope`].
     pub baseline: BaselineScope,
+    /// See [`OwnNode`].
+    pub own_node: OwnNode,
+}
+
+impl Options {
+    /// Whether traffic of a direction between a pod and its own node is open.
+    pub fn opens_own_node(&self, direction: Direction) -> bool {
+        direction == Direction::Ingress || self.own_node == OwnNode::Open
+    }
 }
 
 /// A rule, by name.

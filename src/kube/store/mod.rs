@@ -11,6 +11,7 @@ mod cross;
 mod kinds;
 mod load;
 mod name;
+mod overlay;
 mod refer;
 mod source;
 
@@ -34,6 +35,7 @@ pub(crate) use check::Check;
 pub use kinds::{KINDS, Kind};
 pub(crate) use name::is_port_name;
 pub use name::{Name, NameRule};
+pub use overlay::Removal;
 pub use source::Source;
 
 /// One object: its name, its typed body and its place. Derefs to the body.

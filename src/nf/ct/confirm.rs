@@ -4,9 +4,9 @@
 //! Invariant: both tuples of a connection enter the index together; a clashing one enters with its
 //! reply tuple only and dies within a second.
 
-use super::conn::{Conn, CtStatus, tick};
+use super::conn::{Conn, CtStatus};
 use super::event::{EventBits, EventKind};
-use super::tuple::{CtTuple, Dir};
+use super::tuple::Dir;
 use super::{Conntrack, CtDrop};
 use crate::net::NetNs;
 use crate::nf::eval::{At, Cx};
@@ -53,8 +53,8 @@ impl Conntrack {
         let Some(conn) = self.get(id) else {
             return Ok(None);
         };
-        let (tuples, zones, dying) = (conn.tuples, conn.zones, conn.is_dying());
-        let event = if conn.master.is_some() {
+        let (tuples, zones, dying) = (conn.tuples(), conn.zones(), conn.is_dying());
+        let event = if conn.master().is_some() {
             EventBits::RELATED
         } else {
             EventBits::NEW
@@ -68,11 +68,11 @@ impl Conntrack {
         }
         let now = self.now;
         if let Some(conn) = self.get_mut(id) {
-            conn.expires = tick(now) + conn.timeout;
-            conn.started = conn.started.map(|_| now);
+            conn.begin_life(now);
+            conn.set_started(conn.started().map(|_| now));
             conn.status.set(CtStatus::CONFIRMED);
             conn.events.set(event);
-            if conn.helper.is_some() {
+            if conn.helper().is_some() {
                 conn.events.set(EventBits::HELPER);
             }
         }
@@ -96,7 +96,8 @@ impl Conntrack {
     fn try_clash(&mut self, loser: ConnId, winner: ConnId, info: CtInfo) -> Option<CtRef> {
         let (l, w) = (self.get(loser)?, self.get(winner)?);
         // Kernel: `allow_clash` of the protocol; those without a tracker have it too since 6.18.
-        if matches!(l.tuples[0].proto, proto::TCP | proto::SCTP) || l.tuples[0].is_icmp() {
+        let t = l.tuple(Dir::Original);
+        if matches!(t.proto, proto::TCP | proto::SCTP) || t.is_icmp() {
             return None;
         }
         // Kernel: `nf_ct_can_merge`.
@@ -108,12 +109,11 @@ impl Conntrack {
 
     /// The packet goes on with the connection that was first (kernel: `__nf_ct_resolve_clash`).
     fn join(&mut self, loser: ConnId, winner: ConnId, info: CtInfo) -> Option<CtRef> {
-        let counted = self.get(loser)?.acct;
-        if let (Some(from), Some(to)) = (counted, self.get_mut(winner)?.acct.as_mut()) {
-            for (to, from) in to.iter_mut().zip(from) {
-                to.packets += from.packets;
-                to.bytes += from.bytes;
-            }
+        let counted = self.get(loser)?.acct();
+        let winner_conn = self.get_mut(winner)?;
+        if let Some([orig, reply]) = counted {
+            winner_conn.account(Dir::Original, orig);
+            winner_conn.account(Dir::Reply, reply);
         }
         Some(CtRef::Conn { id: winner, info })
     }
@@ -122,13 +122,13 @@ impl Conntrack {
     /// `nf_ct_resolve_clash_harder`).
     fn clash_harder(&mut self, loser: ConnId, info: CtInfo) -> Option<CtRef> {
         let l = self.get(loser)?;
-        if self.drops_clashes || self.lookup_ref(&l.tuples[1], l.zones).is_some() {
+        if self.drops_clashes || self.lookup_ref(&l.tuple(Dir::Reply), l.zones()).is_some() {
             return None;
         }
         let now = self.now;
         let conn = self.get_mut(loser)?;
-        conn.timeout = CLASH_LIFE;
-        conn.expires = tick(now) + CLASH_LIFE;
+        conn.set_timeout(CLASH_LIFE);
+        conn.begin_life(now);
         let bits = CtStatus::FIXED_TIMEOUT | CtStatus::NAT_CLASH | CtStatus::CONFIRMED;
         conn.status.set(bits);
         self.index_one(loser, Dir::Reply);
@@ -144,8 +144,8 @@ impl Conntrack {
         if !conn.is_confirmed() || conn.is_dying() {
             return;
         }
-        if let Some(mask) = conn.event_mask {
-            bits.0 &= mask;
+        if let Some(mask) = conn.event_mask() {
+            bits.0 &= mask as u16;
         }
         if bits.0 == 0 || !listening {
             return;
@@ -162,11 +162,12 @@ impl Conntrack {
 
 /// Kernel: `nf_ct_match`.
 fn same(a: &Conn, b: &Conn) -> bool {
-    a.tuples == b.tuples && a.zones == b.zones
+    a.tuples() == b.tuples() && a.zones() == b.zones()
 }
 
 /// Both ends sent at the same moment (kernel: `nf_ct_match_reverse`).
 fn reverse(a: &Conn, b: &Conn) -> bool {
-    let swapped: [CtTuple; 2] = [b.tuples[1], b.tuples[0]];
-    a.tuples == swapped && (a.zones.orig, a.zones.reply) == (b.zones.reply, b.zones.orig)
+    let [orig, reply] = b.tuples();
+    let (za, zb) = (a.zones(), b.zones());
+    a.tuples() == [reply, orig] && (za.orig, za.reply) == (zb.reply, zb.orig)
 }

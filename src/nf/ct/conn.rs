@@ -1,16 +1,17 @@
-//! One connection.
+//! One connection, small: there may be millions.
 //!
-//! Invariant: `tuples[0]` is as the first packet came in, `tuples[1]` as replies come in, translated
-//! or not; once `CONFIRMED` is set only the table changes the tuples.
+//! What few connections have lies in a box of its own (`more`); lives and moments are kept in the units that
+//! they come in, whole seconds and ticks, so that nothing is lost. Invariant: the original tuple is as the
+//! first packet came in, the reply tuple as replies come in, translated or not; once `CONFIRMED` is set only
+//! the table changes the tuples.
 
 use super::event::EventBits;
+use super::more::{More, ProtoState, Tracker};
 use super::sctp::Sctp;
-use super::seqadj::SeqAdj;
 use super::tcp::Tcp;
 use super::tuple::{CtTuple, Dir};
+use super::tuples::Tuples;
 use crate::base::{DevId, Instant};
-use crate::nf::Counters;
-use crate::wire::ConnId;
 use core::time::Duration;
 
 /// Status bits (uapi nf_conntrack_common.h `enum ip_conntrack_status`).
@@ -80,97 +81,122 @@ impl Zones {
     }
 }
 
-/// What the protocol's tracker remembers (kernel: `union nf_conntrack_proto`).
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub enum ProtoState {
-    /// No state: ICMP and protocols without a tracker.
-    #[default]
-    Generic,
-    /// TCP.
-    Tcp(Tcp),
-    /// UDP: from when on traffic both ways counts as a stream.
-    Udp(Instant),
-    /// SCTP.
-    Sctp(Sctp),
-    /// GRE: life without and with a reply, fixed when the connection began.
-    Gre(Duration, Duration),
-}
-
 /// A connection (kernel: `struct nf_conn`).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Conn {
-    /// Tuples by direction.
-    pub tuples: [CtTuple; 2],
-    /// Zones.
-    pub zones: Zones,
-    /// Status bits.
-    pub status: CtStatus,
-    /// Life from the last packet on; what a new connection gets when it is confirmed.
-    pub timeout: Duration,
-    /// When it dies; meaningless before it is confirmed.
-    pub expires: Instant,
-    /// Connection mark.
-    pub mark: u32,
-    /// Labels, bit N is label N (kernel: `nf_conn_labels`).
-    pub labels: u128,
-    /// Protocol state.
-    pub proto: ProtoState,
-    /// Packets and bytes by direction; counted only if `nf_conntrack_acct` was on when it began.
-    pub acct: Option<[Counters; 2]>,
-    /// When it was confirmed, if `nf_conntrack_timestamp` was on when it began.
-    pub started: Option<Instant>,
-    /// Helper by name (`ftp`, `tftp`).
-    pub helper: Option<&'static str>,
-    /// The connection that expected this one.
-    pub master: Option<ConnId>,
-    /// The device MASQUERADE took its address from (kernel: `nat->masq_index`).
-    pub masq_dev: Option<DevId>,
-    /// Shifts of TCP sequence numbers by direction; used with `SEQ_ADJUST` only.
-    pub seqadj: [SeqAdj; 2],
-    /// What NAT is to do with an expected connection.
-    pub expectation: Option<super::expect::ExpectNat>,
-    /// Events that are told (`-j CT --ctevents`); `None` for all.
-    pub event_mask: Option<u32>,
-    /// Events not yet told (kernel: `struct nf_conntrack_ecache`).
-    pub events: EventBits,
-    /// What the ftp helper remembers.
-    pub(super) ftp: super::helper::Ftp,
+    tuples: Tuples,
+    /// What most UDP connections do not have.
+    pub(super) more: Option<Box<More>>,
     /// Compiled paths of its packets by direction, 0 for none: they end with it.
     pub paths: [u32; 2],
-    /// Packets that wait somewhere and will come back to it; see [`super::Conntrack::hold`].
-    pub(super) held: u32,
+    /// Status bits.
+    pub status: CtStatus,
+    /// Connection mark.
+    pub mark: u32,
+    /// Life from the last packet on, in seconds.
+    life: u32,
+    /// ifindex of the device MASQUERADE took its address from, 0 for none.
+    masq: u32,
+    expires: Tick,
+    /// UDP: from when on traffic both ways counts as a stream.
+    stream: Tick,
+    /// Events not yet told (kernel: `struct nf_conntrack_ecache`).
+    pub events: EventBits,
 }
 
 impl Conn {
     /// A connection as its first packet makes it (kernel: `__nf_conntrack_alloc`).
     pub fn new(orig: CtTuple, reply: CtTuple, zones: Zones) -> Conn {
         Conn {
-            tuples: [orig, reply],
-            zones,
-            status: CtStatus::default(),
-            timeout: Duration::ZERO,
-            expires: Instant::ZERO,
-            mark: 0,
-            labels: 0,
-            proto: ProtoState::Generic,
-            acct: None,
-            started: None,
-            helper: None,
-            master: None,
-            masq_dev: None,
-            seqadj: [SeqAdj::default(); 2],
-            expectation: None,
-            event_mask: None,
-            events: EventBits::default(),
-            ftp: super::helper::Ftp::default(),
+            tuples: Tuples::new(orig, reply),
+            more: (zones != Zones::default()).then(|| Box::new(More::in_zones(zones))),
             paths: [0; 2],
-            held: 0,
+            status: CtStatus::default(),
+            mark: 0,
+            life: 0,
+            masq: 0,
+            expires: Tick::of(Instant::ZERO),
+            stream: Tick::NONE,
+            events: EventBits::default(),
         }
     }
 
     /// The tuple of a direction.
-    pub fn tuple(&self, dir: Dir) -> &CtTuple {
-        &self.tuples[dir.index()]
+    pub fn tuple(&self, dir: Dir) -> CtTuple {
+        self.tuples.get(dir)
+    }
+
+    /// Both tuples, the original first.
+    pub fn tuples(&self) -> [CtTuple; 2] {
+        [Dir::Original, Dir::Reply].map(|dir| self.tuples.get(dir))
+    }
+
+    /// Another reply tuple: for the table alone.
+    pub(super) fn set_reply(&mut self, reply: CtTuple) {
+        self.tuples = Tuples::new(self.tuple(Dir::Original), reply);
+    }
+
+    /// Protocol state.
+    pub fn proto(&self) -> ProtoState<'_> {
+        match self.more.as_deref().map(|m| &m.tracker) {
+            Some(Tracker::Tcp(t)) => ProtoState::Tcp(t),
+            Some(Tracker::Sctp(s)) => ProtoState::Sctp(s),
+            Some(Tracker::Gre(a, b)) => ProtoState::Gre(*a, *b),
+            None | Some(Tracker::None) if self.stream == Tick::NONE => ProtoState::Generic,
+            None | Some(Tracker::None) => ProtoState::Udp(self.stream.instant()),
+        }
+    }
+
+    pub(super) fn set_tracker(&mut self, tracker: Tracker) {
+        self.stream = Tick::NONE;
+        self.more.get_or_insert_default().tracker = tracker;
+    }
+
+    /// UDP: traffic both ways counts as a stream from the tick of `from` on.
+    pub(super) fn set_stream(&mut self, from: Instant) {
+        if let Some(more) = &mut self.more {
+            more.tracker = Tracker::None;
+        }
+        self.stream = Tick::of(from);
+    }
+
+    pub(super) fn tcp_mut(&mut self) -> Option<&mut Tcp> {
+        match &mut self.more.as_deref_mut()?.tracker {
+            Tracker::Tcp(t) => Some(t),
+            _ => None,
+        }
+    }
+
+    pub(super) fn sctp_mut(&mut self) -> Option<&mut Sctp> {
+        match &mut self.more.as_deref_mut()?.tracker {
+            Tracker::Sctp(s) => Some(s),
+            _ => None,
+        }
+    }
+
+    /// Life from the last packet on; what a new connection gets when it is confirmed.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.life.into())
+    }
+
+    /// When it dies; meaningless before it is confirmed.
+    pub fn expires(&self) -> Instant {
+        self.expires.instant()
+    }
+
+    /// The same in ticks.
+    pub(super) fn expires_tick(&self) -> u64 {
+        self.expires.count()
+    }
+
+    /// The device MASQUERADE took its address from (kernel: `nat->masq_index`).
+    pub fn masq_dev(&self) -> Option<DevId> {
+        (self.masq != 0).then_some(DevId(self.masq))
+    }
+
+    /// Notes that device.
+    pub fn set_masq_dev(&mut self, dev: DevId) {
+        self.masq = dev.0;
     }
 
     /// Whether it is in the table.
@@ -186,36 +212,39 @@ impl Conn {
     /// Whether it treats every further packet of a direction alike but for the life that it gains: once it
     /// is in the table, and no helper reads along.
     pub fn is_settled(&self) -> bool {
-        let plain = self.helper.is_none() && self.master.is_none() && !self.is_dying();
+        let plain = self.helper().is_none() && self.master().is_none() && !self.is_dying();
         let fixed = CtStatus::FIXED_TIMEOUT | CtStatus::SEQ_ADJUST | CtStatus::NAT_CLASH;
         self.is_confirmed() && plain && !self.status.any(fixed) && super::udp::is_steady(self)
     }
 
     /// Whether its time is over (kernel: `nf_ct_is_expired`).
     pub fn is_expired(&self, now: Instant) -> bool {
-        self.is_confirmed() && self.expires <= tick(now)
+        self.is_confirmed() && self.expires.count() <= ticks(now)
     }
 
     /// Life left (kernel: `nf_ct_expires`).
     pub fn remaining(&self, now: Instant) -> Duration {
-        self.expires.since(tick(now))
+        self.expires().since(tick(now))
     }
 
-    /// Gives it `life` from now on, unless its timeout is fixed (kernel: `__nf_ct_refresh_acct`).
-    pub fn refresh(&mut self, now: Instant, life: Duration) {
+    /// Gives it `life`, whole seconds, from now on, unless its timeout is fixed (kernel:
+    /// `__nf_ct_refresh_acct`).
+    pub(super) fn refresh(&mut self, now: Instant, life: Duration) {
         if !self.status.any(CtStatus::FIXED_TIMEOUT) {
-            self.timeout = life;
-            self.expires = tick(now) + life;
+            self.set_timeout(life);
+            self.begin_life(now);
         }
     }
 
-    /// Counts a packet of `len` bytes from the IP header on (kernel: `nf_ct_acct_update`).
-    pub(super) fn account(&mut self, dir: Dir, len: usize) {
-        if let Some(acct) = &mut self.acct {
-            let c = &mut acct[dir.index()];
-            c.packets = c.packets.saturating_add(1);
-            c.bytes = c.bytes.saturating_add(len as u64);
-        }
+    /// Its life in whole seconds: no timeout that a kernel takes has parts of them.
+    pub(super) fn set_timeout(&mut self, life: Duration) {
+        debug_assert_eq!(life.subsec_nanos(), 0);
+        self.life = u32::try_from(life.as_secs()).unwrap_or(u32::MAX);
+    }
+
+    /// Its life begins now.
+    pub(super) fn begin_life(&mut self, now: Instant) {
+        self.expires = Tick::new(ticks(now) + u64::from(self.life) * TICKS_PER_SECOND);
     }
 
     /// Sets a status bit and says whether it was clear.
@@ -228,8 +257,69 @@ impl Conn {
 
 /// Length of a jiffy: CONFIG_HZ=250.
 const JIFFY_NANOS: u64 = 4_000_000;
+const TICKS_PER_SECOND: u64 = 250;
 
 /// Timeouts count in jiffies (kernel: `nfct_time_stamp`): the last tick at or before `now`.
 pub(super) fn tick(now: Instant) -> Instant {
-    Instant::from_nanos(now.as_nanos() / JIFFY_NANOS * JIFFY_NANOS)
+    Instant::from_nanos(ticks(now) * JIFFY_NANOS)
+}
+
+/// The same as a number.
+pub(super) fn ticks(now: Instant) -> u64 {
+    now.as_nanos() / JIFFY_NANOS
+}
+
+/// A tick in six bytes: every moment there is (43 bits of ticks), and the longest life after it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Tick([u16; 3]);
+
+impl Tick {
+    /// No moment: later than any.
+    const NONE: Tick = Tick([u16::MAX; 3]);
+
+    fn new(n: u64) -> Tick {
+        Tick([n as u16, (n >> 16) as u16, (n >> 32) as u16])
+    }
+
+    fn of(t: Instant) -> Tick {
+        Tick::new(ticks(t))
+    }
+
+    fn count(self) -> u64 {
+        let [low, middle, high] = self.0.map(u64::from);
+        low | middle << 16 | high << 32
+    }
+
+    fn instant(self) -> Instant {
+        Instant::from_nanos(self.count().saturating_mul(JIFFY_NANOS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_lose_nothing() {
+        let latest = ticks(Instant::from_nanos(u64::MAX));
+        let longest = latest + u64::from(u32::MAX) * TICKS_PER_SECOND;
+        for n in [0, 1, 1 << 16, 1 << 32, (1 << 32) - 1, latest, longest] {
+            assert_eq!(Tick::new(n).count(), n);
+            assert_ne!(Tick::new(n), Tick::NONE);
+        }
+    }
+
+    #[test]
+    fn the_longest_life_a_sysctl_knows_is_kept() {
+        let ip = "10.0.0.1".parse().unwrap();
+        let t = CtTuple::of(ip, ip, 99, &[]).unwrap();
+        let mut c = Conn::new(t, t, Zones::default());
+        let (now, life) = (
+            Instant::from_nanos(7_999_999),
+            Duration::from_secs(i32::MAX as u64),
+        );
+        c.refresh(now, life);
+        assert_eq!((c.timeout(), c.remaining(now)), (life, life));
+        assert_eq!(c.expires(), Instant::from_millis(4) + life);
+    }
 }

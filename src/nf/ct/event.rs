@@ -9,29 +9,29 @@ use std::collections::VecDeque;
 
 /// What changed (kernel: `enum ip_conntrack_events`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct EventBits(pub u32);
+pub struct EventBits(pub u16);
 
 #[allow(missing_docs, reason = "the kernel's own names, IPCT_ left out")]
 impl EventBits {
-    pub const NEW: u32 = 1;
-    pub const RELATED: u32 = 1 << 1;
-    pub const DESTROY: u32 = 1 << 2;
-    pub const REPLY: u32 = 1 << 3;
-    pub const ASSURED: u32 = 1 << 4;
-    pub const PROTOINFO: u32 = 1 << 5;
-    pub const HELPER: u32 = 1 << 6;
-    pub const MARK: u32 = 1 << 7;
-    pub const SEQADJ: u32 = 1 << 8;
-    pub const SECMARK: u32 = 1 << 9;
-    pub const LABEL: u32 = 1 << 10;
+    pub const NEW: u16 = 1;
+    pub const RELATED: u16 = 1 << 1;
+    pub const DESTROY: u16 = 1 << 2;
+    pub const REPLY: u16 = 1 << 3;
+    pub const ASSURED: u16 = 1 << 4;
+    pub const PROTOINFO: u16 = 1 << 5;
+    pub const HELPER: u16 = 1 << 6;
+    pub const MARK: u16 = 1 << 7;
+    pub const SEQADJ: u16 = 1 << 8;
+    pub const SECMARK: u16 = 1 << 9;
+    pub const LABEL: u16 = 1 << 10;
 
     /// Adds bits.
-    pub fn set(&mut self, bits: u32) {
+    pub fn set(&mut self, bits: u16) {
         self.0 |= bits;
     }
 
     /// Whether any of `bits` is set.
-    pub fn any(self, bits: u32) -> bool {
+    pub fn any(self, bits: u16) -> bool {
         self.0 & bits != 0
     }
 }

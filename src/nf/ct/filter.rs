@@ -4,9 +4,10 @@
 //! Invariant: an option that is not given lets everything through; one that is not known is an error
 //! that names it.
 
-use super::conn::{Conn, CtStatus, ProtoState};
+use super::conn::{Conn, CtStatus};
+use super::more::ProtoState;
 use super::text::State;
-use super::tuple::{CtTuple, GRE, UDPLITE};
+use super::tuple::{CtTuple, Dir, GRE, UDPLITE};
 use crate::wire::proto;
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
@@ -167,7 +168,8 @@ impl Filter {
 
     /// Whether a connection is meant.
     pub fn matches(&self, c: &Conn) -> bool {
-        let [orig, reply] = &c.tuples;
+        let [orig, reply] = &c.tuples();
+        let zones = c.zones();
         let (must, must_not) = self.status;
         let no = |set: bool| !set;
         no(self.v4.is_some_and(|v4| v4 != orig.src.is_ipv4()))
@@ -183,9 +185,9 @@ impl Filter {
             && no(self.mark.is_some_and(|(v, mask)| c.mark & mask != v))
             && no(self
                 .zone
-                .is_some_and(|z| c.zones.orig != z || c.zones.reply != z))
-            && no(self.zones.0.is_some_and(|z| c.zones.orig != z))
-            && no(self.zones.1.is_some_and(|z| c.zones.reply != z))
+                .is_some_and(|z| zones.orig != z || zones.reply != z))
+            && no(self.zones.0.is_some_and(|z| zones.orig != z))
+            && no(self.zones.1.is_some_and(|z| zones.reply != z))
             && self.nat_matches(c)
     }
 
@@ -212,15 +214,15 @@ impl Filter {
         (!self.any_nat || src || dst)
             && self
                 .src_nat
-                .is_none_or(|net| src && within(net, c.tuples[1].dst))
+                .is_none_or(|net| src && within(net, c.tuple(Dir::Reply).dst))
             && self
                 .dst_nat
-                .is_none_or(|net| dst && within(net, c.tuples[1].src))
+                .is_none_or(|net| dst && within(net, c.tuple(Dir::Reply).src))
     }
 }
 
 fn state_of(c: &Conn) -> Option<State> {
-    match &c.proto {
+    match c.proto() {
         ProtoState::Tcp(t) => Some(State::Tcp(t.state)),
         ProtoState::Sctp(s) => Some(State::Sctp(s.state)),
         _ => None,

@@ -78,7 +78,7 @@ pub(super) fn packet(conn: &mut Conn, dir: Dir, p: &Packet<'_>, env: &Env<'_>) -
     if v4 != (p.proto == proto::ICMP) {
         return Seen::Invalid;
     }
-    let (typ, _) = conn.tuples[0].icmp();
+    let (typ, _) = conn.tuple(Dir::Original).icmp();
     let begins = if v4 {
         matches!(typ, 8 | 13 | 15 | 17)
     } else {

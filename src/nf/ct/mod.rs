@@ -19,20 +19,26 @@ pub mod tcp;
 pub mod text;
 pub mod tuple;
 
+mod alarms;
 mod confirm;
 mod icmp;
+mod index;
+mod more;
 mod packet;
 mod room;
+mod slots;
 mod table;
 mod track;
+mod tuples;
 mod udp;
 
 pub use confirm::Confirmed;
-pub use conn::{Conn, CtStatus, ProtoState, Zones};
+pub use conn::{Conn, CtStatus, Zones};
 pub use event::{Event, EventBits, EventKind};
 pub use expect::{ExpectNat, Expectation};
 pub use filter::Filter;
 pub use helper::{Announcement, FtpCommand, Helped};
+pub use more::ProtoState;
 pub use seqadj::SeqAdj;
 pub use stats::CtStats;
 pub use sysctl::CtSysctl;
@@ -72,8 +78,8 @@ pub struct Conntrack {
     accounts: bool,
     /// The last moment it was asked.
     now: Instant,
-    /// No entry dies before this moment.
-    soonest: Instant,
+    /// For [`Conntrack::expire`], to keep its room.
+    dead: Vec<ConnId>,
     /// A kernel before 5.6: of two packets of one tuple that were translated differently before either was
     /// confirmed, the second is dropped (`nf_ct_resolve_clash_harder` came with "allow insertion of
     /// clashing entries", commit 6a757c07e51f).
@@ -122,20 +128,20 @@ impl Conntrack {
 
     pub(crate) fn lookup_ref(&self, tuple: &CtTuple, zones: Zones) -> Option<(ConnId, Dir)> {
         let first = self.hashed(tuple, zones, zones.orig);
-        first.or_else(|| self.hashed(tuple, zones, zones.reply))
+        let other = || self.hashed(tuple, zones, zones.reply);
+        first.or_else(|| (zones.orig != zones.reply).then(other).flatten())
     }
 
     /// Who has a tuple in the hash chains of a zone: a direction of a connection stands in those of that
     /// direction's zone, and must have it in common with `zones` (kernel: `nf_ct_key_equal`).
     fn hashed(&self, tuple: &CtTuple, zones: Zones, chain: u16) -> Option<(ConnId, Dir)> {
         let now = self.now;
-        let holders = self.table.with_tuple(tuple).iter().copied();
-        holders.into_iter().find(|(id, dir)| {
-            self.get(*id).is_some_and(|c| {
-                let zone = c.zones.of(*dir);
-                zone == zones.of(*dir) && zone == chain && !c.is_expired(now)
-            })
-        })
+        let mut holders = self.table.with_tuple(tuple);
+        let found = holders.find(|(_, dir, c)| {
+            let zone = c.zones().of(*dir);
+            zone == zones.of(*dir) && zone == chain && !c.is_expired(now)
+        });
+        found.map(|(id, dir, _)| (id, dir))
     }
 
     /// Kernel: `__nf_conntrack_find_get`, which takes out what has expired on the way.
@@ -146,14 +152,14 @@ impl Conntrack {
 
     fn forget_expired(&mut self, tuple: &CtTuple) {
         let now = self.now;
-        let expired: Vec<ConnId> = self
-            .table
-            .with_tuple(tuple)
-            .iter()
-            .map(|(id, _)| *id)
-            .filter(|id| self.get(*id).is_some_and(|c| c.is_expired(now)))
-            .collect();
-        expired.into_iter().for_each(|id| self.kill(id));
+        let expired = |ct: &Conntrack| {
+            let mut holders = ct.table.with_tuple(tuple);
+            holders.find(|(.., c)| c.is_expired(now)).map(|(id, ..)| id)
+        };
+        // Each that is killed is no longer there to be found.
+        while let Some(id) = expired(self) {
+            self.kill(id);
+        }
     }
 
     /// Who stands in the way of two tuples (kernel: the two chains `__nf_conntrack_confirm` looks into).
@@ -175,17 +181,16 @@ impl Conntrack {
     pub fn holder_of(&self, reply: &CtTuple, ignored: ConnId) -> Option<(ConnId, Dir)> {
         let own = self.get(ignored)?;
         let now = self.now;
-        let found = self.table.with_tuple(reply).iter().copied();
-        found.into_iter().find(|(id, dir)| {
-            let Some(c) = self.get(*id).filter(|_| *id != ignored) else {
-                return false;
-            };
-            let same_flow = c.tuples[0] == own.tuples[0] && c.zones.orig == own.zones.orig;
-            let zone = c.zones.of(*dir);
+        let (orig, zones) = (own.tuple(Dir::Original), own.zones());
+        let mut holders = self.table.with_tuple(reply);
+        let found = holders.find(|(id, dir, c)| {
+            let same_flow = c.tuple(Dir::Original) == orig && c.zones().orig == zones.orig;
+            let zone = c.zones().of(*dir);
             // Only the chain of the reply's zone is searched.
-            let here = zone == own.zones.of(*dir) && zone == own.zones.reply;
-            here && !c.is_expired(now) && !same_flow
-        })
+            let here = zone == zones.of(*dir) && zone == zones.reply;
+            *id != ignored && here && !c.is_expired(now) && !same_flow
+        });
+        found.map(|(id, dir, _)| (id, dir))
     }
 
     /// Gives a connection that is not yet confirmed another reply tuple (kernel:
@@ -193,7 +198,7 @@ impl Conntrack {
     pub fn alter_reply(&mut self, id: ConnId, reply: CtTuple) -> bool {
         match self.get_mut(id).filter(|c| !c.is_confirmed()) {
             Some(conn) => {
-                conn.tuples[1] = reply;
+                conn.set_reply(reply);
                 true
             }
             None => false,
@@ -209,9 +214,8 @@ impl Conntrack {
     /// Connections whose source was mapped and whose original tuple has the protocol, address and port
     /// that `tuple` comes from, the newest first (kernel: `find_appropriate_src`).
     pub fn by_source(&self, tuple: &CtTuple, zone: u16) -> impl Iterator<Item = (ConnId, &Conn)> {
-        let ids = self.table.by_source(tuple).iter().rev();
-        ids.filter_map(|id| Some((*id, self.get(*id)?)))
-            .filter(move |(_, c)| c.zones.orig == zone)
+        let found = self.table.by_source(tuple);
+        found.filter(move |(_, c)| c.zones().orig == zone)
     }
 
     /// Takes a connection out of the table; packets on their way keep it until the walk ends (kernel:
@@ -239,16 +243,12 @@ impl Conntrack {
     /// Keeps a connection through [`Conntrack::end_walk`] because a packet waits (for a neighbour, in
     /// a bridge) and will come back to it. Each call is undone by one [`Conntrack::release`].
     pub fn hold(&mut self, id: ConnId) {
-        if let Some(c) = self.get_mut(id) {
-            c.held = c.held.saturating_add(1);
-        }
+        self.table.hold(id);
     }
 
     /// Undoes [`Conntrack::hold`].
     pub fn release(&mut self, id: ConnId) {
-        if let Some(c) = self.get_mut(id) {
-            c.held = c.held.saturating_sub(1);
-        }
+        self.table.release(id);
     }
 
     /// A walk has ended: forgets connections that were not confirmed in it, and those that died.
@@ -260,21 +260,22 @@ impl Conntrack {
     pub fn expire(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.expects.expire(now);
-        if now < self.soonest {
+        if !self.table.is_due(now) {
             return;
         }
-        let dead = self.ids(|c| c.is_expired(now));
-        dead.into_iter().for_each(|id| self.kill(id));
+        let mut dead = core::mem::take(&mut self.dead);
+        while self.table.look(now, &mut dead) {
+            dead.drain(..).for_each(|id| self.kill(id));
+        }
+        self.dead = dead;
         self.table.reap();
-        let next = self.iter().map(|(_, c)| c.expires).min();
-        self.soonest = next.unwrap_or(Instant::from_nanos(u64::MAX));
     }
 
     /// Puts a connection with its time left into the table, as `conntrack -I` does and a dump asks for;
     /// `None` if one of its tuples is taken (kernel: `nf_conntrack_hash_check_insert`).
     pub fn insert(&mut self, mut conn: Conn, now: Instant) -> Option<ConnId> {
         self.now = self.now.max(now);
-        let (tuples, zones) = (conn.tuples, conn.zones);
+        let (tuples, zones) = (conn.tuples(), conn.zones());
         if tuples.iter().any(|t| self.lookup(t, zones).is_some()) {
             self.stats.insert_failed += 1;
             return None;
@@ -292,6 +293,21 @@ impl Conntrack {
         let n = ids.len();
         ids.into_iter().for_each(|id| self.kill(id));
         n
+    }
+
+    /// Takes labels from every connection that `which` names (kernel: `nf_connlabels_replace`); says how many.
+    /// What was compiled of their packets ends.
+    pub fn unlabel(&mut self, labels: u128, which: impl Fn(&Conn) -> bool) -> usize {
+        let has = |c: &Conn| c.labels() & labels != 0 && !c.is_expired(self.now) && which(c);
+        let ids = self.ids(has);
+        for id in &ids {
+            if let Some(conn) = self.table.get_mut(*id) {
+                conn.drop_labels(labels);
+                let paths = core::mem::take(&mut conn.paths);
+                self.ended.extend(paths.iter().filter(|p| **p != 0));
+            }
+        }
+        ids.len()
     }
 
     /// `conntrack -F`: empties the table.
@@ -325,6 +341,7 @@ impl Conntrack {
             self.now = self.now.max(last);
             self.tell(id);
         }
+        self.table.alarm(id);
         changed
     }
 

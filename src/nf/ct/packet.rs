@@ -4,7 +4,7 @@
 
 use super::track::Env;
 use super::tuple::CtTuple;
-use crate::nf::Hook;
+use crate::nf::{Counters, Hook};
 use crate::wire::{IpHeader, checksum, proto};
 
 /// Authentication header (RFC 4302), which conntrack passes over in IPv6.
@@ -51,6 +51,14 @@ impl<'a> Packet<'a> {
             l4: l3.get(at..end)?,
             len: end,
         })
+    }
+
+    /// What accounting adds for it.
+    pub fn counted(&self) -> Counters {
+        Counters {
+            packets: 1,
+            bytes: self.len as u64,
+        }
     }
 
     /// Its tuple.

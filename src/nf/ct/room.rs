@@ -57,8 +57,6 @@ impl Conntrack {
     /// Enters it by one.
     pub(super) fn index_one(&mut self, id: ConnId, dir: Dir) {
         self.table.index(id, dir);
-        if let Some(expires) = self.get(id).map(|c| c.expires) {
-            self.soonest = self.soonest.min(expires);
-        }
+        self.table.alarm(id);
     }
 }

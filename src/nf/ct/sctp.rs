@@ -3,8 +3,9 @@
 //! Invariant: a packet with a wrong tag or an impossible chunk is invalid; chunks before it have
 //! counted.
 
-use super::conn::{Conn, CtStatus, ProtoState};
+use super::conn::{Conn, CtStatus};
 use super::event::EventBits;
+use super::more::Tracker;
 use super::packet::Packet;
 use super::track::{Env, Seen};
 use super::tuple::Dir;
@@ -225,10 +226,10 @@ pub(super) fn packet(conn: &mut Conn, dir: Dir, p: &Packet<'_>, env: &Env<'_>) -
         let Some(s) = first(&chunks, vtag).filter(|_| !has(&strange)) else {
             return Seen::Invalid;
         };
-        conn.proto = ProtoState::Sctp(s);
+        conn.set_tracker(Tracker::Sctp(s));
     }
     let confirmed = conn.is_confirmed();
-    let ProtoState::Sctp(s) = &mut conn.proto else {
+    let Some(s) = conn.sctp_mut() else {
         return Seen::Invalid;
     };
     // Chunks with rules of their own for the tag (RFC 9260 section 8.5.1).
@@ -248,6 +249,9 @@ pub(super) fn packet(conn: &mut Conn, dir: Dir, p: &Packet<'_>, env: &Env<'_>) -
     let mut quiet = false;
     let mut new = SctpState::None;
     for c in &chunks {
+        let Some(s) = conn.sctp_mut() else {
+            return Seen::Invalid;
+        };
         let before = s.state;
         match s.follow(dir, vtag, *c, data, confirmed, &mut quiet) {
             Ok(Some(state)) => new = state,

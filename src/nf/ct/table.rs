@@ -1,50 +1,74 @@
-//! Slots, generations and indices of the table.
+//! Where the connections are, and how they are found: by either tuple, by their source, by their end.
 //!
-//! Invariant: an index entry names a live slot; a slot that is given away again has a new generation.
+//! Invariant: an index entry names a live slot, and that slot says that it is in the index.
 
-use super::conn::Conn;
+use super::alarms::{Alarms, GROUP};
+use super::conn::{Conn, ticks};
+use super::index::{Holders, Index};
+use super::slots::{Slots, held_by};
 use super::tuple::{CtTuple, Dir};
-use crate::base::limits;
+use super::tuples::{hash_of, hash_of_source};
+use crate::base::Instant;
 use crate::wire::ConnId;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use smallvec::SmallVec;
-use std::net::IpAddr;
 
-#[derive(Clone, Debug, Default)]
-struct Slot {
-    generation: u32,
-    conn: Option<Box<Conn>>,
-}
-
-type Holders = SmallVec<[(ConnId, Dir); 1]>;
-type SourceKey = (u8, IpAddr, u16);
-
-/// Where the connections are.
+/// The connections of a namespace.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
-    index: HashMap<CtTuple, Holders, FixedState>,
-    sources: HashMap<SourceKey, Vec<ConnId>, FixedState>,
+    slots: Slots,
+    /// By tuple; a holder is a slot and a direction.
+    index: Index,
+    /// By protocol, source address and source port of the original tuple; a holder is a slot.
+    sources: Index,
+    alarms: Alarms,
     /// Not in the index: new or dead. Looked at when a walk ends.
     loose: Vec<ConnId>,
+    /// How many packets wait somewhere and will come back to a connection.
+    holds: HashMap<ConnId, u32, FixedState>,
     count: usize,
 }
 
-fn source_key(t: &CtTuple) -> SourceKey {
-    (t.proto, t.src, t.sport)
+/// A slot and a direction as a holder of a tuple.
+fn holder(slot: u32, dir: Dir) -> u32 {
+    slot << 1 | dir.index() as u32
+}
+
+/// And back.
+fn end_of(holder: u32) -> (u32, Dir) {
+    let dir = match holder & 1 {
+        0 => Dir::Original,
+        _ => Dir::Reply,
+    };
+    (holder >> 1, dir)
+}
+
+fn bit(dir: Dir) -> u8 {
+    match dir {
+        Dir::Original => held_by::ORIGINAL,
+        Dir::Reply => held_by::REPLY,
+    }
+}
+
+fn has_tuple(slots: &Slots, holder: u32, t: &CtTuple) -> bool {
+    let (slot, dir) = end_of(holder);
+    slots.at(slot).is_some_and(|(_, c)| c.tuple(dir) == *t)
+}
+
+fn has_source(slots: &Slots, slot: u32, t: &CtTuple) -> bool {
+    slots.at(slot).is_some_and(|(_, c)| {
+        let own = c.tuple(Dir::Original);
+        (own.proto, own.src, own.sport) == (t.proto, t.src, t.sport)
+    })
 }
 
 impl Table {
     pub fn get(&self, id: ConnId) -> Option<&Conn> {
-        let slot = self.slots.get(id.slot as usize)?;
-        (slot.generation == id.generation).then_some(slot.conn.as_deref()?)
+        self.slots.get(id)
     }
 
     pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
-        let slot = self.slots.get_mut(id.slot as usize)?;
-        (slot.generation == id.generation).then_some(slot.conn.as_deref_mut()?)
+        self.slots.get_mut(id)
     }
 
     /// Connections in slots, dead ones aside.
@@ -53,130 +77,196 @@ impl Table {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (ConnId, &Conn)> {
-        self.slots.iter().zip(0u32..).filter_map(|(slot, at)| {
-            let id = ConnId {
-                slot: at,
-                generation: slot.generation,
-            };
-            Some((id, slot.conn.as_deref()?))
-        })
+        self.slots.iter()
     }
 
     /// The connection in a slot, if any: to pick some at random.
     pub fn at(&self, slot: usize) -> Option<(ConnId, &Conn)> {
-        let s = self.slots.get(slot)?;
-        let id = ConnId {
-            slot: u32::try_from(slot).ok()?,
-            generation: s.generation,
-        };
-        Some((id, s.conn.as_deref()?))
+        self.slots.at(u32::try_from(slot).ok()?)
     }
 
     pub fn slots(&self) -> usize {
         self.slots.len()
     }
 
-    /// Everyone who has a tuple, in whichever zone.
-    pub fn with_tuple(&self, t: &CtTuple) -> &[(ConnId, Dir)] {
-        self.index.get(t).map_or(&[], |h| h.as_slice())
+    /// Everyone who has a tuple, in whichever zone, the newest first.
+    pub fn with_tuple(&self, t: &CtTuple) -> impl Iterator<Item = (ConnId, Dir, &Conn)> {
+        let slots = &self.slots;
+        let found = self.index.get(hash_of(t), |h| has_tuple(slots, h, t));
+        found.filter_map(|h| {
+            let (slot, dir) = end_of(h);
+            slots.at(slot).map(|(id, c)| (id, dir, c))
+        })
     }
 
     /// Puts a connection into a slot without making it findable; `None` when all slots are taken.
     pub fn add(&mut self, conn: Conn) -> Option<ConnId> {
-        let at = match self.free.pop() {
-            Some(at) => at,
-            None if self.slots.len() < limits::CT_SLOTS_MAX => {
-                self.slots.push(Slot::default());
-                u32::try_from(self.slots.len() - 1).ok()?
-            }
-            None => return None,
-        };
-        let slot = self.slots.get_mut(at as usize)?;
-        slot.conn = Some(Box::new(conn));
-        let id = ConnId {
-            slot: at,
-            generation: slot.generation,
-        };
+        let id = self.slots.add(conn)?;
         self.loose.push(id);
         self.count += 1;
         Some(id)
+    }
+
+    /// Says in a slot that it is in an index; true if it was not.
+    fn enters(&mut self, id: ConnId, bit: u8) -> bool {
+        let slot = self.slots.slot_mut(id.slot);
+        slot.is_some_and(|s| {
+            let new = s.indexed & bit == 0;
+            s.indexed |= bit;
+            new
+        })
     }
 
     /// Makes a connection findable by the tuple of a direction, before all that have that tuple already:
     /// where a connection's two tuples are equal, its reply is found (kernel: `__nf_conntrack_hash_insert`
     /// puts each at its chain's head, the reply's last).
     pub fn index(&mut self, id: ConnId, dir: Dir) {
-        let Some(tuple) = self.get(id).map(|c| *c.tuple(dir)) else {
+        let Some(t) = self.get(id).map(|c| c.tuple(dir)) else {
             return;
         };
-        let holders = self.index.entry(tuple).or_default();
-        if !holders.contains(&(id, dir)) {
-            holders.insert(0, (id, dir));
+        if !self.enters(id, bit(dir)) {
+            return;
         }
+        let slots = &self.slots;
+        let hash_of_holder = |h: u32| {
+            let (slot, dir) = end_of(h);
+            slots.at(slot).map_or(0, |(_, c)| hash_of(&c.tuple(dir)))
+        };
+        self.index.add(
+            hash_of(&t),
+            holder(id.slot, dir),
+            |h| has_tuple(slots, h, &t),
+            hash_of_holder,
+        );
     }
 
     /// Makes a connection unfindable; it stays in its slot until [`Table::reap`].
     pub fn take_out(&mut self, id: ConnId) {
-        let Some(tuples) = self.get(id).map(|c| c.tuples) else {
+        self.unindex(id);
+        self.loose.push(id);
+    }
+
+    fn unindex(&mut self, id: ConnId) {
+        let Some(tuples) = self.get(id).map(Conn::tuples) else {
             return;
         };
-        for t in &tuples {
-            if let Some(holders) = self.index.get_mut(t) {
-                holders.retain(|(other, _)| *other != id);
-                if holders.is_empty() {
-                    self.index.remove(t);
-                }
-            }
-        }
-        let key = source_key(&tuples[0]);
-        if let Some(ids) = self.sources.get_mut(&key) {
-            ids.retain(|other| *other != id);
-            if ids.is_empty() {
-                self.sources.remove(&key);
-            }
-        }
         self.count = self.count.saturating_sub(1);
-        self.loose.push(id);
+        let Some(slot) = self.slots.slot_mut(id.slot) else {
+            return;
+        };
+        let indexed = core::mem::take(&mut slot.indexed);
+        let slots = &self.slots;
+        for (t, dir) in tuples.iter().zip([Dir::Original, Dir::Reply]) {
+            if indexed & bit(dir) != 0 {
+                let has = |h| has_tuple(slots, h, t);
+                self.index.remove(hash_of(t), holder(id.slot, dir), has);
+            }
+        }
+        if indexed & held_by::SOURCE != 0 {
+            let has = |h| has_source(slots, h, &tuples[0]);
+            let hash = hash_of_source(&tuples[0]);
+            self.sources.remove(hash, id.slot, has);
+        }
     }
 
     /// Empties the slots of what is neither in the index nor held.
     pub fn reap(&mut self) {
-        for id in core::mem::take(&mut self.loose) {
+        let mut kept = 0;
+        for at in 0..self.loose.len() {
+            let id = self.loose[at];
             match self.get(id) {
                 None => {}
-                Some(c) if c.held > 0 => self.loose.push(id),
+                Some(_) if !self.holds.is_empty() && self.holds.contains_key(&id) => {
+                    self.loose[kept] = id;
+                    kept += 1;
+                }
                 Some(c) if c.is_confirmed() && !c.is_dying() => {}
                 Some(c) => {
                     if !c.is_dying() {
                         // Its source may be known already; forget that too.
-                        self.take_out(id);
+                        self.unindex(id);
                     }
-                    self.empty(id);
+                    self.slots.remove(id);
                 }
             }
         }
+        self.loose.truncate(kept);
     }
 
-    fn empty(&mut self, id: ConnId) {
-        if let Some(slot) = self.slots.get_mut(id.slot as usize)
-            && slot.generation == id.generation
-            && slot.conn.take().is_some()
-        {
-            slot.generation = slot.generation.wrapping_add(1);
-            self.free.push(id.slot);
+    /// One more packet waits that belongs to a connection.
+    pub fn hold(&mut self, id: ConnId) {
+        if self.get(id).is_some() {
+            let held = self.holds.entry(id).or_default();
+            *held = held.saturating_add(1);
         }
     }
 
-    pub fn add_by_source(&mut self, id: ConnId) {
-        if let Some(key) = self.get(id).map(|c| source_key(&c.tuples[0])) {
-            let ids = self.sources.entry(key).or_default();
-            if !ids.contains(&id) {
-                ids.push(id);
+    /// One less.
+    pub fn release(&mut self, id: ConnId) {
+        if let Some(held) = self.holds.get_mut(&id) {
+            *held -= 1;
+            if *held == 0 {
+                self.holds.remove(&id);
             }
         }
     }
 
-    pub fn by_source(&self, t: &CtTuple) -> &[ConnId] {
-        self.sources.get(&source_key(t)).map_or(&[], Vec::as_slice)
+    /// Remembers a connection by its source.
+    pub fn add_by_source(&mut self, id: ConnId) {
+        let Some(t) = self.get(id).map(|c| c.tuple(Dir::Original)) else {
+            return;
+        };
+        if !self.enters(id, held_by::SOURCE) {
+            return;
+        }
+        let slots = &self.slots;
+        self.sources.add(
+            hash_of_source(&t),
+            id.slot,
+            |h| has_source(slots, h, &t),
+            |h| {
+                let source = slots.at(h).map(|(_, c)| c.tuple(Dir::Original));
+                source.map_or(0, |t| hash_of_source(&t))
+            },
+        );
+    }
+
+    /// Who was remembered by the source that a tuple comes from, the newest first.
+    pub fn by_source(&self, t: &CtTuple) -> impl Iterator<Item = (ConnId, &Conn)> {
+        let slots = &self.slots;
+        let found: Holders<'_> = self
+            .sources
+            .get(hash_of_source(t), |h| has_source(slots, h, t));
+        found.filter_map(|h| slots.at(h))
+    }
+
+    /// A connection has entered the table, or its life may have become shorter.
+    pub fn alarm(&mut self, id: ConnId) {
+        if let Some(c) = self.slots.get(id).filter(|c| c.is_confirmed()) {
+            self.alarms.lower(id.slot, c.expires_tick());
+        }
+    }
+
+    /// Whether a connection may be over.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.alarms.is_due(ticks(now))
+    }
+
+    /// Adds to `dead` what is over among the next neighbours that are due; false if none are.
+    pub fn look(&mut self, now: Instant, dead: &mut Vec<ConnId>) -> bool {
+        let Some(group) = self.alarms.due(ticks(now)) else {
+            return false;
+        };
+        let mut next = None;
+        for at in group * GROUP..(group + 1) * GROUP {
+            let alive = |c: &Conn| c.is_confirmed() && !c.is_dying();
+            match self.at(at).filter(|(_, c)| alive(c)) {
+                Some((id, c)) if c.is_expired(now) => dead.push(id),
+                Some((_, c)) => next = Some(c.expires_tick().min(next.unwrap_or(u64::MAX))),
+                None => {}
+            }
+        }
+        self.alarms.raise(group, next);
+        true
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Invariant: after [`Conntrack::track`] a frame has a connection, is untracked, or has none: INVALID.
 
-use super::conn::{Conn, CtStatus, ProtoState, Zones};
+use super::conn::{Conn, CtStatus, Zones};
 use super::event::EventBits;
 use super::packet::Packet;
 use super::sysctl::CtSysctl;
@@ -30,7 +30,7 @@ impl Env<'_> {
     /// Kernel: `nf_ct_refresh_acct`.
     pub fn refresh(&self, conn: &mut Conn, dir: Dir, p: &Packet<'_>, life: Duration) {
         conn.refresh(self.now, life);
-        conn.account(dir, p.len);
+        conn.account(dir, p.counted());
     }
 }
 
@@ -156,7 +156,7 @@ impl Conntrack {
         let Some(conn) = self.get_mut(id).filter(|c| c.is_confirmed()) else {
             return;
         };
-        let ProtoState::Tcp(t) = &mut conn.proto else {
+        let Some(t) = conn.tcp_mut() else {
             return;
         };
         let open = t.state != TcpState::Close;
@@ -164,7 +164,7 @@ impl Conntrack {
         if open {
             conn.refresh(now, life);
             conn.events.set(EventBits::PROTOINFO);
-            self.soonest = self.soonest.min(now + life);
+            self.table.alarm(id);
         }
     }
 
@@ -251,8 +251,7 @@ impl Conntrack {
             let Some(conn) = self.get_mut(id) else { break };
             let seen = judge(conn, dir, p, env);
             // A shorter life may have begun.
-            let expires = Some(conn.expires).filter(|_| conn.is_confirmed());
-            self.soonest = expires.map_or(self.soonest, |e| self.soonest.min(e));
+            self.table.alarm(id);
             let Some(conn) = self.get_mut(id) else { break };
             match seen {
                 Seen::Accept | Seen::AcceptAndKill => {
@@ -321,10 +320,10 @@ impl Conntrack {
         self.make_room(env.sysctl, cx.rng)?;
         let mut conn = Conn::new(tuple, reply, zones);
         if env.sysctl.acct != 0 || self.accounts {
-            conn.acct = Some([Counters::default(); 2]);
+            conn.set_acct(Some([Counters::default(); 2]));
         }
         if env.sysctl.timestamp != 0 {
-            conn.started = Some(env.now);
+            conn.set_started(Some(env.now));
         }
         let table = &self.table;
         let alive = |m: ConnId| {
@@ -334,10 +333,9 @@ impl Conntrack {
         };
         if let Some(exp) = self.expects.take_match(&tuple, zones, env.now, alive) {
             conn.status.set(CtStatus::EXPECTED);
-            conn.helper = exp.helper;
+            conn.set_helper(exp.helper);
             conn.mark = self.get(exp.master).map_or(0, |m| m.mark);
-            conn.master = Some(exp.master);
-            conn.expectation = exp.nat;
+            conn.set_master(exp.master, exp.nat);
             self.stats.expect_new += 1;
         } else {
             let automatic = if env.sysctl.helper != 0 {
@@ -345,12 +343,12 @@ impl Conntrack {
             } else {
                 None
             };
-            conn.helper = template.and_then(|t| t.helper).or(automatic);
-            if conn.helper.is_some() {
+            conn.set_helper(template.and_then(|t| t.helper).or(automatic));
+            if conn.helper().is_some() {
                 conn.status.set(CtStatus::HELPER);
             }
         }
-        conn.event_mask = template.and_then(|t| t.events);
+        conn.set_event_mask(template.and_then(|t| t.events));
         self.add_unconfirmed(conn).map(Some)
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Invariant: none of them kills a connection; a malformed packet leaves it as it was.
 
-use super::conn::{Conn, CtStatus, ProtoState, tick};
+use super::conn::{Conn, CtStatus, tick};
 use super::event::EventBits;
+use super::more::{ProtoState, Tracker};
 use super::packet::Packet;
 use super::sysctl::{CtSysctl, secs};
 use super::track::{Env, Seen};
@@ -47,7 +48,7 @@ pub(super) fn udp(conn: &mut Conn, dir: Dir, p: &Packet<'_>, env: &Env<'_>) -> S
         return Seen::Invalid;
     }
     if !conn.is_confirmed() {
-        conn.proto = ProtoState::Udp(tick(env.now) + STREAM_AFTER);
+        conn.set_stream(env.now + STREAM_AFTER);
     }
     let stream = is_stream(conn, p.proto, env.now);
     env.refresh(conn, dir, p, life(stream, env.sysctl));
@@ -61,7 +62,7 @@ pub(super) fn udp(conn: &mut Conn, dir: Dir, p: &Packet<'_>, env: &Env<'_>) -> S
 fn is_stream(conn: &Conn, proto: u8, now: Instant) -> bool {
     let replied = conn.status.any(CtStatus::SEEN_REPLY);
     // A connection read from a dump has no such moment: it is older than any.
-    let since = match conn.proto {
+    let since = match conn.proto() {
         ProtoState::Udp(t) if proto != UDPLITE => Some(t),
         _ => None,
     };
@@ -78,9 +79,9 @@ fn life(stream: bool, sysctl: &CtSysctl) -> Duration {
 /// Whether every further packet of a direction does the same to a connection but for the life it gives:
 /// of UDP, and of what has no tracker, such as a tunnel's own packets.
 pub(super) fn is_steady(conn: &Conn) -> bool {
-    match conn.proto {
+    match conn.proto() {
         ProtoState::Udp(_) => true,
-        ProtoState::Generic => conn.tuples[0].proto == proto::IPIP,
+        ProtoState::Generic => conn.tuple(Dir::Original).proto == proto::IPIP,
         _ => false,
     }
 }
@@ -94,21 +95,17 @@ pub(super) fn carried(
     last: Instant,
     sysctl: &CtSysctl,
 ) -> bool {
-    let tracked = matches!(conn.proto, ProtoState::Udp(_));
+    let tracked = matches!(conn.proto(), ProtoState::Udp(_));
     let stream = tracked && is_stream(conn, conn.tuple(dir).proto, last);
     let life = match tracked {
         true => life(stream, sysctl),
         false => secs(sysctl.generic_timeout),
     };
     // Both directions are written back, in whichever order: the younger packet decides.
-    if tick(last) + conn.timeout >= conn.expires {
+    if tick(last) + conn.timeout() >= conn.expires() {
         conn.refresh(last, life);
     }
-    if let Some(acct) = &mut conn.acct {
-        let c = &mut acct[dir.index()];
-        c.packets = c.packets.saturating_add(n.packets);
-        c.bytes = c.bytes.saturating_add(n.bytes);
-    }
+    conn.account(dir, n);
     let assured = conn.status.any(CtStatus::ASSURED);
     if stream {
         assure(conn);
@@ -123,9 +120,9 @@ pub(super) fn gre(conn: &mut Conn, dir: Dir, p: &Packet<'_>, env: &Env<'_>) -> S
         secs(env.sysctl.gre_timeout_stream),
     );
     if !conn.is_confirmed() {
-        conn.proto = ProtoState::Gre(now.0, now.1);
+        conn.set_tracker(Tracker::Gre(now.0, now.1));
     }
-    let (short, long) = match conn.proto {
+    let (short, long) = match conn.proto() {
         ProtoState::Gre(a, b) => (a, b),
         _ => now,
     };

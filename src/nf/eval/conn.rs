@@ -28,7 +28,7 @@ impl Env<'_, '_> {
         match reader.map(|r| r.answer(f.l3())) {
             Some(Answer::Accept { labels }) => {
                 if let Some(c) = self.conn_mut(f) {
-                    c.labels |= labels;
+                    c.add_labels(labels);
                 }
                 Verdict::Bypass
             }

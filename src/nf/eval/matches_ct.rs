@@ -72,7 +72,7 @@ impl Env<'_, '_> {
             // A connection that is not confirmed yet has its timeout where the others have their end.
             let left = match c.is_confirmed() {
                 true => c.remaining(self.cx.now),
-                false => c.timeout,
+                false => c.timeout(),
             };
             is.value.contains(left.as_secs()) != is.not
         };
@@ -112,7 +112,7 @@ impl Env<'_, '_> {
         else {
             return false;
         };
-        let Some([orig, reply]) = c.acct else {
+        let Some([orig, reply]) = c.acct() else {
             return false;
         };
         let (packets, bytes) = match dir {
@@ -144,9 +144,9 @@ impl Env<'_, '_> {
         let Some(c) = self.conn_mut(f) else {
             return not.into();
         };
-        let had = c.labels & (1 << bit) != 0;
+        let had = c.labels() & (1 << bit) != 0;
         if m.set {
-            c.labels |= 1 << bit;
+            c.add_labels(1 << bit);
         }
         ((had || m.set) != not).into()
     }
@@ -154,8 +154,8 @@ impl Env<'_, '_> {
     /// `helper_mt`: the helper of the connection that expected this one.
     pub fn helper(&self, f: &Frame, m: &Helper) -> bool {
         let Some(is) = &m.name else { return true };
-        let master = self.conn(f).and_then(|(c, _)| self.nf.ct.get(c.master?));
-        match master.and_then(|c| c.helper) {
+        let master = self.conn(f).and_then(|(c, _)| self.nf.ct.get(c.master()?));
+        match master.and_then(|c| c.helper()) {
             // The kernel compares as many letters as the helper's name has.
             Some(name) if is.value.0.is_empty() || is.value.0.starts_with(name) => !is.not,
             _ => is.not,
@@ -174,9 +174,9 @@ impl Env<'_, '_> {
         };
         let group = AddrMask::net(side, m.mask.unwrap_or(128)).addr;
         let conn = self.conn(f);
-        let zone = conn.map_or(0, |(c, _)| c.zones.orig);
+        let zone = conn.map_or(0, |(c, _)| c.zones().orig);
         let own = match conn {
-            Some((c, _)) => *c.tuple(Dir::Original),
+            Some((c, _)) => c.tuple(Dir::Original),
             None => self.packet_tuple(f),
         };
         let ct = &self.nf.ct;

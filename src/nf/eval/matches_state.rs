@@ -59,7 +59,7 @@ impl Env<'_, '_> {
             _ => {}
         }
         let orig = match self.conn(f) {
-            Some((c, _)) => *c.tuple(Dir::Original),
+            Some((c, _)) => c.tuple(Dir::Original),
             None => self.packet_tuple(f),
         };
         let at = &self.rule;

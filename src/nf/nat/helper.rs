@@ -57,7 +57,7 @@ fn shift(ct: &Conntrack, f: &mut Frame, dir: Dir) -> Option<()> {
     let CtRef::Conn { id, .. } = f.ct else {
         return Some(());
     };
-    let shifts = ct.get(id)?.seqadj;
+    let shifts = ct.get(id)?.seqadj();
     let h = IpHeader::parse_lax(f.l3()).ok()?;
     let end = h.total_len.min(f.l3().len());
     seqadj::adjust(f.l3_mut().get_mut(h.header_len..end)?, &shifts, dir)
@@ -124,7 +124,7 @@ fn announce(
     f.replace_l3(&packet);
     if let Some(conn) = ct.get_mut(id).filter(|_| by != 0) {
         conn.status.set(CtStatus::SEQ_ADJUST);
-        conn.seqadj[dir.index()].record(seq, by);
+        conn.seqadj_mut(dir).record(seq, by);
         conn.events.set(EventBits::SEQADJ);
     }
     Some(())

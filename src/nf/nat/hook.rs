@@ -56,7 +56,7 @@ pub fn hook(
         }
     } else if at.hook == Hook::Postrouting
         && dir == Dir::Original
-        && conn.masq_dev.is_some_and(|d| Some(d) != at.output)
+        && conn.masq_dev().is_some_and(|d| Some(d) != at.output)
     {
         nf.ct.kill(id);
         return Err(NoNat::OifChanged);
@@ -116,7 +116,7 @@ fn change(
     let Some(conn) = nf.ct.get(id).filter(|c| concerned(c.status, dir, manip)) else {
         return Ok(());
     };
-    let target = inverse(conn.tuple(dir.other()));
+    let target = inverse(&conn.tuple(dir.other()));
     told(f, cx, |p| manip_packet(p, &target, manip)).ok_or(NoNat::Header)
 }
 
@@ -132,7 +132,7 @@ fn translate_error(
         return Ok(());
     };
     let about = About {
-        tuples: &conn.tuples,
+        tuples: &conn.tuples(),
         status: conn.status,
         dir,
     };

@@ -75,14 +75,14 @@ impl Nat<'_> {
         if initialized(conn, manip) {
             return Err(NoNat::Mapped);
         }
-        let (orig, zone) = (conn.tuples[0], conn.zones.orig);
-        let current = inverse(conn.tuple(Dir::Reply));
+        let (orig, zone) = (conn.tuple(Dir::Original), conn.zones().orig);
+        let current = inverse(&conn.tuple(Dir::Reply));
         let wish = Wish {
             current,
             range,
             manip,
-            zone: if zone != 0 { zone } else { conn.zones.reply },
-            expected: conn.master.is_some(),
+            zone: if zone != 0 { zone } else { conn.zones().reply },
+            expected: conn.master().is_some(),
             forced: self.wanted(&orig, &current, range, manip),
         };
         let mut live = Live { id, ct: self.ct };
@@ -106,7 +106,7 @@ impl Nat<'_> {
     /// (kernel: `nf_nat_alloc_null_binding`).
     pub fn null_binding(&mut self, id: ConnId, manip: Manip, cx: &mut Cx<'_>) -> Result<(), NoNat> {
         let conn = self.ct.get(id).ok_or(NoNat::Mapped)?;
-        let ip = manip.addr(&inverse(conn.tuple(Dir::Reply)));
+        let ip = manip.addr(&inverse(&conn.tuple(Dir::Reply)));
         self.setup(id, &NatTarget::to(ip), manip, cx)
     }
 
@@ -173,11 +173,11 @@ pub(super) fn follow_master(nat: &mut Nat<'_>, id: ConnId, cx: &mut Cx<'_>) -> R
         .ct
         .get(id)
         .filter(|c| !c.status.any(CtStatus::NAT_DONE_MASK));
-    let announced = conn.and_then(|c| Some((nat.ct.get(c.master?)?, c.expectation?)));
+    let announced = conn.and_then(|c| Some((nat.ct.get(c.master()?)?, c.expectation()?)));
     let Some((master, exp)) = announced else {
         return Ok(());
     };
-    let reply = *master.tuple(exp.dir.other());
+    let reply = master.tuple(exp.dir.other());
     nat.setup(id, &NatTarget::to(reply.dst), Manip::Src, cx)?;
     let dst = NatTarget {
         ports: Some((exp.port, exp.port)),
@@ -207,10 +207,10 @@ impl Mappings for Live<'_> {
             return true;
         };
         let uses_nat = CtStatus::NAT_MASK | CtStatus::SEQ_ADJUST;
-        if !allows_clash(own.tuples[0].proto) || own.status.any(uses_nat) {
+        if !allows_clash(own.tuple(Dir::Original).proto) || own.status.any(uses_nat) {
             return true;
         }
-        let zone = own.zones;
+        let zone = own.zones();
         let tuple = inverse(reply);
         let found = self.ct.find_zones(&tuple, zone);
         let found = found.or_else(|| self.ct.find_zones(reply, zone));
@@ -220,15 +220,18 @@ impl Mappings for Live<'_> {
         let (Some(own), Some(other)) = (self.ct.get(self.id), self.ct.get(other)) else {
             return true;
         };
-        let mirrored = other.tuples[0] == own.tuples[1] && other.tuples[1] == own.tuples[0];
+        let [orig, reply] = own.tuples();
+        let mirrored = other.tuples() == [reply, orig];
         other.status.any(uses_nat) || !mirrored
     }
 
     /// A connection in TIME_WAIT or closed gives its port up to a SYN that is beyond its last byte
     /// (kernel: `nf_nat_used_tuple_harder`, `nf_nat_may_kill`, `nf_seq_has_advanced`).
     fn taken_after_all(&mut self, reply: &CtTuple) -> bool {
-        let Some((zone, end)) = self.ct.get(self.id).and_then(|own| match &own.proto {
-            ProtoState::Tcp(t) if t.state == TcpState::SynSent => Some((own.zones, t.sides[0].end)),
+        let Some((zone, end)) = self.ct.get(self.id).and_then(|own| match own.proto() {
+            ProtoState::Tcp(t) if t.state == TcpState::SynSent => {
+                Some((own.zones(), t.sides[0].end))
+            }
             _ => None,
         }) else {
             return self.taken(reply);
@@ -243,7 +246,7 @@ impl Mappings for Live<'_> {
         else {
             return true;
         };
-        let ProtoState::Tcp(old) = &other.proto else {
+        let ProtoState::Tcp(old) = other.proto() else {
             return true;
         };
         let over = matches!(old.state, TcpState::TimeWait | TcpState::Close);
@@ -258,11 +261,8 @@ impl Mappings for Live<'_> {
     }
 
     fn of_source(&mut self, t: &CtTuple, fits: &dyn Fn(&CtTuple) -> bool) -> Option<CtTuple> {
-        let zone = self.ct.get(self.id).map_or(0, |c| c.zones.orig);
-        let mut replies = self
-            .ct
-            .by_source(t, zone)
-            .map(|(_, c)| *c.tuple(Dir::Reply));
+        let zone = self.ct.get(self.id).map_or(0, |c| c.zones().orig);
+        let mut replies = self.ct.by_source(t, zone).map(|(_, c)| c.tuple(Dir::Reply));
         replies.find(fits)
     }
 }

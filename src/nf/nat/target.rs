@@ -8,6 +8,7 @@ use super::{Manip, NatTarget};
 use crate::base::DevId;
 use crate::net::addr::Scope;
 use crate::net::{NetNs, device::Device};
+use crate::nf::ct::Dir;
 use crate::nf::eval::{At, Cx};
 use crate::nf::target::{Masquerade, NatRange, PortSpan, Redirect, Target};
 use crate::nf::value::AddrMask;
@@ -77,13 +78,13 @@ impl Nat<'_> {
     ) -> Result<(), NoNat> {
         let conn = self.ct.get(id).ok_or(NoNat::Mapped)?;
         // A DHCP client that has no address yet is not to be given one.
-        if conn.tuples[0].src == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
+        if conn.tuple(Dir::Original).src == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
             return Ok(());
         }
         let out = at.output.ok_or(NoNat::NoSource)?;
         let ip = source(ns, f, at.family, out).ok_or(NoNat::NoSource)?;
         if let Some(c) = self.ct.get_mut(id).filter(|c| !c.is_confirmed()) {
-            c.masq_dev = Some(out);
+            c.set_masq_dev(out);
         }
         let range = NatTarget {
             ports: m.ports.map(span),

@@ -184,7 +184,7 @@ impl<O: Observer> Walker<'_, O> {
         };
         let nf = self.ns.nf.as_deref();
         nf.and_then(|nf| nf.ct.get(id)).is_some_and(|c| {
-            let [there, back] = &c.tuples;
+            let [there, back] = &c.tuples();
             match info.is_reply() {
                 false => there.dst != back.src,
                 true => back.dst != there.src,

@@ -195,7 +195,7 @@ fn unconfirmed(nf: &Netfilter, f: &Frame) -> Option<(ConnId, CtTuple)> {
         return None;
     };
     let conn = nf.ct.get(id).filter(|c| !c.is_confirmed())?;
-    (!nf.forced.is_empty()).then_some((id, conn.tuples[0]))
+    (!nf.forced.is_empty()).then_some((id, conn.tuple(crate::nf::ct::Dir::Original)))
 }
 
 fn why_dropped(why: CtDrop) -> &'static str {
@@ -228,7 +228,7 @@ fn tell_tracked(nf: &Netfilter, f: &Frame, cx: &mut Cx<'_>) {
 
 /// A connection in one line: its original tuple, and its replies' where they are not just the reverse.
 fn connection(c: &Conn) -> String {
-    let [orig, reply] = c.tuples;
+    let [orig, reply] = c.tuples();
     let mapped = orig.invert() != Some(reply);
     let reply = if mapped {
         format!(", replies {}", tuple(&reply))

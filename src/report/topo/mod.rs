@@ -14,7 +14,7 @@ mod paint;
 mod route;
 mod style;
 mod svg;
-mod text;
+pub(in crate::report) mod text;
 mod tunnels;
 mod way;
 

@@ -3,7 +3,7 @@
 use core::fmt::Write as _;
 
 /// For XML content and attributes. Characters that XML forbids become U+FFFD.
-pub(super) fn escape(s: &str) -> String {
+pub(in crate::report) fn escape(s: &str) -> String {
     let mut out = String::with_capacity(s.len() + 8);
     for c in s.chars() {
         match c {
@@ -21,7 +21,7 @@ pub(super) fn escape(s: &str) -> String {
 }
 
 /// A double-quoted dot string; a line break stays one.
-pub(super) fn quoted(s: &str) -> String {
+pub(in crate::report) fn quoted(s: &str) -> String {
     let mut out = String::from("\"");
     for c in s.chars() {
         match c {
@@ -40,7 +40,7 @@ pub(super) fn quoted(s: &str) -> String {
 
 /// How a text is set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Face {
+pub(in crate::report) enum Face {
     Sans,
     Bold,
     Mono,
@@ -68,13 +68,13 @@ fn advance(c: char, face: Face) -> i32 {
 }
 
 /// Width of a text, in px, rounded up.
-pub(super) fn width(s: &str, size: i32, face: Face) -> i32 {
+pub(in crate::report) fn width(s: &str, size: i32, face: Face) -> i32 {
     let sum: i64 = s.chars().map(|c| i64::from(advance(c, face))).sum();
     i32::try_from((sum * i64::from(size) + 999) / 1000).unwrap_or(i32::MAX)
 }
 
 /// The text, or its beginning and `…`, within `room` px.
-pub(super) fn fit(s: &str, size: i32, face: Face, room: i32) -> String {
+pub(in crate::report) fn fit(s: &str, size: i32, face: Face, room: i32) -> String {
     if width(s, size, face) <= room {
         return s.to_owned();
     }
@@ -91,7 +91,7 @@ pub(super) fn fit(s: &str, size: i32, face: Face, room: i32) -> String {
 }
 
 /// As many words as fit, then `+ n`.
-pub(super) fn fit_list(words: &[String], size: i32, face: Face, room: i32) -> String {
+pub(in crate::report) fn fit_list(words: &[String], size: i32, face: Face, room: i32) -> String {
     let mut out = String::new();
     for (i, w) in words.iter().enumerate() {
         let left = words.len() - i - 1;

@@ -18,7 +18,7 @@ impl FastPath {
         // Lives end on ticks of 4 ms: a little early is walked, and nothing lost.
         self.idle = self
             .idle
-            .min(conn.timeout.saturating_sub(Duration::from_millis(8)));
+            .min(conn.timeout().saturating_sub(Duration::from_millis(8)));
         Some(stamp_of(conn))
     }
 

@@ -1,11 +1,11 @@
 //! Lookup, hit and miss.
 
 use crate::base::{Instant, NsId};
-use crate::fast::{Batch, Doors, Entry, Fate, Key, NoMemory, Table, View, apply, flag, udp_fits};
+use crate::fast::{Batch, Doors, Entry, Fate, GROUP, Group, Key, NoMemory, Table, When};
 use crate::net::PortAt;
 use crate::nf::Counters;
 use crate::nf::ct::Dir;
-use crate::path::Varies;
+use crate::path::{Observer, Varies};
 use crate::sim::World;
 use crate::sim::carry::Carried;
 use crate::sim::fast::class::Classes;
@@ -16,9 +16,6 @@ use crate::sim::fast::record::{Held, Recorder};
 use crate::wire::Frame;
 use core::time::Duration;
 use std::collections::BTreeMap;
-
-/// Frames that are looked up together.
-const GROUP: usize = 64;
 
 /// `Conn::paths` of a connection with several entries in one direction.
 pub(super) const MANY: u32 = u32::MAX;
@@ -80,6 +77,7 @@ pub struct FastPath {
     until: Instant,
     /// Entries with hits that were not written back.
     dirty: Vec<u32>,
+    group: Group,
     moments: Moments,
     moment: u32,
     /// Time after which a connection may have died unseen.
@@ -90,19 +88,6 @@ pub struct FastPath {
     walks_only: bool,
     stats: Stats,
     why: BTreeMap<Why, u64>,
-}
-
-/// Where a run of hits stopped.
-enum Stop {
-    End,
-    /// This frame must be walked.
-    Miss(usize),
-}
-
-struct Group {
-    keys: [(Key, u16); GROUP],
-    hashes: [u64; GROUP],
-    likely: [u32; GROUP],
 }
 
 impl FastPath {
@@ -128,6 +113,7 @@ impl FastPath {
             version: (0, 0),
             until: Instant::ZERO,
             dirty: Vec::new(),
+            group: Group::default(),
             moments: Moments::default(),
             moment: 0,
             idle: Duration::MAX,
@@ -241,42 +227,28 @@ impl FastPath {
         to: usize,
         out: &mut Vec<(PortAt, Frame)>,
     ) {
-        let mut g = Group {
-            keys: [(Key::default(), 0); GROUP],
-            hashes: [0; GROUP],
-            likely: [0; GROUP],
-        };
-        let view = self.table.view();
-        for i in from..to {
-            let len = batch.lens[i] as usize;
-            let n = (i - from) % GROUP;
-            let head = &batch.heads[i].0;
-            let door = self.doors.number(batch.ingress, head);
-            if let Some(k) = Key::of(head, len, door) {
-                g.keys[n] = k;
-                g.hashes[n] = k.0.hash();
-                view.ask_bucket(g.hashes[n]);
-            }
-        }
-        for n in 0..(to - from).min(GROUP) {
-            if g.keys[n].1 != 0 {
-                g.likely[n] = view.ask_entry(g.hashes[n]);
-            }
-        }
+        self.group
+            .look_up(&self.table.view(), &mut self.doors, batch, from, to);
         let mut at = from;
         loop {
-            let when = (self.epoch, self.moment, self.moments.young());
+            let when = When {
+                epoch: self.epoch,
+                moment: self.moment,
+                young: self.moments.young(),
+            };
             let mut view = self.table.view();
-            match hits(&mut view, &g, batch, (from, at, to), when, &mut self.dirty) {
-                Stop::End => {
+            match self
+                .group
+                .hits(&mut view, batch, at, &when, &mut self.dirty)
+            {
+                None => {
                     self.stats.hits += (to - at) as u64;
                     return;
                 }
-                Stop::Miss(i) => {
-                    self.stats.hits += (i - at) as u64;
-                    let (key, total) = g.keys[(i - from) % GROUP];
-                    self.walk(world, batch, i, key, total, out);
-                    at = i + 1;
+                Some(miss) => {
+                    self.stats.hits += (miss.at - at) as u64;
+                    self.walk(world, batch, miss.at, miss.key, miss.total, out);
+                    at = miss.at + 1;
                 }
             }
         }
@@ -294,7 +266,7 @@ impl FastPath {
     ) {
         self.sync(world);
         self.stats.walks += 1;
-        let Some(at) = self.port_at(batch.ingress) else {
+        let Some(at) = self.port_at(batch.ingress[i]) else {
             batch.fates[i] = Fate::Walked(0);
             return;
         };
@@ -412,6 +384,15 @@ impl FastPath {
         best.1
     }
 
+    /// Lets time pass in the world until `until`; what hits counted is written back before anything happens
+    /// in it.
+    pub fn advance<O: Observer>(&mut self, world: &mut World, until: Instant, obs: &mut O) {
+        if world.next_event().is_some_and(|t| t <= until) {
+            self.sync(world);
+        }
+        world.run_until(until, obs);
+    }
+
     /// Writes into the world what hits counted since the last time.
     pub fn sync(&mut self, world: &mut World) {
         if self.dirty.is_empty() {
@@ -441,52 +422,6 @@ impl FastPath {
             self.remove(world, n);
         }
     }
-}
-
-/// Applies entries from `at` on; stops at the first frame that has none.
-#[inline]
-fn hits(
-    view: &mut View<'_>,
-    g: &Group,
-    batch: &mut Batch<'_>,
-    (from, at, to): (usize, usize, usize),
-    (epoch, moment, young): (u16, u32, u32),
-    dirty: &mut Vec<u32>,
-) -> Stop {
-    for i in at..to {
-        let n = (i - from) % GROUP;
-        let (key, total) = g.keys[n];
-        if total == 0 {
-            return Stop::Miss(i);
-        }
-        let mut at = g.likely[n];
-        if view.entries[at as usize].key != key {
-            at = view.find(g.hashes[n], &key);
-            if at == 0 {
-                return Stop::Miss(i);
-            }
-        }
-        let e = &mut view.entries[at as usize];
-        let head = &mut batch.heads[i].0;
-        let fits = (e.epoch == epoch)
-            & (total <= e.cap)
-            & (head[22] > e.hops)
-            & (e.seen >= young)
-            & (e.bytes < 1 << 31);
-        let sums = |e: &Entry| e.flags & flag::SUM == 0 || udp_fits(head, batch.frames[i], total);
-        if !fits || !sums(e) {
-            return Stop::Miss(i);
-        }
-        apply(head, e);
-        if e.hits == 0 {
-            dirty.push(at);
-        }
-        e.hits += 1;
-        e.bytes += u32::from(total);
-        e.seen = moment;
-        batch.fates[i] = Fate::Sent(e.out);
-    }
-    Stop::End
 }
 
 /// Tells a connection of the packets that were carried for it.

@@ -1,7 +1,7 @@
 //! A job's steps: through the plugins of the chosen server, and back through the frames they left.
 
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::{DNSClass, Name, RecordType};
+use hickory_proto::rr::{Name, RecordType};
 
 use super::Responder;
 use crate::base::Instant;
@@ -52,11 +52,8 @@ impl Responder {
             Some(server) => format!("block {} (port {})", server.key.text, server.port),
         };
         self.note(now, job, decision);
-        let any_class = chosen
-            .and_then(|i| self.servers.get(i))
-            .is_some_and(|s| s.any_class);
         match chosen {
-            Some(server) if any_class || job.request.question.class == DNSClass::IN => {
+            Some(server) => {
                 if self
                     .servers
                     .get(server)
@@ -67,7 +64,7 @@ impl Responder {
                 (job.server, job.at) = (server, 0);
                 Step::Next
             }
-            _ => Step::Done(Ended::Code(ResponseCode::Refused)),
+            None => Step::Done(Ended::Code(ResponseCode::Refused)),
         }
     }
 

@@ -344,6 +344,11 @@ impl Family<'_> {
             self.write_rules(&to, "pods", Some(&set), &asked);
         }
         if !nets.is_empty() {
+            if !self.options.block_pods {
+                let pods = self.plan.pods.iter().filter_map(|p| p.ip(self.v6));
+                let single = if self.v6 { 128 } else { 32 };
+                nets.extend(pods.map(|ip| format!("{ip}/{single} timeout 0 nomatch")));
+            }
             let set = self.set(other, &format!("{id}{word}ipblock"), "hash:net", nets);
             let mut asked = self.asked(policy, direction, line, Some(&members));
             if direction == Direction::Egress {

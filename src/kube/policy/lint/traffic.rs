@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{LintKind, Lints};
 use crate::base::Span;
-use crate::kube::podpath_v1alpha1::CniPluginName;
+use crate::kube::podpath_v1alpha1::Enforcement;
 use crate::kube::policy::eval::Evaluator;
 use crate::kube::policy::model::{
     Direction, PeerKind, Policy, PolicyKey, PortKind, Ports, Rule, Tier,
@@ -31,26 +31,31 @@ pub(super) fn check(lints: &mut Lints<'_, '_>) {
     }
 }
 
-/// Why a CNI plugin enforces no policies; none when it does.
-pub fn not_enforced_by(plugin: CniPluginName) -> Option<&'static str> {
-    match plugin {
-        CniPluginName::Flannel => Some("flannel has no policy agent of its own"),
-        CniPluginName::Bridge => Some("the bridge plugin has no policy agent"),
-        CniPluginName::Ptp => Some("the ptp plugin has no policy agent"),
-        CniPluginName::Calico | CniPluginName::Kindnet => None,
-    }
-}
-
 fn enforced(lints: &mut Lints<'_, '_>) {
     let Some(cluster) = lints.on.store.cluster() else {
         return;
     };
     let count = lints.on.policies.len();
-    if let Some(why) = not_enforced_by(cluster.spec.cni.plugin).filter(|_| count > 0) {
-        let span: Span = cluster.source.span_of("spec.cni");
-        let message = format!("{count} policies are there, and nobody enforces them: {why}");
-        let help = "add a policy agent (Canal, kube-router, kube-network-policies), or another CNI";
-        lints.say_all(LintKind::NotEnforced, span, message, help);
+    match cluster.spec.enforcement() {
+        Enforcement::None if count > 0 => {
+            let plugin = cluster.spec.cni.plugin;
+            let span: Span = cluster.source.span_of("spec.cni");
+            let message = format!(
+                "{count} policies are there, and nobody enforces them: no agent runs beside {plugin}"
+            );
+            let help = "run one (Calico's Felix, kube-router) and name it in \
+                spec.networkPolicy.enforcement";
+            lints.say_all(LintKind::NotEnforced, span, message, help);
+        }
+        Enforcement::KubeRouter => {
+            let all = lints.on.policies.iter();
+            for policy in all.filter(|p| p.tier != Tier::NetworkPolicy) {
+                let message = "kube-router implements NetworkPolicy only: nobody enforces this";
+                let help = "run another agent, or write NetworkPolicies";
+                lints.say(LintKind::NotEnforced, policy, "", message.into(), help);
+            }
+        }
+        Enforcement::None | Enforcement::Calico | Enforcement::Nftables => {}
     }
 }
 

@@ -97,8 +97,8 @@ pub(super) fn look(
     let Some(conn) = ct.get_mut(id) else {
         return Ok(None);
     };
-    let (own, peer) = (*conn.tuple(dir), *conn.tuple(dir.other()));
-    let search = if conn.ftp.begins_line(dir, seq) {
+    let (own, peer) = (conn.tuple(dir), conn.tuple(dir.other()));
+    let search = if conn.ftp_mut().begins_line(dir, seq) {
         search(data, dir, own.src)
     } else {
         Search::Nothing
@@ -107,7 +107,8 @@ pub(super) fn look(
         return Err(CtDrop::PartialFtp);
     }
     if data.last() == Some(&b'\n') {
-        conn.ftp.note(dir, seq.wrapping_add(data.len() as u32));
+        conn.ftp_mut()
+            .note(dir, seq.wrapping_add(data.len() as u32));
     }
     let Search::Found(found) = search else {
         return Ok(None);
@@ -124,7 +125,7 @@ pub(super) fn look(
         expectation: Expectation {
             tuple,
             from_source: true,
-            zones: conn.zones,
+            zones: conn.zones(),
             master: id,
             helper: None,
             nat: None,

@@ -73,7 +73,7 @@ impl Conntrack {
         if info == CtInfo::RelatedReply {
             return Helped::Accept;
         }
-        let Some(name) = self.get(id).and_then(|c| c.helper) else {
+        let Some(name) = self.get(id).and_then(|c| c.helper()) else {
             return Helped::Accept;
         };
         let Some(p) = Packet::parse(f.l3()) else {

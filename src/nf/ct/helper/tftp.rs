@@ -5,7 +5,7 @@
 use super::Announcement;
 use crate::base::Instant;
 use crate::nf::ct::packet::Packet;
-use crate::nf::ct::{Conntrack, Expectation};
+use crate::nf::ct::{Conntrack, Dir, Expectation};
 use crate::wire::ConnId;
 
 /// Opcodes of read and write requests.
@@ -23,13 +23,13 @@ pub(super) fn look(
         return None;
     }
     let conn = ct.get(id)?;
-    let mut tuple = conn.tuples[1];
+    let mut tuple = conn.tuple(Dir::Reply);
     tuple.sport = 0;
     Some(Announcement {
         expectation: Expectation {
             tuple,
             from_source: true,
-            zones: conn.zones,
+            zones: conn.zones(),
             master: id,
             helper: None,
             nat: None,

@@ -9,8 +9,9 @@ mod window;
 
 pub use table::TcpState;
 
-use super::conn::{Conn, CtStatus, ProtoState};
+use super::conn::{Conn, CtStatus};
 use super::event::EventBits;
+use super::more::Tracker;
 use super::packet::Packet;
 use super::track::{Env, Seen};
 use super::tuple::Dir;
@@ -72,7 +73,8 @@ pub struct Tcp {
     /// The two sides, the client first.
     pub sides: [Side; 2],
     last: Last,
-    retrans: u32,
+    /// A kernel's counter ends at 255, as does the sysctl that it is compared with.
+    retrans: u16,
 }
 
 impl Tcp {
@@ -205,11 +207,11 @@ pub(super) fn packet(conn: &mut Conn, dir: Dir, p: &Packet<'_>, env: &Env<'_>) -
         let Some(t) = Tcp::first(&h, env.sysctl.tcp_loose != 0) else {
             return Seen::Invalid;
         };
-        conn.proto = ProtoState::Tcp(t);
+        conn.set_tracker(Tracker::Tcp(t));
     }
     let status = conn.status;
-    let shifted = conn.seqadj[dir.other().index()].offset(h.ack.wrapping_sub(1));
-    let ProtoState::Tcp(t) = &mut conn.proto else {
+    let shifted = conn.seqadj()[dir.other().index()].offset(h.ack.wrapping_sub(1));
+    let Some(t) = conn.tcp_mut() else {
         return Seen::Invalid;
     };
     let (old, new) = match step(t, status, dir, &h, env) {
@@ -251,7 +253,7 @@ fn settle(
 ) -> Seen {
     if !conn.status.any(CtStatus::SEEN_REPLY) {
         if h.rst {
-            conn.account(dir, p.len);
+            conn.account(dir, p.counted());
             return Seen::AcceptAndKill;
         }
         // A client that tries and tries does not keep a dead mapping alive.
@@ -376,7 +378,7 @@ fn invalid(conn: &mut Conn, dir: Dir, kind: Kind, env: &Env<'_>) {
         return;
     }
     let left = conn.remaining(env.now);
-    let ProtoState::Tcp(t) = &mut conn.proto else {
+    let Some(t) = conn.tcp_mut() else {
         return;
     };
     if t.last.dir != Some(dir) && matches!(t.last.kind, Kind::Fin | Kind::Rst) {

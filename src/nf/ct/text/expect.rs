@@ -4,7 +4,7 @@
 
 use crate::base::Instant;
 use crate::nf::ct::tuple::CtTuple;
-use crate::nf::ct::{Conntrack, Expectation};
+use crate::nf::ct::{Conntrack, Dir, Expectation};
 use core::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -36,10 +36,10 @@ fn line(ct: &Conntrack, e: &Expectation, now: Instant) -> String {
     );
     let _ = write!(out, " sport=0 dport={}", u16::MAX);
     if let Some(master) = ct.get(e.master) {
-        let m = &master.tuples[0];
+        let m = &master.tuple(Dir::Original);
         addresses(&mut out, "master-", m);
         let _ = write!(out, " sport={} dport={} class=0", m.sport, m.dport);
-        if let Some(helper) = master.helper {
+        if let Some(helper) = master.helper() {
             let _ = write!(out, " helper={helper}");
         }
     }

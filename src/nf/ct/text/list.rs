@@ -5,7 +5,8 @@
 use super::entry::{Entry, Mode, Side, State};
 use crate::base::Instant;
 use crate::nf::ct::Conntrack;
-use crate::nf::ct::conn::{Conn, CtStatus, ProtoState, Zones, tick};
+use crate::nf::ct::conn::{Conn, CtStatus, Zones};
+use crate::nf::ct::more::{ProtoState, Tracker};
 use crate::nf::ct::sctp::Sctp;
 use crate::nf::ct::tcp::Tcp;
 use crate::nf::ct::tuple::Dir;
@@ -29,7 +30,7 @@ pub enum Style {
 pub fn list(ct: &Conntrack, now: Instant, style: Style) -> Vec<Entry> {
     // A connection that was expected holds on to the one that announced it.
     let mut children: BTreeMap<ConnId, u32> = BTreeMap::new();
-    for master in ct.iter().filter_map(|(_, c)| c.master) {
+    for master in ct.iter().filter_map(|(_, c)| c.master()) {
         *children.entry(master).or_default() += 1;
     }
     let alive = ct.iter().filter(|(_, c)| !c.is_expired(now));
@@ -45,11 +46,12 @@ impl Entry {
     /// A connection as it prints at `now`.
     pub fn of(c: &Conn, now: Instant, style: Style) -> Entry {
         let proc = style == Style::Proc;
-        let both = (c.zones.orig == c.zones.reply).then_some(c.zones.orig);
+        let zones = c.zones();
+        let both = (zones.orig == zones.reply).then_some(zones.orig);
         let side = |dir: Dir| Side {
-            tuple: *c.tuple(dir),
-            zone: Some(c.zones.of(dir)).filter(|z| both.is_none() && *z != 0),
-            counters: c.acct.map(|a| a[dir.index()]),
+            tuple: c.tuple(dir),
+            zone: Some(zones.of(dir)).filter(|z| both.is_none() && *z != 0),
+            counters: c.acct().map(|a| a[dir.index()]),
         };
         // The tool subtracts whole seconds, the kernel nanoseconds (`ct_delta_time`).
         let secs = |t: Instant| t.since(Instant::ZERO).as_secs();
@@ -61,12 +63,12 @@ impl Entry {
             layer3: style != Style::Plain,
             full_v6: proc,
             timeout: Some(c.remaining(now).as_secs()),
-            state: match &c.proto {
+            state: match c.proto() {
                 ProtoState::Tcp(t) => Some(State::Tcp(t.state)),
                 ProtoState::Sctp(s) => Some(State::Sctp(s.state)),
                 _ => None,
             },
-            gre: match &c.proto {
+            gre: match c.proto() {
                 ProtoState::Gre(a, b) if proc => Some((a.as_secs(), b.as_secs())),
                 _ => None,
             },
@@ -77,10 +79,10 @@ impl Entry {
             secmark: None,
             secctx: None,
             zone: both.filter(|z| proc || *z != 0),
-            delta_time: c.started.map(age),
+            delta_time: c.started().map(age),
             start: None,
             stop: None,
-            helper: c.helper.filter(|_| !proc).map(str::to_owned),
+            helper: c.helper().filter(|_| !proc).map(str::to_owned),
             uses: Some(if proc { 2 } else { 1 }),
             id: None,
             labels: None,
@@ -120,22 +122,23 @@ impl Entry {
             Some(Mode::HwOffload) => CtStatus::OFFLOAD | CtStatus::HW_OFFLOAD | CtStatus::ASSURED,
             None => 0,
         });
-        c.timeout = Duration::from_secs(self.timeout.unwrap_or(0).min(u64::from(u32::MAX)));
-        c.expires = tick(now) + c.timeout;
+        let life = self.timeout.unwrap_or(0).min(u64::from(u32::MAX));
+        c.set_timeout(Duration::from_secs(life));
+        c.begin_life(now);
         c.mark = self.mark.unwrap_or(0);
-        c.proto = match self.state {
-            Some(State::Tcp(s)) => ProtoState::Tcp(Tcp::in_state(s)),
-            Some(State::Sctp(s)) => ProtoState::Sctp(Sctp::in_state(s)),
-            None => ProtoState::Generic,
-        };
-        if let [Some(a), Some(b)] = [self.sides[0].counters, self.sides[1].counters] {
-            c.acct = Some([a, b]);
+        match self.state {
+            Some(State::Tcp(s)) => c.set_tracker(Tracker::Tcp(Tcp::in_state(s))),
+            Some(State::Sctp(s)) => c.set_tracker(Tracker::Sctp(Sctp::in_state(s))),
+            None => {}
         }
-        c.helper = match self.helper.as_deref() {
+        if let [Some(a), Some(b)] = [self.sides[0].counters, self.sides[1].counters] {
+            c.set_acct(Some([a, b]));
+        }
+        c.set_helper(match self.helper.as_deref() {
             Some("ftp") => Some("ftp"),
             Some("tftp") => Some("tftp"),
             _ => None,
-        };
+        });
         c
     }
 }

@@ -301,7 +301,7 @@ impl Walk<'_, '_, '_> {
         };
         let t = c.tuple(way);
         let v4 = t.src.is_ipv4();
-        let acct = |of: fn(&crate::nf::Counters) -> u64| match (c.acct, dir) {
+        let acct = |of: fn(&crate::nf::Counters) -> u64| match (c.acct(), dir) {
             (None, _) => 0,
             (Some([a, _]), Some(Direction::Original)) => of(&a),
             (Some([_, b]), Some(Direction::Reply)) => of(&b),
@@ -312,16 +312,16 @@ impl Walk<'_, '_, '_> {
             CtKey::Direction => n(info.is_reply().into()),
             CtKey::Status => n(c.status.0.into()),
             CtKey::Mark => n(c.mark.into()),
-            CtKey::Label => n(c.labels),
+            CtKey::Label => n(c.labels()),
             CtKey::Expiration => n(match c.is_confirmed() {
                 true => c.remaining(self.env.cx.now),
-                false => c.timeout,
+                false => c.timeout(),
             }
             .as_millis()),
             // The helper that expected it (nf_ct_get_helper of the master).
             CtKey::Helper => {
-                let master = c.master.and_then(|m| self.env.nf.ct.get(m));
-                let helper = master.and_then(|m| m.helper).ok_or(Stop::Break)?;
+                let master = c.master().and_then(|m| self.env.nf.ct.get(m));
+                let helper = master.and_then(|m| m.helper()).ok_or(Stop::Break)?;
                 Ok(text(helper))
             }
             CtKey::L3Proto => n(if v4 { 2 } else { 10 }),
@@ -330,8 +330,8 @@ impl Walk<'_, '_, '_> {
             CtKey::Packets => n(packets.into()),
             CtKey::AvgPkt => n(bytes.checked_div(packets).unwrap_or(0).into()),
             // Without a direction the number alone, of whichever direction it is.
-            CtKey::Zone if dir.is_none() => n(c.zones.orig.max(c.zones.reply).into()),
-            CtKey::Zone => n(c.zones.of(way).into()),
+            CtKey::Zone if dir.is_none() => n(c.zones().orig.max(c.zones().reply).into()),
+            CtKey::Zone => n(c.zones().of(way).into()),
             CtKey::SecMark => n(0),
             CtKey::Ip4Saddr if v4 => n(num(t.src)),
             CtKey::Ip4Daddr if v4 => n(num(t.dst)),

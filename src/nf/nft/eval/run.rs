@@ -400,7 +400,7 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
     /// The packet's zone and original tuple.
     pub(super) fn own_tuple(&self, f: &Frame) -> (u16, crate::nf::ct::CtTuple) {
         match self.env.conn(f) {
-            Some((c, _)) => (c.zones.orig, *c.tuple(Dir::Original)),
+            Some((c, _)) => (c.zones().orig, c.tuple(Dir::Original)),
             None => (0, self.env.packet_tuple(f)),
         }
     }

@@ -157,10 +157,10 @@ impl Walk<'_, '_, '_> {
         if let Some(c) = self.env.conn_mut(f)
             && fits
             && !c.is_confirmed()
-            && c.helper.is_none()
+            && c.helper().is_none()
         {
-            c.helper = helper(name);
-            if c.helper.is_some() {
+            c.set_helper(helper(name));
+            if c.helper().is_some() {
                 c.status.set(CtStatus::HELPER);
             }
         }
@@ -265,11 +265,11 @@ impl Walk<'_, '_, '_> {
                 c.mark = n as u32;
                 c.events.set(EventBits::MARK);
             }
-            CtKey::Label if c.labels & n != n => {
-                c.labels |= n;
+            CtKey::Label if c.labels() & n != n => {
+                c.add_labels(n);
                 c.events.set(EventBits::LABEL);
             }
-            CtKey::Event if !c.is_confirmed() => c.event_mask = Some(n as u32),
+            CtKey::Event if !c.is_confirmed() => c.set_event_mask(Some(n as u32)),
             CtKey::Mark | CtKey::Label | CtKey::Event | CtKey::SecMark => {}
             _ => return Err(Stop::Unknown),
         }

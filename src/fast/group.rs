@@ -1,0 +1,160 @@
+//! A group of frames looked up together: keys first, then buckets, then entries, so that the memory of one
+//! frame is fetched while another is looked at.
+//!
+//! Stops at the first frame that must be walked, since a walk may change what the next ones find. Invariant:
+//! frames before the stop left as their entries say; the one at the stop is untouched.
+
+use crate::fast::apply::apply;
+use crate::fast::batch::{Batch, Fate};
+use crate::fast::door::Doors;
+use crate::fast::key::Key;
+use crate::fast::sum::udp_fits;
+use crate::fast::table::{Entry, View, flag};
+
+/// Frames that are looked up together.
+pub const GROUP: usize = 64;
+
+/// Keys of a group and what is likely theirs. Kept from group to group: room that is not cleared each time.
+#[derive(Debug)]
+pub struct Group {
+    from: usize,
+    to: usize,
+    keys: [Key; GROUP],
+    /// IP lengths; 0 for a frame without key.
+    totals: [u16; GROUP],
+    hashes: [u64; GROUP],
+    likely: [u32; GROUP],
+}
+
+/// What an entry's state is held against.
+#[derive(Clone, Copy, Debug)]
+pub struct When {
+    /// State of the configuration now.
+    pub epoch: u16,
+    /// This moment's number.
+    pub moment: u32,
+    /// Entries last used before this moment may stand for a dead connection.
+    pub young: u32,
+}
+
+/// A frame that must be walked.
+#[derive(Clone, Copy, Debug)]
+pub struct Miss {
+    /// Which of the batch.
+    pub at: usize,
+    /// Its key, and its IP length: 0 where it has no key.
+    pub key: Key,
+    /// See above.
+    pub total: u16,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Group {
+            from: 0,
+            to: 0,
+            keys: [Key::default(); GROUP],
+            totals: [0; GROUP],
+            hashes: [0; GROUP],
+            likely: [0; GROUP],
+        }
+    }
+}
+
+impl Group {
+    /// Looks up the frames `from..to` of a batch, at most [`GROUP`] of them.
+    #[inline]
+    pub fn look_up(
+        &mut self,
+        view: &View<'_>,
+        doors: &mut Doors,
+        batch: &Batch<'_>,
+        from: usize,
+        to: usize,
+    ) {
+        (self.from, self.to) = (from, to);
+        let heads = &batch.heads[from..to];
+        let lens = &batch.lens[from..to];
+        let ports = &batch.ingress[from..to];
+        let frames = heads.iter().zip(lens).zip(ports);
+        let keys = self
+            .keys
+            .iter_mut()
+            .zip(&mut self.totals)
+            .zip(&mut self.hashes);
+        for (((head, len), port), ((key, total), hash)) in frames.zip(keys) {
+            let door = doors.number(*port, &head.0);
+            match Key::of(&head.0, *len as usize, door) {
+                Some(found) => {
+                    (*key, *total) = found;
+                    *hash = key.hash();
+                    view.ask_bucket(*hash);
+                }
+                None => *total = 0,
+            }
+        }
+        let keys = self.totals.iter().zip(&self.hashes).zip(&mut self.likely);
+        for ((total, hash), likely) in keys.take(to - from) {
+            *likely = if *total == 0 {
+                0
+            } else {
+                view.ask_entry(*hash)
+            };
+        }
+    }
+
+    /// Applies entries from frame `at` of the batch on; gives the first frame that must be walked. Entries hit
+    /// for the first time since they were written back are added to `dirty`.
+    #[inline]
+    pub fn hits(
+        &self,
+        view: &mut View<'_>,
+        batch: &mut Batch<'_>,
+        at: usize,
+        when: &When,
+        dirty: &mut Vec<u32>,
+    ) -> Option<Miss> {
+        let skip = at - self.from;
+        let frames = &batch.frames[self.from..self.to];
+        let heads = &mut batch.heads[self.from..self.to];
+        let fates = &mut batch.fates[self.from..self.to];
+        for n in skip..frames.len().min(GROUP) {
+            let (key, total) = (self.keys[n], self.totals[n]);
+            let miss = Miss {
+                at: self.from + n,
+                key,
+                total,
+            };
+            if total == 0 {
+                return Some(miss);
+            }
+            let mut number = self.likely[n];
+            if view.entries[number as usize].key != key {
+                number = view.find(self.hashes[n], &key);
+                if number == 0 {
+                    return Some(miss);
+                }
+            }
+            let e = &mut view.entries[number as usize];
+            let head = &mut heads[n].0;
+            let fits = (e.epoch == when.epoch)
+                & (total <= e.cap)
+                & (head[22] > e.hops)
+                & (e.seen >= when.young)
+                & (e.bytes < 1 << 31);
+            let sums = |e: &Entry| e.flags & flag::SUM == 0 || udp_fits(head, frames[n], total);
+            if !fits || !sums(e) {
+                return Some(miss);
+            }
+            apply(head, e);
+            if e.hits == 0 {
+                dirty.push(number);
+            }
+            e.hits += 1;
+            e.bytes += u32::from(total);
+            e.seen = when.moment;
+            fates[n] = Fate::Sent(e.out);
+        }
+        None
+    }
+}

@@ -1,0 +1,188 @@
+//! Who has a key: four bytes for each of the many that one connection has, a list where several have one.
+//!
+//! The keys themselves lie in the connections; whoever asks says how to compare and to hash a holder.
+//! Invariant: the holders of a key stand newest first, and none twice.
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use std::collections::{VecDeque, vec_deque};
+
+/// Marks an entry that is the number of a list, not a holder.
+const LIST: u32 = 1 << 31;
+
+/// Key to holders, numbers below 2^31.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Index {
+    table: HashTable<u32>,
+    lists: Vec<VecDeque<u32>>,
+    /// Numbers of lists that are not in use.
+    spare: Vec<u32>,
+}
+
+/// The holders of a key, newest first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Holders<'a> {
+    one: Option<u32>,
+    several: vec_deque::Iter<'a, u32>,
+}
+
+impl Iterator for Holders<'_> {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        self.one.take().or_else(|| self.several.next().copied())
+    }
+}
+
+/// A holder that has an entry's key.
+fn first(lists: &[VecDeque<u32>], entry: u32) -> u32 {
+    match entry & LIST {
+        0 => entry,
+        _ => *lists
+            .get((entry & !LIST) as usize)
+            .and_then(VecDeque::front)
+            .unwrap_or(&!LIST),
+    }
+}
+
+impl Index {
+    /// The holders of the key with that hash that `has` tells of a holder.
+    pub fn get(&self, hash: u64, has: impl Fn(u32) -> bool) -> Holders<'_> {
+        let lists = &self.lists;
+        match self.table.find(hash, |e| has(first(lists, *e))) {
+            None => Holders::default(),
+            Some(e) if e & LIST == 0 => Holders {
+                one: Some(*e),
+                several: vec_deque::Iter::default(),
+            },
+            Some(e) => Holders {
+                one: None,
+                several: lists
+                    .get((e & !LIST) as usize)
+                    .map(VecDeque::iter)
+                    .unwrap_or_default(),
+            },
+        }
+    }
+
+    /// Adds a holder that the key does not have yet, before all others; `hash_of` gives any holder's hash.
+    pub fn add(
+        &mut self,
+        hash: u64,
+        holder: u32,
+        has: impl Fn(u32) -> bool,
+        hash_of: impl Fn(u32) -> u64,
+    ) {
+        let Index {
+            table,
+            lists,
+            spare,
+        } = self;
+        let entry = table.entry(
+            hash,
+            |e| has(first(lists, *e)),
+            |e| hash_of(first(lists, *e)),
+        );
+        match entry {
+            Entry::Vacant(v) => {
+                v.insert(holder);
+            }
+            Entry::Occupied(mut o) => {
+                let at = *o.get();
+                if at & LIST != 0 {
+                    if let Some(list) = lists.get_mut((at & !LIST) as usize) {
+                        list.push_front(holder);
+                    }
+                    return;
+                }
+                let both = VecDeque::from([holder, at]);
+                let free = spare.pop().filter(|n| (*n as usize) < lists.len());
+                let n = match free {
+                    Some(n) => {
+                        lists[n as usize] = both;
+                        n
+                    }
+                    None => {
+                        lists.push(both);
+                        // As many lists as holders at most: below 2^31.
+                        (lists.len() - 1) as u32
+                    }
+                };
+                *o.get_mut() = n | LIST;
+            }
+        }
+    }
+
+    /// Takes a holder out; `has` tells the key of a holder.
+    pub fn remove(&mut self, hash: u64, holder: u32, has: impl Fn(u32) -> bool) {
+        let Index {
+            table,
+            lists,
+            spare,
+        } = self;
+        let found = table.find_entry(hash, |e| *e == holder || has(first(lists, *e)));
+        let Ok(mut found) = found else { return };
+        let at = *found.get();
+        if at == holder {
+            found.remove();
+            return;
+        }
+        let Some(list) = lists
+            .get_mut((at & !LIST) as usize)
+            .filter(|_| at & LIST != 0)
+        else {
+            return;
+        };
+        // The oldest go first as a rule.
+        if let Some(behind) = list.iter().rev().position(|h| *h == holder) {
+            list.remove(list.len() - 1 - behind);
+        }
+        if list.len() == 1 {
+            *found.get_mut() = list.front().copied().unwrap_or(holder);
+            *list = VecDeque::new();
+            spare.push(at & !LIST);
+        }
+    }
+
+    /// Keys there are.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        /// Holder `n` has key `n % 5`; hashes collide on purpose.
+        #[test]
+        fn holders_stand_newest_first(steps in proptest::collection::vec((any::<bool>(), 0u32..40), 0..200)) {
+            let mut index = Index::default();
+            let mut model: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+            for (add, holder) in steps {
+                let key = holder % 5;
+                let has = |h: u32| h % 5 == key;
+                let hash = |k: u32| u64::from(k % 2);
+                let known = model.entry(key).or_default();
+                if add && !known.contains(&holder) {
+                    known.insert(0, holder);
+                    index.add(hash(key), holder, has, |h| hash(h % 5));
+                } else if !add && known.contains(&holder) {
+                    known.retain(|h| *h != holder);
+                    index.remove(hash(key), holder, has);
+                }
+                for key in 0..5 {
+                    let found: Vec<u32> = index.get(hash(key), |h| h % 5 == key).collect();
+                    prop_assert_eq!(&found, model.entry(key).or_default());
+                }
+            }
+            prop_assert_eq!(index.len(), model.values().filter(|l| !l.is_empty()).count());
+            let lists = model.values().filter(|l| l.len() > 1).count();
+            prop_assert_eq!(index.lists.len() - index.spare.len(), lists);
+        }
+    }
+}
