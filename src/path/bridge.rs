@@ -109,7 +109,7 @@ impl<O: Observer> Walker<'_, O> {
                 }
             }
             None => {
-                if f.pkt_type == PacketType::Host {
+                if self.device(bridge).is_some_and(|b| b.mac == dst) {
                     return self.bridge_up(bridge, port, vlan, f, false);
                 }
                 let promisc = self.device(bridge).is_some_and(|d| d.promisc);

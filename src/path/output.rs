@@ -230,7 +230,12 @@ impl<O: Observer> Walker<'_, O> {
         }
         for mut c in self.cut(dev, &f, mtu) {
             c.strip_link();
+            self.refused_by = None;
             self.neigh_output(dev, hop, c);
+            // What the device would not take is followed by no more (`ip_do_fragment`: NET_XMIT_DROP).
+            if self.refused_by == Some(dev) {
+                break;
+            }
         }
     }
 }

@@ -163,6 +163,11 @@ pub struct Walker<'w, O> {
     pub(crate) teeing: bool,
     /// OUTPUT routed that copy anew: no longer to the rule's gateway.
     pub(crate) copy_rerouted: bool,
+    /// How many `dup` and `fwd` below the IP layer are being carried out within each other
+    /// (`nf_dup_skb_recursion`).
+    pub(crate) forwarding: u8,
+    /// The device whose egress rules dropped a frame last.
+    pub(crate) refused_by: Option<DevId>,
     /// What is being answered has no route but the one back to its sender (`nf_reject_fill_skb_dst`).
     pub(crate) route_back: bool,
     /// A process is sending, not a softirq: the backlog runs where bottom halves are enabled again, in the
@@ -182,6 +187,8 @@ impl<'w, O: Observer> Walker<'w, O> {
             icmp_busy: [false; 2],
             teeing: false,
             copy_rerouted: false,
+            forwarding: 0,
+            refused_by: None,
             route_back: false,
             in_process: false,
         }

@@ -6,15 +6,15 @@
 
 use super::reject::{checksum_ok, code};
 use crate::base::DevId;
-use crate::nf::Hook;
-use crate::nf::eval::{Cx, Effect, RuleRef, Verdict};
+use crate::nf::eval::{At, Cx, Effect, RuleRef, Verdict};
 use crate::nf::nft::eval::link::{self, BRNF, LinkAt, LinkHook, LinkOp, LinkOutcome};
 use crate::nf::target::RejectWith;
+use crate::nf::{Family, Hook};
 use crate::path::observer::{Observer, Step};
-use crate::path::reason::{DropReason, IcmpSent};
+use crate::path::reason::{Disposition, DropReason, IcmpSent};
 use crate::path::touch::{Touch, Varies};
 use crate::path::walker::Walker;
-use crate::wire::{Frame, IpHeader, build, proto};
+use crate::wire::{Frame, IpHeader, build, checksum, proto};
 
 /// Which chains of a bridge hook: the bridge shows its frames to the IP hooks at a priority of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +27,8 @@ pub(crate) enum Part {
     Whole,
 }
 
+/// `NF_RECURSION_LIMIT`: `nf_do_netdev_egress`
+const RECURSION: u8 = 2;
 /// `NF_REJECT`'s copy of the packet in an ICMP error, bytes (`nf_reject_skb_v4_unreach`).
 const COPY_V4: usize = 536;
 /// The same in IPv6 (`nf_reject_skb_v6_unreach`).
@@ -130,17 +132,37 @@ impl<O: Observer> Walker<'_, O> {
             self.step(Some(dev), &copy, |_| {
                 Step::Note(format!("a rule sends it out of {name}"))
             });
+            if self.forwarding > RECURSION {
+                self.end(Some(dev), &copy, Disposition::Loop);
+                continue;
+            }
+            self.forwarding += 1;
             self.transmit(dev, copy);
+            self.forwarding -= 1;
         }
         if stolen {
             return None;
         }
         match verdict {
+            // `nft_reject_inet_eval`: as the IP layer does it.
+            Verdict::Reject(..) if op.ip_only => {
+                let ip_at = At {
+                    // `IP6CB(skb)->iif` is not set yet.
+                    input: ip_at.input.filter(|_| ip_at.family == Family::V4),
+                    ..ip_at
+                };
+                self.nf_end(&ip_at, f, verdict)
+            }
             Verdict::Reject(with, rule) => {
                 self.link_reject(at, f, with, &rule);
                 None
             }
-            other => self.nf_end(&ip_at, f, other),
+            other => {
+                if at.hook == LinkHook::Egress && !matches!(other, Verdict::Accept) {
+                    self.refused_by = at.output;
+                }
+                self.nf_end(&ip_at, f, other)
+            }
         }
     }
 
@@ -175,7 +197,7 @@ impl<O: Observer> Walker<'_, O> {
     /// answer too.
     fn link_reset(&self, f: &Frame) -> Option<Vec<u8>> {
         let h = IpHeader::parse_lax(f.l3()).ok()?;
-        if h.proto != proto::TCP || h.frag_off != 0 || !checksum_ok(&h, f.l3()) {
+        if h.proto != proto::TCP || h.frag_off != 0 || !sums_ok(&h, f.l3()) {
             return None;
         }
         let segment = build::tcp_reset(&h, f.l3())?;
@@ -188,10 +210,19 @@ impl<O: Observer> Walker<'_, O> {
     fn link_unreach(&self, f: &Frame, code: u8) -> Option<(Vec<u8>, IcmpSent)> {
         let b = f.l3();
         let h = IpHeader::parse_lax(b).ok()?;
-        if h.frag_off > 0 || !checksum_ok(&h, b) {
+        if h.frag_off > 0 || !sums_ok(&h, b) {
             return None;
         }
         let v4 = h.is_v4();
+        // `nf_skb_is_icmp_unreach`, `nf_skb_is_icmp6_unreach`
+        let told = match h.proto {
+            proto::ICMP => Some(3),
+            proto::ICMPV6 => Some(1),
+            _ => None,
+        };
+        if told.is_some_and(|t| h.payload(b).first() == Some(&t)) {
+            return None;
+        }
         let (typ, most) = if v4 { (3, COPY_V4) } else { (1, COPY_V6) };
         let copy = b.get(..most.min(b.len()))?;
         let message = build::icmp_message(h.dst, h.src, typ, code, 0, copy);
@@ -200,4 +231,12 @@ impl<O: Observer> Walker<'_, O> {
         let packet = build::ip_packet(h.dst, h.src, kind, ttl, 0, 0, true, &message);
         Some((packet, IcmpSent { v6: !v4, typ, code }))
     }
+}
+
+/// The checksum as `checksum_ok`; nobody has looked at the header's own yet, and `nf_ip_checksum` sums both up.
+fn sums_ok(h: &IpHeader, packet: &[u8]) -> bool {
+    let summed = matches!(h.proto, proto::TCP | proto::UDP | proto::ICMP);
+    let header = packet.get(..h.header_len).unwrap_or(&[]);
+    let broken = h.is_v4() && summed && checksum::sum(header, 0) != 0xffff;
+    !broken && checksum_ok(h, packet)
 }
