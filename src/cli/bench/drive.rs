@@ -69,7 +69,7 @@ impl Scene {
         let cluster = plan.build(seed)?;
         let clients = clients(&cluster)?;
         let pods: Vec<NsId> = cluster.pods.values().map(|p| p.ns).collect();
-        let mut fast = FastPath::new(flows as usize * 2 + 4096, pods)?;
+        let mut fast = FastPath::new(flows as usize * 2 + 1024, pods)?;
         let ports = clients.iter().map(|c| fast.port(c.port));
         let ports = ports.collect::<Option<Vec<_>>>().context("no ports left")?;
         let mut scene = Scene {
@@ -234,8 +234,8 @@ impl Scene {
         )
     }
 
-    /// Sends the first frame of some flows, and an answer to each if asked to; gives the CPU time of the first
-    /// frames alone.
+    /// Sends the first frame of some flows, and if asked to an answer to each and a second frame; gives the CPU
+    /// time of the first frames alone.
     pub fn open(
         &mut self,
         flows: core::ops::Range<u64>,
@@ -263,6 +263,12 @@ impl Scene {
                 }
                 let (tally, _) = self.send(&answers);
                 ensure!(tally.arrived == answers.len() as u64, "answers were lost");
+                // A path is compiled once its connection is there.
+                let (tally, _) = self.send(&frames);
+                ensure!(
+                    tally.arrived == frames.len() as u64,
+                    "second frames were lost"
+                );
             }
             from = to;
         }

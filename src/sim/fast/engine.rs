@@ -1,7 +1,7 @@
 //! Lookup, hit and miss.
 
 use crate::base::{Instant, NsId};
-use crate::fast::{Batch, Doors, Entry, Fate, GROUP, Group, Key, NoMemory, Table, When};
+use crate::fast::{Batch, Dirty, Doors, Entry, Fate, GROUP, Group, Key, NoMemory, Table, When};
 use crate::net::PortAt;
 use crate::nf::Counters;
 use crate::nf::ct::Dir;
@@ -13,8 +13,10 @@ use crate::sim::fast::compile;
 use crate::sim::fast::conns::sum_flag;
 use crate::sim::fast::moment::Moments;
 use crate::sim::fast::record::{Held, Recorder};
+use crate::sim::fast::ties::{Stamp, Ties};
 use crate::wire::Frame;
 use core::time::Duration;
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
 /// `Conn::paths` of a connection with several entries in one direction.
@@ -52,22 +54,12 @@ pub struct Stats {
     pub compiled: u64,
 }
 
-/// What an entry stands for besides.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Cold {
-    pub class: u32,
-    pub conns: Vec<(Held, Stamp)>,
-}
-
-/// What rules may ask of a connection: status bits and mark.
-pub(super) type Stamp = (u32, u32);
-
 /// The cache and what it needs to keep the world true.
 #[derive(Debug)]
 pub struct FastPath {
     pub(super) table: Table,
-    pub(super) cold: Vec<Cold>,
-    classes: Classes,
+    pub(super) ties: Ties,
+    pub(super) classes: Classes,
     doors: Doors,
     ports: Vec<PortAt>,
     numbers: BTreeMap<PortAt, u16>,
@@ -76,7 +68,7 @@ pub struct FastPath {
     version: (u64, u64),
     until: Instant,
     /// Entries with hits that were not written back.
-    dirty: Vec<u32>,
+    dirty: Dirty,
     group: Group,
     room: Shares,
     moments: Moments,
@@ -104,7 +96,7 @@ impl FastPath {
         }
         Ok(FastPath {
             table: Table::new(flows)?,
-            cold: vec![Cold::default()],
+            ties: Ties::new(flows),
             classes: Classes::default(),
             doors: Doors::default(),
             ports: Vec::new(),
@@ -113,7 +105,7 @@ impl FastPath {
             epoch: 1,
             version: (0, 0),
             until: Instant::ZERO,
-            dirty: Vec::new(),
+            dirty: Dirty::new(flows),
             group: Group::default(),
             room: Shares::new(),
             moments: Moments::default(),
@@ -156,6 +148,11 @@ impl FastPath {
     /// Why walks were not compiled, and how often.
     pub fn why_slow(&self) -> &BTreeMap<Why, u64> {
         &self.why
+    }
+
+    /// Bytes of the cache: table, and what its entries stand for.
+    pub fn bytes(&self) -> usize {
+        self.table.bytes() + self.ties.bytes() + self.dirty.bytes()
     }
 
     /// Entries in the cache.
@@ -328,7 +325,7 @@ impl FastPath {
         }
         let entry = compile::entry(key, came, left.data()).ok_or(Why::Rewrite)?;
         let port = self.port(*to).ok_or(Why::Full)?;
-        let mut conns = Vec::with_capacity(rec.conns.len());
+        let mut conns = SmallVec::<[_; 4]>::new();
         for held in &rec.conns {
             let stamp = self.stamp(world, held).ok_or(Why::Full)?;
             conns.push((*held, stamp));
@@ -344,7 +341,7 @@ impl FastPath {
         self.until = self.until.min(rec.until);
         let class = self.classes.of(&rec.shares);
         let n = self.put(world, entry);
-        self.cold[n as usize] = Cold { class, conns };
+        self.ties.set(n, class, &conns);
         self.link(world, n);
         Ok(())
     }
@@ -357,10 +354,6 @@ impl FastPath {
                 self.unlink(world, old);
             }
             if let Ok(n) = self.table.insert(entry) {
-                let need = n as usize + 1;
-                if self.cold.len() < need {
-                    self.cold.resize(need, Cold::default());
-                }
                 return n;
             }
             let victim = self.victim();
@@ -396,30 +389,44 @@ impl FastPath {
         world.run_until(until, obs);
     }
 
+    /// One entry's part of [`FastPath::sync`]; an entry whose connection came into another state is added to
+    /// `assured`.
+    fn write_back(&mut self, world: &mut World, n: u32, assured: &mut Vec<u32>) {
+        let Some(e) = self.table.view().entries.get_mut(n as usize) else {
+            return;
+        };
+        if e.hits == 0 {
+            return;
+        }
+        let (packets, bytes) = (u64::from(e.hits), u64::from(e.bytes));
+        (e.hits, e.bytes) = (0, 0);
+        let last = self.moments.time(e.seen).unwrap_or(world.now());
+        let n_of = Counters { packets, bytes };
+        self.classes.add(self.ties.class(n), n_of, last);
+        for (held, _) in &self.ties.of(n, &self.classes) {
+            if carried(world, held, n_of, last) {
+                assured.push(n);
+            }
+        }
+    }
+
     /// Writes into the world what hits counted since the last time.
     pub fn sync(&mut self, world: &mut World) {
         if self.dirty.is_empty() {
             return;
         }
         let mut assured = Vec::new();
-        for n in std::mem::take(&mut self.dirty) {
-            let Some(e) = self.table.view().entries.get_mut(n as usize) else {
-                continue;
-            };
-            let (packets, bytes) = (u64::from(e.hits), u64::from(e.bytes));
-            (e.hits, e.bytes) = (0, 0);
-            let last = self.moments.time(e.seen).unwrap_or(world.now());
-            let n_of = Counters { packets, bytes };
-            let Some(cold) = self.cold.get(n as usize) else {
-                continue;
-            };
-            self.classes.add(cold.class, n_of, last);
-            for (held, _) in &cold.conns {
-                if carried(world, held, n_of, last) {
-                    assured.push(n);
-                }
+        let (list, over) = self.dirty.take();
+        match over {
+            false => list
+                .iter()
+                .for_each(|n| self.write_back(world, *n, &mut assured)),
+            true => {
+                let all = self.table.view().entries.len() as u32;
+                (1..all).for_each(|n| self.write_back(world, n, &mut assured));
             }
         }
+        self.dirty.give_back(list);
         self.classes.write(world);
         for n in assured {
             self.remove(world, n);

@@ -10,5 +10,6 @@ mod conns;
 mod engine;
 mod moment;
 mod record;
+mod ties;
 
 pub use engine::{FastPath, Stats, Why};
