@@ -14,6 +14,7 @@ use crate::sim::fast::conns::sum_flag;
 use crate::sim::fast::moment::Moments;
 use crate::sim::fast::record::{Held, Recorder};
 use crate::sim::fast::ties::{Stamp, Ties};
+use crate::sim::fast::verify::Verified;
 use crate::wire::Frame;
 use core::time::Duration;
 use smallvec::SmallVec;
@@ -43,6 +44,35 @@ pub enum Why {
     Rewrite,
 }
 
+impl core::fmt::Display for Why {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let text = match self {
+            Why::Shape => {
+                "another shape than the common one (fragment, options, protocol, wrong header)"
+            }
+            Why::Varies(Varies::Connection) => {
+                "the connection was new, or its state was about to change"
+            }
+            Why::Varies(Varies::Nftables) => "a native nftables chain was asked",
+            Why::Varies(Varies::Ipvs) => "IPVS was asked",
+            Why::Varies(Varies::Neighbour) => "a neighbour was not confirmed",
+            Why::Varies(Varies::Learned) => "a bridge learned an address",
+            Why::Varies(Varies::TunnelLearned) => "a tunnel learned an address",
+            Why::Varies(Varies::Redirect) => "an ICMP redirect was due",
+            Why::Varies(Varies::Rule(rule)) => {
+                return write!(f, "a rule looks at more than the flow: {rule:?}");
+            }
+            Why::Ended => "it ended on the way: dropped, answered, delivered, kept for a neighbour",
+            Why::Strayed => "it waited on the way: a cable with properties, a queue",
+            Why::Several => "several frames came of it",
+            Why::Full => "no room for a further port or connection",
+            Why::Random => "it drew a random number",
+            Why::Rewrite => "the frame was changed in another way than addresses, ports and TTL",
+        };
+        f.write_str(text)
+    }
+}
+
 /// What happened to frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
@@ -60,7 +90,7 @@ pub struct FastPath {
     pub(super) table: Table,
     pub(super) ties: Ties,
     pub(super) classes: Classes,
-    doors: Doors,
+    pub(super) doors: Doors,
     ports: Vec<PortAt>,
     numbers: BTreeMap<PortAt, u16>,
     edges: Vec<bool>,
@@ -79,6 +109,10 @@ pub struct FastPath {
     pub(super) shared: BTreeMap<(NsId, u32, bool), Stamp>,
     hand: u32,
     walks_only: bool,
+    /// Every so many frames one is checked; 0 for none.
+    verify: u64,
+    due: u64,
+    pub(super) verified: Verified,
     stats: Stats,
     why: BTreeMap<Why, u64>,
 }
@@ -114,6 +148,9 @@ impl FastPath {
             shared: BTreeMap::new(),
             hand: 1,
             walks_only: false,
+            verify: 0,
+            due: 0,
+            verified: Verified::default(),
             stats: Stats::default(),
             why: BTreeMap::new(),
         })
@@ -175,12 +212,35 @@ impl FastPath {
     ) {
         self.refresh(world);
         self.moment = self.moments.at(world.now(), self.idle);
-        let mut from = 0;
+        let mut from = usize::from(self.is_due(batch.len()) && self.check(world, batch, 0, out));
         while from < batch.len() {
             let to = (from + GROUP).min(batch.len());
             self.group(world, batch, from, to, out);
             from = to;
         }
+    }
+
+    /// From now on walks one frame of every `every` that an entry would carry, and compares; 0 for none.
+    pub fn verify(&mut self, every: u64) {
+        (self.verify, self.due) = (every, every);
+    }
+
+    /// What was compared so far.
+    pub fn verified(&self) -> &Verified {
+        &self.verified
+    }
+
+    /// Whether one of the next `frames` is to be checked.
+    fn is_due(&mut self, frames: usize) -> bool {
+        if self.verify == 0 || frames == 0 {
+            return false;
+        }
+        let due = self.due <= frames as u64;
+        self.due = match due {
+            true => self.verify,
+            false => self.due - frames as u64,
+        };
+        due
     }
 
     /// Lets go of what was compiled for a state of the world that is no more.
@@ -254,7 +314,7 @@ impl FastPath {
     }
 
     /// Walks a frame and compiles the walk if it can be.
-    fn walk(
+    pub(super) fn walk(
         &mut self,
         world: &mut World,
         batch: &mut Batch<'_>,

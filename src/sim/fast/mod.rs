@@ -11,5 +11,7 @@ mod engine;
 mod moment;
 mod record;
 mod ties;
+mod verify;
 
 pub use engine::{FastPath, Stats, Why};
+pub use verify::Verified;
