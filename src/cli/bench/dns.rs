@@ -1,8 +1,9 @@
-//! `podpath bench dns`: answers a second on one core, against decoding and encoding with hickory-proto alone.
+//! `podpath bench dns`: answers a second on one core, against decoding and encoding with hickory-proto
+//! alone.
 //!
-//! 1,000 Services and kubeadm's Corefile with a cache for all names, in process; with `--wire` and `--dnsperf`
-//! also through sockets ([`super::dns_wire`]). Every kind of question is asked and its answer looked at before
-//! it is timed. Invariant: all rows of a table are from one run and one thread.
+//! 1,000 Services and kubeadm's Corefile with a cache for all names, in process; with `--wire` and
+//! `--dnsperf` also through sockets ([`super::dns_wire`]). Every kind of question is asked and its answer
+//! looked at before it is timed. Invariant: all rows of a table are from one run and one thread.
 
 use super::clock::{self, Timing};
 use super::dns_wire;

@@ -1,9 +1,9 @@
 //! `podpath bench dns --wire`: `dns serve`'s own listener against a bare UDP echo, driven the same way.
 //!
-//! The echo copies a query back with QR set, which is a valid reply, and decides nothing: what is left of the rate
-//! is the price of deciding. Server on one CPU, driver on another. The driver keeps `OUTSTANDING` queries on
-//! their way; `--dnsperf` lets dnsperf drive both too. Invariant: the two servers differ in nothing but what
-//! they do with a datagram.
+//! The echo copies a query back with QR set, which is a valid reply, and decides nothing: what is left of
+//! the rate is the price of deciding. Server on one CPU, driver on another. The driver keeps `OUTSTANDING`
+//! queries on their way; `--dnsperf` lets dnsperf drive both too. Invariant: the two servers differ in
+//! nothing but what they do with a datagram.
 
 use super::clock;
 use super::dns;

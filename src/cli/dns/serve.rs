@@ -1,8 +1,9 @@
-//! Sockets and threads around one responder: UDP in the caller's thread, a thread for each TCP client, one for
-//! timers, one that sees files change.
+//! Sockets and threads around one responder: UDP in the caller's thread, a thread for each TCP client, one
+//! for timers, one that sees files change.
 //!
 //! Everything is bounded: TCP clients and the time they have, queries in flight (the responder's own caps),
-//! octets of a message. Invariant: the responder is asked under one lock, and nothing waits while it is held.
+//! octets of a message. Invariant: the responder is asked under one lock, and nothing waits while it is
+//! held.
 
 use super::source::{self, Source};
 use super::tcp;

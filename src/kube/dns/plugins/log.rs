@@ -1,7 +1,7 @@
 //! `log`: a line for every query in the format of the Corefile; also what `errors` calls a query.
 //!
-//! Formats are text with labels in braces (CoreDNS `plugin/pkg/replacer`); a label that is none stays as it is,
-//! metadata (`{/...}`) is `-`.
+//! Formats are text with labels in braces (CoreDNS `plugin/pkg/replacer`); a label that is none stays as it
+//! is, metadata (`{/...}`) is `-`.
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::Name;
