@@ -99,7 +99,7 @@ fn echo(cpu: usize) -> anyhow::Result<Serving> {
 
 /// `dns serve` as it is.
 fn serve(cpu: usize) -> anyhow::Result<Serving> {
-    let listener = Listener::open((Ipv4Addr::LOCALHOST, 0).into(), dns::kubeadm()?)?;
+    let listener = Listener::open((Ipv4Addr::LOCALHOST, 0).into(), dns::served()?)?;
     let (at, stopper) = (listener.at(), listener.stopper());
     let spent = Arc::new(AtomicU64::new(0));
     let cpu_time = Arc::clone(&spent);
