@@ -37,6 +37,9 @@ struct Drive {
     server_ns: f64,
 }
 
+/// Drives a server for a time: queries answered, lost, seconds.
+type Driver = fn(SocketAddr, Duration) -> anyhow::Result<(u64, u64, f64)>;
+
 /// A server on a thread of its own.
 struct Serving {
     at: SocketAddr,
@@ -162,10 +165,7 @@ fn drive(at: SocketAddr, time: Duration) -> anyhow::Result<(u64, u64, f64)> {
 }
 
 /// Starts a server, drives it, ends it.
-fn measure(
-    start: fn(usize) -> anyhow::Result<Serving>,
-    by: fn(SocketAddr, Duration) -> anyhow::Result<(u64, u64, f64)>,
-) -> anyhow::Result<Drive> {
+fn measure(start: fn(usize) -> anyhow::Result<Serving>, by: Driver) -> anyhow::Result<Drive> {
     let (server, driver) = cpus();
     let serving = start(server)?;
     let at = serving.at;
@@ -216,8 +216,6 @@ fn median(mut rounds: Vec<Drive>) -> Drive {
     rounds.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
     rounds.get(rounds.len() / 2).copied().unwrap_or_default()
 }
-
-type Driver = fn(SocketAddr, Duration) -> anyhow::Result<(u64, u64, f64)>;
 
 /// The table.
 pub fn run(a: &BenchArgs, bar: &ProgressBar) -> anyhow::Result<Vec<Section>> {
