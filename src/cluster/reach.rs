@@ -15,14 +15,17 @@ use crate::base::{NsId, limits};
 use crate::cluster::Scenario;
 use crate::endpoint::Outcome;
 use crate::kube::podpath_v1alpha1::Enforcement;
-use crate::kube::policy::L4;
 use crate::kube::policy::reach::{Group, Kind, Reach};
+use crate::kube::policy::{Kind as PolicyKind, L4, Policy};
 use crate::kube::service::{Family, Protocol};
 use crate::lab::{Hop, Probe, ProbeResult};
 use crate::path::{Disposition, DropReason, NoTrace};
 
 /// How long a client waits: longer than address resolution takes to fail (3 s).
 const WAIT: Duration = Duration::from_secs(5);
+/// Time before the first probe, so that agents have written what the beginning asks of them (kube-proxy's
+/// `minSyncPeriod` is 1 s).
+const SETTLE: Duration = Duration::from_secs(10);
 /// Bytes of a full-size exchange: more than any usual MTU, so that TCP fills its segments.
 const FULL: u32 = 4_000;
 /// Differences that are asked again for every detail.
@@ -94,7 +97,6 @@ pub struct TooMany(pub usize);
 struct End {
     name: String,
     node: String,
-    is_node: bool,
     ns: Option<NsId>,
     ip: IpAddr,
 }
@@ -121,6 +123,8 @@ pub fn paths(
     each: &mut dyn FnMut(),
 ) -> Result<Paths, TooMany> {
     let tries = tries(s, reach)?;
+    let start = s.cluster.lab.now() + SETTLE;
+    s.cluster.lab.run_until(start, &mut NoTrace);
     let mut out = Paths::default();
     let mut links: BTreeMap<(String, String), Option<Try>> = BTreeMap::new();
     let mut between = Vec::new();
@@ -146,7 +150,7 @@ pub fn paths(
         if !agrees || came.depends {
             cell.differ += 1;
             let told = out.differ.len() < DETAILED;
-            out.differ.push(differ(s, t, &came, told));
+            out.differ.push(differ(s, reach, t, &came, told));
         }
         if came.ok && t.l4.0 == Protocol::Tcp && t.from.node != t.to.node {
             let key = (t.from.node.clone(), t.to.node.clone());
@@ -291,7 +295,6 @@ fn to_service(
         to: End {
             name: to.name.clone(),
             node: String::new(),
-            is_node: false,
             ns: None,
             ip,
         },
@@ -324,7 +327,6 @@ fn placed(s: &Scenario, reach: &Reach<'_>, group: &Group) -> Vec<End> {
                     out.push(End {
                         name: member.name.to_string(),
                         node: pod.node.clone(),
-                        is_node: false,
                         ns: Some(pod.ns),
                         ip,
                     });
@@ -341,7 +343,6 @@ fn placed(s: &Scenario, reach: &Reach<'_>, group: &Group) -> Vec<End> {
                 out.push(End {
                     name: format!("node/{name}"),
                     node: name.clone(),
-                    is_node: true,
                     ns: Some(node.ns),
                     ip,
                 });
@@ -358,7 +359,6 @@ fn placed(s: &Scenario, reach: &Reach<'_>, group: &Group) -> Vec<End> {
                 out.push(End {
                     name: format!("host/{name}"),
                     node: format!("host/{name}"),
-                    is_node: false,
                     ns: Some(*ns),
                     ip,
                 });
@@ -445,17 +445,16 @@ fn place(hop: &Hop) -> String {
     }
 }
 
-fn differ(s: &mut Scenario, t: &Try, came: &Came, detailed: bool) -> Differ {
+fn differ(s: &mut Scenario, reach: &Reach<'_>, t: &Try, came: &Came, detailed: bool) -> Differ {
     let open = t.allowed.0 > 0;
     let outcome = came.worst.as_ref().map(|r| r.outcome.to_string());
-    let own_node = t.from.node == t.to.node && t.from.is_node != t.to.is_node;
     let (cause, hop) = if came.depends {
         let words = "rules that podpath does not understand decide";
         (words.to_owned(), String::new())
     } else if came.reached > 0 && !open {
-        (lets_pass(s), String::new())
+        (lets_pass(s, reach), String::new())
     } else {
-        fails(s, t, came, detailed, own_node)
+        fails(s, t, came, detailed)
     };
     Differ {
         cell: t.cell,
@@ -469,13 +468,7 @@ fn differ(s: &mut Scenario, t: &Try, came: &Came, detailed: bool) -> Differ {
 }
 
 /// Why something that policies allow does not arrive: the cause, and the place.
-fn fails(
-    s: &mut Scenario,
-    t: &Try,
-    came: &Came,
-    detailed: bool,
-    own_node: bool,
-) -> (String, String) {
+fn fails(s: &mut Scenario, t: &Try, came: &Came, detailed: bool) -> (String, String) {
     let traced = as_probe(t, 0).filter(|_| detailed && t.times == 1);
     let traced = traced.map(|p| s.cluster.lab.trace(&p).0);
     // Told again: what happened twice alike has its details.
@@ -499,14 +492,8 @@ fn fails(
     let left = hop
         .as_ref()
         .is_some_and(|h| h.how == Disposition::LeftTheCluster);
-    let agent = agent(s);
     let cause = match (t.allowed.1, t.times) {
         (0, _) => "the Service has no endpoint".to_owned(),
-        _ if dropped && own_node => {
-            format!(
-                "{agent} asks policies between a pod and its own node, which the API leaves open"
-            )
-        }
         _ if dropped => "a rule drops it".to_owned(),
         _ if left => "no route outside leads to pods' addresses".to_owned(),
         (_, 1) => text.clone(),
@@ -515,23 +502,23 @@ fn fails(
     (cause, text)
 }
 
-/// Who enforces policies.
-fn agent(s: &Scenario) -> &'static str {
-    match s.cluster.policies.enforcement {
-        Enforcement::None => "nobody",
-        Enforcement::Calico => "Calico's Felix",
-        Enforcement::KubeRouter => "kube-router",
-        Enforcement::Nftables => "kube-network-policies",
-    }
-}
-
 /// Why something arrives that policies deny.
-fn lets_pass(s: &Scenario) -> String {
+fn lets_pass(s: &Scenario, reach: &Reach<'_>) -> String {
+    let other = |p: &Policy| p.key.kind != PolicyKind::NetworkPolicy;
+    let others = reach
+        .states
+        .first()
+        .is_some_and(|state| state.policies.iter().any(other));
     match s.cluster.policies.enforcement {
         Enforcement::None => {
             let cni = &s.cluster.cni;
             format!("nobody enforces policies: {cni} has no agent for them")
         }
-        _ => format!("the rules of {} let it pass", agent(s)),
+        Enforcement::KubeRouter if others => {
+            "kube-router implements NetworkPolicy only, and lets pass what others deny".into()
+        }
+        Enforcement::KubeRouter => "the rules of kube-router let it pass".into(),
+        Enforcement::Calico => "the rules of Calico's Felix let it pass".into(),
+        Enforcement::Nftables => "kube-network-policies lets it pass".into(),
     }
 }

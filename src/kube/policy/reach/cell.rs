@@ -132,9 +132,16 @@ impl Reach<'_> {
             (Kind::Nodes, Kind::Pods) => (b, a),
             _ => return 0,
         };
-        let Some(placed) = pods.placed.get(state) else {
+        let (Some(placed), Some(judge)) = (pods.placed.get(state), self.judges.get(state)) else {
             return 0;
         };
+        let direction = match a.kind {
+            Kind::Pods => Direction::Egress,
+            _ => Direction::Ingress,
+        };
+        if !judge.options.opens_own_node(direction) {
+            return 0;
+        }
         let here = nodes.nodes.iter().filter_map(|node| placed.get(node));
         here.sum()
     }
