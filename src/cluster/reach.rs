@@ -3,7 +3,7 @@
 //!
 //! Ends of a group on one node have the same way through proxies, routes and policies' rules, so one pod
 //! stands for them. Between each two nodes one full-size exchange shows what the path's MTUs do. Probes run
-//! one after another in one world, after the Faults of the beginning. Invariant: bounded by
+//! one after another in one world, when it has [settled](settle). Invariant: bounded by
 //! `limits::REACH_PROBES_MAX`; same store and seed, same answers.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use core::time::Duration;
 
-use crate::base::{NsId, limits};
+use crate::base::{Finding, Instant, NsId, limits};
 use crate::cluster::Scenario;
 use crate::endpoint::Outcome;
 use crate::kube::podpath_v1alpha1::Enforcement;
@@ -51,8 +51,8 @@ pub struct PathCell {
 /// Where path and policies do not agree.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Differ {
-    /// The cell: row and column, as numbers of groups, and the port's place.
-    pub cell: (usize, usize, usize),
+    /// The cell.
+    pub cell: At,
     /// Who sent.
     pub from: String,
     /// Who was meant.
@@ -81,12 +81,17 @@ impl Differ {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Paths {
     /// By row, column and the port's place. What is not here was not tried.
-    pub cells: BTreeMap<(usize, usize, usize), PathCell>,
+    pub cells: BTreeMap<At, PathCell>,
     /// The differences, in the order of cells.
     pub differ: Vec<Differ>,
     /// Probes made.
     pub probes: usize,
 }
+
+/// A port of a cell: row and column, as numbers of groups, and the port's place.
+pub type At = (usize, usize, usize);
+/// From a node to a node.
+type Link = (String, String);
 
 /// More probes than the cap: how many there would be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,13 +109,19 @@ struct End {
 /// One probe to be made.
 #[derive(Clone, Debug)]
 struct Try {
-    cell: (usize, usize, usize),
+    cell: At,
     from: End,
     to: End,
     l4: (Protocol, u16),
     /// Ways that policies allow, of how many.
     allowed: (usize, usize),
     times: u32,
+}
+
+/// Lets agents write what the beginning asks of them, Faults of that time included. Policies are to be asked
+/// about the cluster as it is then.
+pub fn settle(s: &mut Scenario) -> Vec<Finding> {
+    s.wait_until(Instant::ZERO + SETTLE)
 }
 
 /// Tries everything. `each` hears of every probe.
@@ -123,10 +134,8 @@ pub fn paths(
     each: &mut dyn FnMut(),
 ) -> Result<Paths, TooMany> {
     let tries = tries(s, reach)?;
-    let start = s.cluster.lab.now() + SETTLE;
-    s.cluster.lab.run_until(start, &mut NoTrace);
     let mut out = Paths::default();
-    let mut links: BTreeMap<(String, String), Option<Try>> = BTreeMap::new();
+    let mut links: BTreeMap<Link, Option<Try>> = BTreeMap::new();
     let mut between = Vec::new();
     for t in &tries {
         let mut came = Came::default();
@@ -188,8 +197,8 @@ impl Came {
 fn full_size(
     s: &mut Scenario,
     out: &mut Paths,
-    links: BTreeMap<(String, String), Option<Try>>,
-    between: &[((String, String), (usize, usize, usize))],
+    links: BTreeMap<Link, Option<Try>>,
+    between: &[(Link, At)],
 ) {
     let mut holes = BTreeSet::new();
     for (link, t) in links {
@@ -276,7 +285,7 @@ fn tries(s: &Scenario, reach: &Reach<'_>) -> Result<Vec<Try>, TooMany> {
 fn to_service(
     reach: &Reach<'_>,
     (from, to): (&End, &Group),
-    cell: (usize, usize, usize),
+    cell: At,
     l4: (Protocol, u16),
     out: &mut Vec<Try>,
 ) -> usize {

@@ -81,12 +81,18 @@ pub(super) fn reach<'s>(states: &[State<'s>], q: &Question) -> Reach<'s> {
     }
     group::name(&mut reach);
     let groups = &reach.groups;
-    let all = || (0..).zip(groups);
     let sends = |a: &Group| a.sends && groups.iter().any(|b| b.receives && is_asked(a, b));
     let receives = |b: &Group| b.receives && groups.iter().any(|a| a.sends && is_asked(a, b));
-    reach.rows = all().filter(|(_, g)| sends(g)).map(|(at, _)| at).collect();
+    // Of the others nothing is said.
+    let roles: Vec<(bool, bool)> = groups.iter().map(|g| (sends(g), receives(g))).collect();
+    for (group, (sends, receives)) in reach.groups.iter_mut().zip(roles) {
+        (group.sends, group.receives) = (sends, receives);
+    }
+    reach.groups.retain(|g| g.sends || g.receives);
+    let all = || (0..).zip(&reach.groups);
+    reach.rows = all().filter(|(_, g)| g.sends).map(|(at, _)| at).collect();
     reach.columns = all()
-        .filter(|(_, g)| receives(g))
+        .filter(|(_, g)| g.receives)
         .map(|(at, _)| at)
         .collect();
     reach

@@ -14,7 +14,8 @@ use super::{Group, Kind, Reach, service};
 pub struct PortCell {
     /// The port.
     pub l4: L4,
-    /// Pairs of different ends; for a Service, of a sender and an endpoint, in the state with the most.
+    /// Pairs of different ends; for a Service, of a sender and an endpoint, in the state with the most, and
+    /// one where it has none.
     pub pairs: u64,
     /// How many may open a connection, in each state.
     pub open: Vec<u64>,
@@ -96,7 +97,8 @@ impl Reach<'_> {
                 let shares: Vec<(u64, u64)> = (0..self.states.len())
                     .map(|s| self.share(a, b, at, s))
                     .collect();
-                let whole = shares.iter().map(|s| s.1).max().unwrap_or(1);
+                // Without an endpoint there is one way to go wrong.
+                let whole = shares.iter().map(|s| s.1).max().unwrap_or(1).max(1);
                 let open = shares.iter().zip(0..).map(|((open, _), state)| match open {
                     0 => self.resident(a, b, state),
                     open => ends.saturating_mul(*open),
