@@ -104,7 +104,8 @@ impl Group {
         }
     }
 
-    /// Applies entries from frame `at` of the batch on; gives the first frame that must be walked. Entries hit
+    /// Applies entries from frame `at` of the batch on; gives the first frame that must be walked. Entries
+    /// hit
     /// for the first time since they were written back are added to `dirty`.
     #[inline]
     pub fn hits(

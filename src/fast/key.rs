@@ -30,7 +30,8 @@ fn u32_at(head: &[u8; HEAD], at: usize) -> u32 {
     u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
 }
 
-/// Whether the IPv4 header's checksum is right: its one's complement sum is 0xffff, so that its words, added up, are
+/// Whether the IPv4 header's checksum is right: its one's complement sum is 0xffff, so that its words,
+/// added up, are
 /// a multiple of it, and not 0.
 #[inline(always)]
 fn header_fits(head: &[u8; HEAD]) -> bool {

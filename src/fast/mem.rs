@@ -1,4 +1,5 @@
-//! Large arrays of plain records, as for the flow table: zeroed, aligned to huge pages, backed by them where the
+//! Large arrays of plain records, as for the flow table: zeroed, aligned to huge pages, backed by them
+//! where the
 //! system grants it.
 //!
 //! Knows nothing of flows. Invariant: `len` records from `from` lie inside the mapping.

@@ -9,7 +9,7 @@ use super::clock::{self, Timing};
 use super::dns_wire;
 use super::figures::{Row, Section};
 use crate::base::{Finding, Instant};
-use crate::cli::args::BenchArgs;
+use crate::cli::bench::args::BenchArgs;
 use crate::kube::dns::baseline::Baseline;
 use crate::kube::dns::{Client, Corefile, Environment, Objects, Outcome, Responder, Transport};
 use crate::kube::manifest::Input;

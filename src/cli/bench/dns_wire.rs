@@ -8,7 +8,7 @@
 use super::clock;
 use super::dns;
 use super::figures::{Row, Section};
-use crate::cli::args::BenchArgs;
+use crate::cli::bench::args::BenchArgs;
 use crate::cli::dns::serve::Listener;
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;

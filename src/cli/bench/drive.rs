@@ -1,7 +1,8 @@
 //! A scene under traffic: every flow's first frames, then frames of random flows from a ring larger than the
 //! caches.
 //!
-//! Frames are handed over in batches and taken back as the fast path left them. Invariant: a frame that did not
+//! Frames are handed over in batches and taken back as the fast path left them. Invariant: a frame that
+//! did not
 //! arrive where its flow leads, or that arrived with a wrong checksum, ends the measurement.
 
 use super::clock::{cpu, repetition};
@@ -51,7 +52,8 @@ pub struct Scene {
     pub fast: FastPath,
     clients: Vec<Client>,
     ports: Vec<u16>,
-    /// MAC addresses of neighbours by the last byte of their addresses, where clients share a bridge with them.
+    /// MAC addresses of neighbours by the last byte of their addresses, where clients share a bridge with
+    /// them.
     neighbours: Vec<Option<MacAddr>>,
     size: usize,
 }
@@ -238,7 +240,8 @@ impl Scene {
         )
     }
 
-    /// Sends the first frame of some flows, and if asked to an answer to each and a second frame; gives the CPU
+    /// Sends the first frame of some flows, and if asked to an answer to each and a second frame; gives
+    /// the CPU
     /// time of the first frames alone.
     pub fn open(
         &mut self,

@@ -1,6 +1,7 @@
 //! What a benchmark found: rows of named figures, as a table or as JSON.
 //!
-//! Invariant: a figure's name carries its unit (`ns_per_packet`), so that a reader of the JSON needs no manual.
+//! Invariant: a figure's name carries its unit (`ns_per_packet`), so that a reader of the JSON needs no
+//! manual.
 
 use crate::cli::args::Format;
 use crate::cli::out::{BOLD, DIM, RESET};

@@ -3,6 +3,7 @@
 //! Scenarios by name, each with its figures; a ratio's two sides come from one run. Measures what other
 //! commands do and does nothing of its own. Invariant: a scenario that got a wrong answer has no figures.
 
+pub mod args;
 pub mod clock;
 mod dns;
 mod dns_wire;
@@ -14,7 +15,7 @@ mod policy;
 mod scene;
 
 use crate::cli::Exit;
-use crate::cli::args::{BenchArgs, Scenario};
+use crate::cli::bench::args::{BenchArgs, Scenario};
 use figures::Section;
 use indicatif::{ProgressBar, ProgressStyle};
 

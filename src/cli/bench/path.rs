@@ -8,7 +8,7 @@ use super::drive::Scene;
 use super::figures::{Row, Section};
 use super::limit::Limit;
 use super::scene::{Plan, To};
-use crate::cli::args::{BenchArgs, Scenario};
+use crate::cli::bench::args::{BenchArgs, Scenario};
 use indicatif::ProgressBar;
 use std::time::Duration;
 

@@ -1,7 +1,8 @@
 //! A hit held against the walk: the frame is walked instead, and what the walk compiles to must be the entry
 //! that would have carried it.
 //!
-//! Equal entries leave equal bytes, equal classes count the same things, equal ties reach the same connections.
+//! Equal entries leave equal bytes, equal classes count the same things, equal ties reach the same
+//! connections.
 //! Invariant: a frame that is checked is carried once, by its walk.
 
 use crate::fast::{Batch, Entry, HEAD, Key};
