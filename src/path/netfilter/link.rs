@@ -14,7 +14,7 @@ use crate::path::observer::{Observer, Step};
 use crate::path::reason::{Disposition, DropReason, IcmpSent};
 use crate::path::touch::{Touch, Varies};
 use crate::path::walker::Walker;
-use crate::wire::{Frame, IpHeader, build, checksum, proto};
+use crate::wire::{Frame, IpHeader, build, proto};
 
 /// Which chains of a bridge hook: the bridge shows its frames to the IP hooks at a priority of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -193,11 +193,11 @@ impl<O: Observer> Walker<'_, O> {
         }
     }
 
-    /// Kernel: `nf_reject_skb_v4_tcp_reset`, `nf_reject_skb_v6_tcp_reset`: no route is asked, so a group gets an
-    /// answer too.
+    /// Kernel: `nf_reject_skb_v4_tcp_reset`, `nf_reject_skb_v6_tcp_reset`: no route is asked, so a group gets
+    /// an answer too.
     fn link_reset(&self, f: &Frame) -> Option<Vec<u8>> {
         let h = IpHeader::parse_lax(f.l3()).ok()?;
-        if h.proto != proto::TCP || h.frag_off != 0 || !sums_ok(&h, f.l3()) {
+        if h.proto != proto::TCP || h.frag_off != 0 || !checksum_ok(&h, f.l3()) {
             return None;
         }
         let segment = build::tcp_reset(&h, f.l3())?;
@@ -210,7 +210,7 @@ impl<O: Observer> Walker<'_, O> {
     fn link_unreach(&self, f: &Frame, code: u8) -> Option<(Vec<u8>, IcmpSent)> {
         let b = f.l3();
         let h = IpHeader::parse_lax(b).ok()?;
-        if h.frag_off > 0 || !sums_ok(&h, b) {
+        if h.frag_off > 0 || !checksum_ok(&h, b) {
             return None;
         }
         let v4 = h.is_v4();
@@ -231,12 +231,4 @@ impl<O: Observer> Walker<'_, O> {
         let packet = build::ip_packet(h.dst, h.src, kind, ttl, 0, 0, true, &message);
         Some((packet, IcmpSent { v6: !v4, typ, code }))
     }
-}
-
-/// The checksum as `checksum_ok`; nobody has looked at the header's own yet, and `nf_ip_checksum` sums both up.
-fn sums_ok(h: &IpHeader, packet: &[u8]) -> bool {
-    let summed = matches!(h.proto, proto::TCP | proto::UDP | proto::ICMP);
-    let header = packet.get(..h.header_len).unwrap_or(&[]);
-    let broken = h.is_v4() && summed && checksum::sum(header, 0) != 0xffff;
-    !broken && checksum_ok(h, packet)
 }

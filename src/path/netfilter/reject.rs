@@ -88,7 +88,8 @@ impl<O: Observer> Walker<'_, O> {
         sent
     }
 
-    /// Whether the route a packet came here by is one to this host: what comes by loopback has it before routing.
+    /// Whether the route a packet came here by is one to this host: what comes by loopback has it before
+    /// routing.
     fn routed_here(&self, at: &At) -> bool {
         match at.hook {
             Hook::Input => true,
@@ -194,5 +195,10 @@ pub(super) fn checksum_ok(h: &IpHeader, packet: &[u8]) -> bool {
     } else {
         checksum::pseudo(h.src, h.dst, h.proto, p.len())
     };
-    checksum::sum(p, pseudo) == 0xffff
+    // `nf_ip_checksum` sums the header up with the rest; below the IP layer nobody has looked at it yet.
+    let header = match h.is_v4() {
+        true => packet.get(..h.header_len).unwrap_or(&[]),
+        false => &[],
+    };
+    checksum::sum(header, checksum::sum(p, pseudo)) == 0xffff
 }
