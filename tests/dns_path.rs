@@ -242,3 +242,118 @@ fn two_runs_are_alike_and_tracing_changes_nothing() {
 fn addresses_of(a: &podpath::kube::dns::client::Answer) -> Vec<String> {
     a.addresses.iter().map(ToString::to_string).collect()
 }
+
+/// The Corefile of the ConfigMap with `hosts` in it, as a Fault applies it.
+fn corefile_fault(hosts: &str, reload: &str) -> String {
+    format!(
+        "{PODPATH}---\napiVersion: podpath.dev/v1alpha1\nkind: Fault\nmetadata: {{name: edit}}\nspec:\n  apply:\n  \
+        - apiVersion: v1\n    kind: ConfigMap\n    metadata: {{name: coredns, namespace: kube-system}}\n    data:\n      \
+        Corefile: |\n        .:53 {{\n          {hosts}\n          kubernetes cluster.local\n          {reload}\n        }}\n"
+    )
+}
+
+#[test]
+fn a_changed_corefile_is_taken_when_reload_looks() {
+    let fault = corefile_fault(
+        "hosts { 10.9.9.9 new.test }"
+            .replace("{ ", "{\n            ")
+            .replace(" }", "\n          }")
+            .as_str(),
+        "reload",
+    );
+    let mut s = scenario(MANIFESTS, &fault);
+    let mut at = |seconds: u64| {
+        s.wait_until(podpath::base::Instant::from_secs(seconds));
+        addresses(&look(&mut s, Libc::Musl125, "new.test."))
+    };
+    // In the pod after a minute, taken half a minute later.
+    assert_eq!(at(70), Vec::<String>::new());
+    assert_eq!(at(96), ["10.9.9.9"]);
+}
+
+#[test]
+fn a_wrong_corefile_changes_nothing_until_the_process_starts_anew() {
+    let fault = corefile_fault("nonesuch", "reload");
+    let inputs = [
+        Input::new("manifests.yaml", MANIFESTS.to_owned()),
+        Input::new("podpath.yaml", fault),
+    ];
+    let (store, _) = Store::load(&inputs);
+    let (cluster, _) = Cluster::build(store, 1);
+    let (mut s, said) = Scenario::start(cluster);
+    assert!(
+        said.iter()
+            .any(|f| f.message.contains("nonesuch") && f.severity == Severity::Warning),
+        "{said:?}"
+    );
+    s.wait_until(podpath::base::Instant::from_secs(200));
+    assert_eq!(
+        addresses(&look(&mut s, Libc::Musl125, "web")),
+        ["10.96.10.1"]
+    );
+    assert_eq!(s.cluster.dns_ended(), []);
+}
+
+/// A folder of topologies/, its probe, and the line that says where it is decided.
+type Where = (&'static str, &'static str, &'static str);
+
+/// The name resolves, and the pods cannot talk.
+const NAMES_ONLY: [Where; 5] = [
+    ("hosts", "by-name", "n2 cni0: the next hop did not answer"),
+    ("pod-link", "by-name", "n2 cni0: the device has no carrier"),
+    ("target-port", "by-name", "default/web-1 eth0: "),
+    (
+        "tcp",
+        "by-name",
+        "n2 flannel.1: a netfilter rule or policy drops it",
+    ),
+    ("web-endpoints", "by-name", "n1 "),
+];
+
+/// The pods can talk by address, and the name does not resolve.
+const ADDRESSES_ONLY: [Where; 6] = [
+    ("cluster-dns", "by-name", "left-the-cluster at gateway wan0"),
+    (
+        "endpoints",
+        "by-name",
+        "n1 cni0: a netfilter rule rejects it (iptables filter KUBE-SERVICES rule 1",
+    ),
+    (
+        "hanging",
+        "by-name",
+        "delivered at kube-system/coredns-2 eth0",
+    ),
+    (
+        "loop",
+        "by-name",
+        "n1 cni0: a netfilter rule rejects it (iptables filter KUBE-SERVICES rule 1",
+    ),
+    (
+        "udp",
+        "by-name",
+        "n1 cni0: a netfilter rule or policy drops it (iptables filter FORWARD rule 1",
+    ),
+    ("upstream", "outside", "eth0: blocked between the machines"),
+];
+
+#[test]
+fn the_trace_says_where() {
+    let mut wrong = Vec::new();
+    for (what, probe, expected) in NAMES_ONLY.iter().chain(&ADDRESSES_ONLY) {
+        let folder = format!(
+            "{}/topologies/dns-vxlan-broken-{what}",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let out = std::process::Command::new(env!("CARGO_BIN_EXE_podpath"))
+            .args(["run", &folder])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let line = text.lines().find(|l| l.contains(&format!(" {probe} ")));
+        let line = line.unwrap_or("no such probe");
+        if !line.contains(expected) || expected.is_empty() {
+            wrong.push(format!("{what}: {line}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

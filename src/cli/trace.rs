@@ -30,6 +30,10 @@ pub fn run(g: &Global, a: &TraceArgs) -> anyhow::Result<Exit> {
         spec.protocol = p;
     }
     if a.all_endpoints {
+        let help = "`podpath dns NAME --from POD --trace` shows where that is decided";
+        spec = s
+            .with_address(&spec)
+            .map_err(|e| out::stop(&a.to, e, help))?;
         return every_endpoint(&s, &spec, a);
     }
     let c = match a.ct {

@@ -39,7 +39,7 @@ impl Cluster {
     pub fn objects_changed(&mut self) -> Vec<Finding> {
         let mut findings = run(self);
         kube_proxy::tell(self);
-        dns::learn(self);
+        findings.extend(dns::learn(self));
         findings.extend(policy::sync(self));
         findings
     }

@@ -229,6 +229,23 @@ impl Scenario {
         }
     }
 
+    /// The same probe to the address that its target's name has for the sender, who looks it up.
+    ///
+    /// # Errors
+    /// In words, when the name has none.
+    pub fn with_address(&mut self, spec: &ProbeSpec) -> Result<ProbeSpec, String> {
+        let Peer::Name(name) = &spec.to.peer else {
+            return Ok(spec.clone());
+        };
+        let (found, seen, _) = self.look_up(&name.clone(), spec)?;
+        let ip = found.ok_or_else(|| format!("no address for {name}: {}", seen.outcome))?;
+        let to = Target {
+            peer: Peer::Ip(ip),
+            ..spec.to.clone()
+        };
+        Ok(ProbeSpec { to, ..spec.clone() })
+    }
+
     /// Looks a target's name up: the address to try (none when there is none), what the client saw of that,
     /// and the events of its queries.
     #[allow(clippy::type_complexity)] // used in one place

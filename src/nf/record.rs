@@ -12,7 +12,7 @@ use super::target::Target;
 use super::{Family, Match, TableName};
 
 /// A rule's or policy's counters in a loaded rule set.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CounterAt {
     /// IPv4 or IPv6.
     pub family: Family,
@@ -31,6 +31,14 @@ pub struct Record {
     pub counters: Vec<CounterAt>,
     /// The first rule whose answer is not the flow's alone.
     pub varies: Option<RuleRef>,
+}
+
+impl Record {
+    /// Empties it; its room stays.
+    pub fn clear(&mut self) {
+        self.counters.clear();
+        self.varies = None;
+    }
 }
 
 /// Whether flags are those that open and close connections, which no packet of a compiled flow has.

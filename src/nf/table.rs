@@ -12,7 +12,7 @@ use super::{Match, Target};
 use crate::base::Origin;
 
 /// Which of the two: iptables or ip6tables.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Family {
     /// IPv4.
     V4,
@@ -34,7 +34,7 @@ impl Family {
 macro_rules! names {
     ($($(#[$meta:meta])* $name:ident { $($v:ident = $text:literal,)+ })+) => { $(
         $(#[$meta])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         pub enum $name { $(#[doc = concat!("`", $text, "`")] $v,)+ }
 
         impl $name {

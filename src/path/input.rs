@@ -42,16 +42,12 @@ impl<O: Observer> Walker<'_, O> {
         let Some((h, f)) = self.ip_header(dev, f, 4) else {
             return;
         };
-        let sent_to = h.dst;
         let Some((h, mut f)) = self.nf_prerouting(dev, h, f) else {
             return;
         };
-        let decision = match h.dst == sent_to || self.valid_on_loopback(dev, h.src) {
+        let decision = match !f.route_lost || self.valid_on_loopback(dev, h.src) {
             // It has the route it was sent by (`skb_valid_dst` in `ip_rcv_finish_core`).
-            true if f.looped && h.dst == sent_to => Ok(Input::Local { group: true }),
-            true if f.local && h.dst == sent_to && self.is_loopback(dev) => {
-                Ok(Input::Local { group: false })
-            }
+            true if self.has_route(dev, &f) => Ok(Input::Local { group: f.looped }),
             true => self.route_input(dev, h.src, h.dst, &f, false),
             false => Err(NoInput::Silent(
                 DropReason::LocalSource,
@@ -71,6 +67,11 @@ impl<O: Observer> Walker<'_, O> {
             }
             Err(why) => self.no_input(dev, &h, f, why),
         }
+    }
+
+    /// Whether a packet that this host sent to itself still has the route it was sent by.
+    fn has_route(&self, dev: DevId, f: &Frame) -> bool {
+        !f.route_lost && (f.looped || f.local && self.is_loopback(dev))
     }
 
     /// Whether a packet whose destination PREROUTING changed may have this source here. On `lo` that costs it
@@ -110,7 +111,13 @@ impl<O: Observer> Walker<'_, O> {
         let Some((h, f)) = self.nf_prerouting(dev, h, f) else {
             return;
         };
-        match self.route_input6(dev, &h, &f) {
+        let group = matches!(h.dst, IpAddr::V6(a) if a.is_multicast());
+        let decision = match !group && self.has_route(dev, &f) {
+            // As in IPv4 (`ip6_rcv_finish_core`).
+            true => Ok(Input::Local { group: false }),
+            false => self.route_input6(dev, &h, &f),
+        };
+        match decision {
             Ok(Input::Local { group }) => self.deliver(dev, &h, f, group),
             Ok(Input::Forward { found, .. }) => {
                 self.show_route(dev, &f, &found);

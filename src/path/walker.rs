@@ -73,6 +73,8 @@ pub struct Shared {
     pub learned: u64,
     /// What left, in order.
     pub out: Vec<Output>,
+    /// Room for what an operation of netfilter touches, used again and again.
+    pub record: Option<Box<crate::nf::record::Record>>,
     /// What is assumed of netfilter rules that are not understood: matched or not.
     pub assume: BTreeMap<NsId, BTreeMap<RuleRef, bool>>,
     /// Rules that are not understood, not assumed anything of, and that decided, as they were met.
@@ -91,6 +93,7 @@ impl Shared {
             next_frame: 0,
             learned: 0,
             out: Vec::new(),
+            record: None,
             assume: BTreeMap::new(),
             undecided: Vec::new(),
             servers: BTreeMap::new(),

@@ -9,6 +9,7 @@ use crate::path::{Observer, Output};
 use crate::sim::cable::Cabled;
 use crate::sim::world::World;
 use crate::wire::Frame;
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 
 /// What came of a frame.
@@ -20,7 +21,7 @@ pub(super) struct Carried {
     /// properties.
     pub strayed: bool,
     /// Namespaces it walked through, in order, some of them twice.
-    pub spaces: Vec<NsId>,
+    pub spaces: SmallVec<[NsId; 8]>,
 }
 
 impl World {
@@ -34,19 +35,24 @@ impl World {
     ) -> Carried {
         self.adopt(&mut f);
         let mut c = Carried::default();
-        let mut todo = VecDeque::from([(at, f)]);
-        while let Some((at, f)) = todo.pop_front() {
+        let (mut next, mut todo) = (Some((at, f)), VecDeque::new());
+        while let Some((at, f)) = next.take().or_else(|| todo.pop_front()) {
             c.spaces.push(at.ns);
-            let left = self.walk_out(at.ns, obs, |w| {
+            let mut left = self.walk_out(at.ns, obs, |w| {
                 w.from_backlog(&f);
                 w.receive(at.dev, f);
             });
-            for o in left {
+            // One frame after another is the rule: it needs no queue.
+            let mut go_on = |at, f| match next.is_none() && todo.is_empty() {
+                true => next = Some((at, f)),
+                false => todo.push_back((at, f)),
+            };
+            for o in left.drain(..) {
                 match o {
                     Output::Wire { from, to, frame } => {
                         match self.cabled(from, to, frame, obs) {
                             Cabled::Plain(frame) if edge(to.ns) => c.out.push((to, frame)),
-                            Cabled::Plain(frame) => todo.push_back((to, frame)),
+                            Cabled::Plain(frame) => go_on(to, frame),
                             Cabled::Later(frame, latency) => {
                                 c.strayed = true;
                                 self.push_at(latency, to, frame, obs);
@@ -54,13 +60,14 @@ impl World {
                             Cabled::Lost => c.strayed = true,
                         };
                     }
-                    Output::Backlog { at, frame } => todo.push_back((at, frame)),
+                    Output::Backlog { at, frame } => go_on(at, frame),
                     socket @ Output::Socket { .. } => {
                         c.strayed = true;
                         self.hand_on(socket, obs);
                     }
                 }
             }
+            self.give_back(left);
         }
         c
     }

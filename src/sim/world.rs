@@ -328,6 +328,13 @@ impl World {
         std::mem::take(&mut self.shared.out)
     }
 
+    /// Takes back the emptied room of [`World::walk_out`].
+    pub(super) fn give_back(&mut self, room: Vec<Output>) {
+        if self.shared.out.capacity() == 0 {
+            self.shared.out = room;
+        }
+    }
+
     /// Gives a frame an identity.
     pub(super) fn adopt(&mut self, f: &mut Frame) {
         self.shared.adopt(f);

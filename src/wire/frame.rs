@@ -67,6 +67,9 @@ pub struct Frame {
     /// What this host sent to everybody, on its way back to itself with the route it was sent by (kernel:
     /// `PACKET_LOOPBACK`, `dev_loopback_xmit`).
     pub looped: bool,
+    /// Translation in PREROUTING has taken the route it was sent by (`skb_dst_drop` in
+    /// `nf_nat_ipv4_pre_routing`, `nf_nat_ipv6_in`).
+    pub route_lost: bool,
     /// The TCP checksum is yet to be finished (kernel: `CHECKSUM_PARTIAL`): until it leaves, errors about
     /// the packet quote the sum of the pseudo header alone.
     pub partial: bool,
@@ -197,6 +200,7 @@ impl Frame {
         self.local = false;
         self.summed = None;
         self.looped = false;
+        self.route_lost = false;
         self.iif = None;
         self.forget_fragments();
         self.ignore_df = false;

@@ -64,12 +64,6 @@ impl Row {
         self
     }
 
-    /// The number of this name, if it is one.
-    pub fn get(&self, name: &str) -> Option<f64> {
-        let figure = self.0.iter().find(|f| f.name == name)?;
-        figure.value.as_f64()
-    }
-
     fn json(&self) -> Value {
         let pairs = self.0.iter().map(|f| (f.name.to_owned(), f.value.clone()));
         Value::Object(pairs.collect::<Map<_, _>>())

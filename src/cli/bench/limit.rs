@@ -4,7 +4,7 @@
 //! What a scenario's `times_limit` divides by, run in the same process and minute. Invariant: it does the
 //! work of `path/rx_copy+compact_full` of ../shared/limit, frame by frame.
 
-use super::clock::{Timing, repetition};
+use super::clock::repetition;
 use crate::base::Rng;
 use crate::fast::{HEAD, Lines, NoMemory, prefetch};
 use bytemuck::{Pod, Zeroable};
@@ -360,15 +360,5 @@ impl Limit {
             1 << 16
         });
         if right { each } else { f64::NAN }
-    }
-
-    /// Several repetitions after one to warm up.
-    pub fn measure(&mut self, repetitions: usize, at_least: Duration) -> Timing {
-        self.repetition(at_least);
-        Timing::of(
-            (0..repetitions)
-                .map(|_| self.repetition(at_least))
-                .collect(),
-        )
     }
 }

@@ -4,9 +4,9 @@
 //! commands do and does nothing of its own. Invariant: a scenario that got a wrong answer has no figures.
 
 pub mod clock;
-mod drive;
 mod dns;
 mod dns_wire;
+mod drive;
 pub mod figures;
 mod limit;
 mod path;

@@ -3,7 +3,7 @@
 //! Invariant: the limit and the scenario take turns, repetition by repetition, so that whatever slows the
 //! machine slows both.
 
-use super::clock::Timing;
+use super::clock::{Timing, memory};
 use super::drive::Scene;
 use super::figures::{Row, Section};
 use super::limit::Limit;
@@ -93,7 +93,9 @@ fn established(plan: Plan, flows: u64, a: &BenchArgs) -> anyhow::Result<Row> {
     let at_least = Duration::from_secs_f64(a.seconds);
     let flows = flows.min(plan.flows());
     let mut scene = Scene::new(plan, flows, usize::from(a.size), 1)?;
+    let before = memory();
     let opened = scene.open(0..flows, true)?;
+    let bytes = memory().saturating_sub(before);
     let mut ring = scene.ring(flows);
     let mut limit = Limit::new(flows)?;
     limit.repetition(at_least);
@@ -123,17 +125,21 @@ fn established(plan: Plan, flows: u64, a: &BenchArgs) -> anyhow::Result<Row> {
             opened.as_nanos() as f64 / flows as f64,
             0,
         )
+        .number("bytes_per_flow", bytes as f64 / flows as f64, 0)
         .count("entries", scene.fast.len() as u64))
 }
 
 fn connect(plan: Plan, flows: u64, a: &BenchArgs) -> anyhow::Result<Row> {
     let flows = flows.min(plan.flows());
     let mut scene = Scene::new(plan, flows, usize::from(a.size), 1)?;
+    let before = memory();
     let took = scene.open(0..flows, false)?;
+    let bytes = memory().saturating_sub(before);
     let each = took.as_nanos() as f64 / flows as f64;
     Ok(Row::default()
         .count("services", plan.services.into())
         .count("flows", flows)
         .number("flows_s", 1e9 / each, 0)
-        .number("ns_per_flow", each, 0))
+        .number("ns_per_flow", each, 0)
+        .number("bytes_per_flow", bytes as f64 / flows as f64, 0))
 }

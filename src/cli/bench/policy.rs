@@ -1,8 +1,8 @@
-//! `podpath bench policy`: policies compiled, the full table of one port, a pod relabelled, a policy edited, at
-//! the sizes that podpath promises something of.
+//! `podpath bench policy`: policies compiled, the full table of one port, a pod relabelled, a policy edited,
+//! at the sizes that podpath promises something of.
 //!
-//! Clusters are `kube::policy::sample`'s. What was measured is asked of the evaluator for some pairs: a wrong
-//! answer ends the benchmark.
+//! Clusters are `kube::policy::sample`'s. What was measured is asked of the evaluator for some pairs: a
+//! wrong answer ends the benchmark.
 
 use super::clock::{Timing, cpu, peak_memory};
 use super::figures::{Row, Section};

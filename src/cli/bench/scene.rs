@@ -117,7 +117,12 @@ impl Plan {
             "spec": {
                 "cni": {"plugin": plugin, "backend": backend},
                 "podCIDRs": ["10.244.0.0/16"], "serviceCIDRs": ["10.96.0.0/12"],
-                "proxy": {"mode": self.proxy}, "underlay": {"cidr": "192.168.50.0/24"},
+                 "proxy": {"mode": self.proxy},
+                // The scenes have more connections than kube-proxy usually allows.
+                "kubeProxyConfiguration": {
+                    "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
+                    "mode": self.proxy, "conntrack": {"maxPerCore": 0},
+                }, "underlay": {"cidr": "192.168.50.0/24"},
                 "node": {"sysctls": {"net.netfilter.nf_conntrack_max": "8000000"}},
             },
         })

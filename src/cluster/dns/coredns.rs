@@ -3,7 +3,8 @@
 //! Queries to upstreams leave from sockets of the process's own and carry the cause of the query they are
 //! for. A process that `loop` ended is restarted as the kubelet does, after 10 s, 20 s, 40 s ... up to five
 //! minutes (CrashLoopBackOff, kubernetes pkg/kubelet/kubelet.go `MaxContainerBackOff`). Overload is a rate:
-//! what exceeds it finds the socket's buffer full. Not modelled: memory, probes' own traffic.
+//! what exceeds it finds the socket's buffer full. A changed Corefile is in the pod a minute later; a process
+//! with `reload` takes it then when it looks, any other when it starts. Not modelled: memory, probes' own traffic.
 //! Invariant: a process that is down answers nothing and its ports are closed.
 
 use super::zone::{framed, next_message};
@@ -21,6 +22,8 @@ use std::net::{IpAddr, SocketAddr};
 
 /// The kubelet's first back-off and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
+/// How long until a changed ConfigMap is a changed file in the pod: the kubelet's `syncFrequency`.
+const SYNC: Duration = Duration::from_secs(60);
 /// An upstream's socket that nobody has heard of for so long is closed.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -71,6 +74,8 @@ pub(super) struct CoreDns {
     restart: Option<Instant>,
     /// The process is to be started at the next opportunity.
     fresh: bool,
+    /// A changed Corefile: when it is in the pod, and when `reload` looks, if it does.
+    changed: Option<(Instant, Option<Instant>, Corefile, Environment)>,
     /// Why it ended last.
     pub(super) ended: Option<String>,
     pub(super) seen: Vec<Seen>,
@@ -100,6 +105,7 @@ impl CoreDns {
             restarts: 0,
             restart: None,
             fresh: true,
+            changed: None,
             ended: None,
             seen: Vec::new(),
         };
@@ -114,6 +120,69 @@ impl CoreDns {
     /// Where it listens.
     pub(super) fn listens(&mut self, listen: Vec<(Option<IpAddr>, u8, u16)>) {
         self.listen = listen;
+    }
+
+    /// Another Corefile: what is wrong with it.
+    pub(super) fn configure(
+        &mut self,
+        now: Instant,
+        corefile: Corefile,
+        environment: Environment,
+    ) -> Vec<crate::base::Finding> {
+        let (_, findings) = Responder::new(&corefile, &environment);
+        let there = now + SYNC;
+        let looks = self.responder.care().find_map(|c| c.reload);
+        let looks = looks.map(|(every, _)| there + every);
+        self.changed = Some((there, looks, corefile, environment));
+        findings
+    }
+
+    /// `reload` looks: with an error in the file the old one goes on.
+    fn reload(&mut self, now: Instant) -> Vec<Call> {
+        let Some((there, _, corefile, environment)) = self.changed.take() else {
+            return Vec::new();
+        };
+        let findings = self.responder.reload(&corefile, &environment);
+        if findings.iter().any(crate::base::Finding::is_error) {
+            // The file stays; whoever starts anew reads it.
+            self.changed = Some((there, None, corefile, environment));
+            return Vec::new();
+        }
+        (self.corefile, self.environment) = (corefile, environment);
+        self.tickets.clear();
+        self.responder.learn(now, &self.objects);
+        self.responder.start(now);
+        let mut calls = self.rebind();
+        calls.extend(self.after(now, Cause::default()));
+        calls
+    }
+
+    /// Listens on the ports of the Corefile as it is now.
+    fn rebind(&mut self) -> Vec<Call> {
+        let mut addresses: Vec<Option<IpAddr>> = self.listen.iter().map(|l| l.0).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let ports = self.responder.ports();
+        let each = addresses.iter();
+        let now: Vec<_> = each
+            .flat_map(|addr| ports.iter().flat_map(|port| both(*addr, *port)))
+            .collect();
+        let gone = self.listen.iter().filter(|l| !now.contains(l));
+        let mut calls: Vec<Call> = gone
+            .map(|(addr, proto, port)| Call::Unlisten {
+                addr: *addr,
+                proto: *proto,
+                port: *port,
+            })
+            .collect();
+        let new = now.iter().filter(|l| !self.listen.contains(l));
+        calls.extend(new.map(|(addr, proto, port)| Call::Listen {
+            addr: *addr,
+            proto: *proto,
+            port: *port,
+        }));
+        self.listen = now;
+        calls
     }
 
     /// Whether `/ready` would say so.
@@ -266,8 +335,15 @@ impl CoreDns {
         let again = !self.up;
         self.up = true;
         self.restart = None;
-        let (responder, _) = Responder::new(&self.corefile, &self.environment);
+        if let Some((_, _, corefile, environment)) = self.changed.take_if(|c| c.0 <= now) {
+            (self.corefile, self.environment) = (corefile, environment);
+        }
+        let (responder, findings) = Responder::new(&self.corefile, &self.environment);
         self.responder = responder;
+        if let Some(wrong) = findings.iter().find(|f| f.is_error()) {
+            self.ended = Some(wrong.to_string());
+            return self.down(now);
+        }
         self.responder.learn(now, &self.objects);
         self.responder.start(now);
         let ports = self.listen.iter().filter(|_| again);
@@ -370,7 +446,9 @@ impl Player for CoreDns {
         }
         let own = self.responder.next_deadline().filter(|_| self.up);
         let idle = self.upstreams.values().map(|(.., until)| *until).min();
-        [own, self.restart, idle].into_iter().flatten().min()
+        let looks = self.changed.as_ref().and_then(|c| c.1).filter(|_| self.up);
+        let all = [own, self.restart, idle, looks];
+        all.into_iter().flatten().min()
     }
 
     fn tick(&mut self, now: Instant) -> Vec<Call> {
@@ -384,6 +462,10 @@ impl Player for CoreDns {
                 (false, DnsServerState::Crashed) | (true, _) => Vec::new(),
                 (false, _) => self.start(now),
             };
+        }
+        let looks = self.changed.as_ref().and_then(|c| c.1);
+        if self.up && looks.is_some_and(|at| at <= now) {
+            return self.reload(now);
         }
         let cause = self.waiting();
         if self.up {

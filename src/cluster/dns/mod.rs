@@ -140,9 +140,10 @@ fn hosts(c: &mut Cluster, taken: &mut Taken, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Objects changed: every server of the cluster hears of it.
-pub(super) fn learn(c: &mut Cluster) {
+/// Objects changed: every server of the cluster hears of it, and of a Corefile that is another now.
+pub(super) fn learn(c: &mut Cluster) -> Vec<Finding> {
     servers::learn(c);
+    servers::configure(c)
 }
 
 /// A Fault for the CoreDNS of a pod, or of all. False when there is none.

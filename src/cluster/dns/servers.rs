@@ -8,7 +8,7 @@
 
 use super::Taken;
 use super::coredns::{CoreDns, both};
-use crate::base::{Finding, Origin};
+use crate::base::{Finding, Origin, Severity};
 use crate::cluster::change::run_command;
 use crate::cluster::{Cluster, ClusterPod};
 use crate::kube::dns::{Corefile, Environment, Objects, Surroundings};
@@ -24,6 +24,17 @@ pub struct DnsServer {
     pub(super) player: PlayerId,
     /// Whether the pod was last told to be ready.
     pub(super) ready: bool,
+    /// What its Corefile was made of last.
+    config: Config,
+    /// NodeLocal DNSCache, with these addresses.
+    local: Option<Vec<IpAddr>>,
+}
+
+/// A Corefile's text and the files beside it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Config {
+    text: String,
+    files: Vec<(String, String)>,
 }
 
 /// Unix time at which virtual time begins: 2026-01-01.
@@ -42,29 +53,15 @@ pub(super) fn start(c: &mut Cluster, taken: &mut Taken, findings: &mut Vec<Findi
     };
     let (coredns, local) = (labelled("kube-dns"), labelled("node-local-dns"));
     for (name, pod) in coredns {
-        if let Some((text, files)) = config(c, "coredns", "Corefile") {
-            let run = Run {
-                name,
-                listen_on: vec![None],
-                text,
-                files,
-            };
-            serve(c, &pod, run, taken, findings);
+        if let Some(config) = config(c, None) {
+            serve(c, &pod, name, (config, None), taken, findings);
         }
     }
     for (name, pod) in local {
-        if let Some((text, files)) = config(c, "node-local-dns", "Corefile") {
-            let own = local_addresses(c, &name);
+        let own = local_addresses(c, &name);
+        if let Some(config) = config(c, Some(&own)) {
             node_local(c, &pod, &own, findings);
-            let text = pillars(c, &text, &own);
-            let listen_on = own.into_iter().map(Some).collect();
-            let run = Run {
-                name,
-                listen_on,
-                text,
-                files,
-            };
-            serve(c, &pod, run, taken, findings);
+            serve(c, &pod, name, (config, Some(own)), taken, findings);
         }
     }
     learn(c);
@@ -94,52 +91,100 @@ pub(super) fn process(c: &mut Cluster, id: PlayerId) -> Option<&mut CoreDns> {
     c.lab.player_mut(id)?.as_any_mut().downcast_mut::<CoreDns>()
 }
 
-struct Run {
-    name: Name,
-    listen_on: Vec<Option<IpAddr>>,
-    text: String,
-    files: Vec<(String, String)>,
+/// Hands every server its Corefile where that is another now; what is wrong with it.
+pub(super) fn configure(c: &mut Cluster) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for i in 0..c.dns.len() {
+        let Some(server) = c.dns.get(i).cloned() else {
+            continue;
+        };
+        // A ConfigMap that is deleted stays in the pod's volume.
+        let Some(config) = config(c, server.local.as_deref()) else {
+            continue;
+        };
+        if config == server.config {
+            continue;
+        }
+        let (corefile, environment, found) = make(c, &server.pod, &config);
+        if let Some(s) = c.dns.get_mut(i) {
+            s.config = config;
+        }
+        let now = c.lab.now();
+        if let Some(p) = process(c, server.player) {
+            let more = p.configure(now, corefile, environment);
+            // One Corefile, however many read it.
+            if findings.is_empty() {
+                let told = |mut f: Finding| {
+                    // The process that has the old one goes on.
+                    f.severity = f.severity.min(Severity::Warning);
+                    f
+                };
+                findings.extend(found.into_iter().chain(more).map(told));
+            }
+        }
+    }
+    findings
 }
 
-/// A key of a ConfigMap of kube-system, and its others as files beside it.
-fn config(c: &Cluster, name: &str, key: &str) -> Option<(String, Vec<(String, String)>)> {
+/// The key `Corefile` of the ConfigMap that a server reads, and the others as files beside it.
+fn config(c: &Cluster, local: Option<&[IpAddr]>) -> Option<Config> {
+    let name = local.map_or("coredns", |_| "node-local-dns");
     let all = c.store.config_maps.values();
     let mut all = all.filter(|m| m.name.namespace == "kube-system" && m.name.name == name);
     let data = all.next()?.data.as_ref()?;
-    let text = data.get(key).or_else(|| data.get("Corefile.base"))?.clone();
+    let text = data
+        .get("Corefile")
+        .or_else(|| data.get("Corefile.base"))?
+        .clone();
     let files = data
         .iter()
         .map(|(k, v)| (format!("/etc/coredns/{k}"), v.clone()));
-    Some((text, files.collect()))
+    Some(Config {
+        text: match local {
+            Some(own) => pillars(c, &text, own),
+            None => text,
+        },
+        files: files.collect(),
+    })
+}
+
+/// What a server of a pod is started with.
+fn make(c: &Cluster, name: &Name, config: &Config) -> (Corefile, Environment, Vec<Finding>) {
+    let dns = c.pod_dns(&name.namespace, &name.name).unwrap_or_default();
+    let pod = c.pods.get(name);
+    let mut around = Surroundings::default();
+    around.files.extend(config.files.iter().cloned());
+    around.files.insert("/etc/resolv.conf".into(), dns.text());
+    let (corefile, found) = Corefile::parse("Corefile", &config.text, &around);
+    let environment = Environment {
+        around,
+        addresses: pod.map(|p| p.ips.clone()).unwrap_or_default(),
+        search: dns.searches,
+        unix: UNIX,
+        seed: c.seed() ^ pod.map_or(0, |p| u64::from(p.ns.0)),
+        ..Environment::default()
+    };
+    (corefile, environment, found)
 }
 
 fn serve(
     c: &mut Cluster,
     pod: &ClusterPod,
-    run: Run,
+    name: Name,
+    (config, local): (Config, Option<Vec<IpAddr>>),
     taken: &mut Taken,
     findings: &mut Vec<Finding>,
 ) {
-    let dns = c
-        .pod_dns(&run.name.namespace, &run.name.name)
-        .unwrap_or_default();
-    let mut around = Surroundings::default();
-    around.files.extend(run.files);
-    around.files.insert("/etc/resolv.conf".into(), dns.text());
-    let (corefile, found) = Corefile::parse("Corefile", &run.text, &around);
+    let (corefile, environment, found) = make(c, &name, &config);
     findings.extend(found);
-    let environment = Environment {
-        around,
-        addresses: pod.ips.clone(),
-        search: dns.searches,
-        unix: UNIX,
-        seed: c.seed() ^ u64::from(pod.ns.0),
-        ..Environment::default()
-    };
     let (mut process, found) = CoreDns::new(corefile, environment, Vec::new());
     findings.extend(found);
     let ports = process.ports();
-    let each = run.listen_on.iter();
+    let addresses: Vec<Option<IpAddr>> = match &local {
+        Some(own) => own.iter().copied().map(Some).collect(),
+        None => vec![None],
+    };
+    let each = addresses.iter();
     let listen: Vec<_> = each
         .flat_map(|addr| ports.iter().flat_map(|port| both(*addr, *port)))
         .collect();
@@ -148,18 +193,20 @@ fn serve(
         Ok(player) => {
             taken.extend(listen.iter().map(|(_, p, n)| (pod.ns, *p, *n)));
             c.dns.push(DnsServer {
-                pod: run.name,
+                pod: name,
                 player,
                 ready: true,
+                config,
+                local,
             });
         }
         Err(e) => {
             let at = c
                 .store
                 .pods
-                .get(&run.name)
+                .get(&name)
                 .map(|p| p.source.span_of("metadata.name"));
-            let message = format!("{} cannot listen on its DNS port: {e}", run.name);
+            let message = format!("{name} cannot listen on its DNS port: {e}");
             let help = "another server of the same namespace has it";
             findings.push(Finding::warning(at.unwrap_or_default(), message, help));
         }

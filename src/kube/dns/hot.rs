@@ -222,11 +222,7 @@ impl Hot {
 fn equal_addresses(bytes: &[u8], layout: &Layout) -> Option<Option<(usize, usize, usize)>> {
     // Only an answer section may be shuffled here.
     if bytes.get(8..12) != Some(&[0; 4]) {
-        return if layout.answer_ends.is_empty() {
-            Some(None)
-        } else {
-            None
-        };
+        return stays(bytes, layout)?.then_some(None);
     }
     let mut begin = usize::from(layout.answers_at);
     let (mut first, mut size, mut count) = (None, 0, 0);
@@ -252,6 +248,30 @@ fn equal_addresses(bytes: &[u8], layout: &Layout) -> Option<Option<(usize, usize
     }
     let first = first.filter(|_| count > 1);
     Some(first.map(|first| (first, size, count)))
+}
+
+/// Whether `simple::shuffle` leaves every section as it is, without a draw: its groups in their order, and one
+/// address and one MX at most.
+fn stays(bytes: &[u8], layout: &Layout) -> Option<bool> {
+    let mut ttls = layout.ttls.iter();
+    for section in [6, 8, 10] {
+        let count = u16::from_be_bytes([*bytes.get(section)?, *bytes.get(section + 1)?]);
+        let mut last = 0;
+        for _ in 0..count {
+            let at = usize::from(*ttls.next()?).checked_sub(4)?;
+            let group = match bytes.get(at..at + 2)? {
+                [0, 5] => 0,
+                [0, 1 | 28] => 2,
+                [0, 15] => 3,
+                _ => 1,
+            };
+            if group < last || group == last && group > 1 {
+                return Some(false);
+            }
+            last = group;
+        }
+    }
+    Some(true)
 }
 
 /// The same draws and the same order as `simple::permutation` gives records.

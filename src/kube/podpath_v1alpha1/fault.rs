@@ -197,11 +197,12 @@ impl Fault {
         }
         for (index, object) in spec.apply.iter().enumerate() {
             let kind = object.get("kind").and_then(serde_json::Value::as_str);
-            const KINDS: [&str; 8] = [
+            const KINDS: [&str; 9] = [
                 "Service",
                 "EndpointSlice",
                 "Pod",
                 "Namespace",
+                "ConfigMap",
                 "NetworkPolicy",
                 "ClusterNetworkPolicy",
                 "AdminNetworkPolicy",

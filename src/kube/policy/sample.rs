@@ -1,7 +1,7 @@
 //! Large clusters made up: pods, namespaces and policies as found, of any number, for benchmarks and tests.
 //!
-//! Drawn with a seed: the same [`Size`] and seed give the same objects. Applications of ten classes of pods, a
-//! tier and a replica set of their own each; policies that open an application to some others, some with
+//! Drawn with a seed: the same [`Size`] and seed give the same objects. Applications of ten classes of pods,
+//! a tier and a replica set of their own each; policies that open an application to some others, some with
 //! ipBlocks, some for a whole namespace, egress for one in three, and four of the tiers.
 
 use std::net::{IpAddr, Ipv4Addr};

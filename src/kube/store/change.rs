@@ -14,9 +14,8 @@ use crate::kube::podpath_v1alpha1::{ObjectKind, ObjectRef};
 use super::{Name, Store, Table, is_host_network};
 
 impl Store {
-    /// Writes a Service, an EndpointSlice, a Namespace, a policy, or a Pod that is there already and stays
-    /// on its node; `place` is
-    /// where the object is written. With an error among the findings nothing was changed.
+    /// Writes a Service, an EndpointSlice, a Namespace, a ConfigMap, a policy, or a Pod that is there already
+    /// and stays on its node; `place` is where the object is written. With an error among the findings nothing was changed.
     pub fn apply(&mut self, object: &Value, place: &Span) -> Vec<Finding> {
         let input = Input::new(format!("{place}: apply"), object.to_string());
         let (read, mut findings) = Store::load(&[input]);
@@ -43,6 +42,7 @@ impl Store {
         self.services.extend(read.services);
         self.endpoint_slices.extend(read.endpoint_slices);
         self.namespaces.extend(read.namespaces);
+        self.config_maps.extend(read.config_maps);
         self.network_policies.extend(read.network_policies);
         let cluster_wide = read.cluster_network_policies;
         self.cluster_network_policies.extend(cluster_wide);

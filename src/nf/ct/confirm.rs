@@ -7,6 +7,7 @@
 use super::conn::{Conn, CtStatus};
 use super::event::{EventBits, EventKind};
 use super::tuple::Dir;
+use super::tuples::Key;
 use super::{Conntrack, CtDrop};
 use crate::net::NetNs;
 use crate::nf::eval::{At, Cx};
@@ -53,7 +54,7 @@ impl Conntrack {
         let Some(conn) = self.get(id) else {
             return Ok(None);
         };
-        let (tuples, zones, dying) = (conn.tuples(), conn.zones(), conn.is_dying());
+        let (keys, zones, dying) = (conn.tuples().map(Key::new), conn.zones(), conn.is_dying());
         let event = if conn.master().is_some() {
             EventBits::RELATED
         } else {
@@ -63,7 +64,7 @@ impl Conntrack {
             self.stats.insert_failed += 1;
             return Err(CtDrop::Dying);
         }
-        if let Some((winner, _)) = self.in_the_way(&tuples, zones) {
+        if let Some((winner, _)) = self.in_the_way(&keys, zones) {
             return self.clash(id, winner, info).map(Some);
         }
         let now = self.now;
@@ -76,7 +77,7 @@ impl Conntrack {
                 conn.events.set(EventBits::HELPER);
             }
         }
-        self.index_both(id);
+        self.index_both(id, &keys);
         Ok(None)
     }
 
@@ -122,7 +123,8 @@ impl Conntrack {
     /// `nf_ct_resolve_clash_harder`).
     fn clash_harder(&mut self, loser: ConnId, info: CtInfo) -> Option<CtRef> {
         let l = self.get(loser)?;
-        if self.drops_clashes || self.lookup_ref(&l.tuple(Dir::Reply), l.zones()).is_some() {
+        let key = Key::new(l.tuple(Dir::Reply));
+        if self.drops_clashes || self.lookup_key(&key, l.zones()).is_some() {
             return None;
         }
         let now = self.now;
@@ -131,7 +133,7 @@ impl Conntrack {
         conn.begin_life(now);
         let bits = CtStatus::FIXED_TIMEOUT | CtStatus::NAT_CLASH | CtStatus::CONFIRMED;
         conn.status.set(bits);
-        self.index_one(loser, Dir::Reply);
+        self.index_one(loser, Dir::Reply, &key);
         Some(CtRef::Conn { id: loser, info })
     }
 

@@ -9,6 +9,7 @@ use super::packet::Packet;
 use super::sysctl::secs;
 use super::track::{Env, Seen};
 use super::tuple::Dir;
+use super::tuples::Key;
 use crate::nf::Family;
 use crate::wire::{ConnId, CtInfo, proto};
 
@@ -67,7 +68,7 @@ fn about(ct: &mut Conntrack, p: &Packet<'_>, zones: Zones) -> Option<(ConnId, Di
         return None;
     }
     let answer = quoted.tuple()?.invert()?;
-    let (id, dir) = ct.lookup(&answer, zones)?;
+    let (id, dir) = ct.lookup(&Key::new(answer), zones)?;
     let to = ct.get(id)?.tuple(dir).dst;
     (to == p.h.dst).then_some((id, dir))
 }

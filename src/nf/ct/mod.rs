@@ -48,6 +48,7 @@ pub use tuple::{CtTuple, Dir};
 use crate::base::Instant;
 use crate::nf::Counters;
 use crate::wire::ConnId;
+use tuples::Key;
 
 /// Why conntrack drops a packet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -127,16 +128,20 @@ impl Conntrack {
     }
 
     pub(crate) fn lookup_ref(&self, tuple: &CtTuple, zones: Zones) -> Option<(ConnId, Dir)> {
-        let first = self.hashed(tuple, zones, zones.orig);
-        let other = || self.hashed(tuple, zones, zones.reply);
+        self.lookup_key(&Key::new(*tuple), zones)
+    }
+
+    fn lookup_key(&self, key: &Key, zones: Zones) -> Option<(ConnId, Dir)> {
+        let first = self.hashed(key, zones, zones.orig);
+        let other = || self.hashed(key, zones, zones.reply);
         first.or_else(|| (zones.orig != zones.reply).then(other).flatten())
     }
 
     /// Who has a tuple in the hash chains of a zone: a direction of a connection stands in those of that
     /// direction's zone, and must have it in common with `zones` (kernel: `nf_ct_key_equal`).
-    fn hashed(&self, tuple: &CtTuple, zones: Zones, chain: u16) -> Option<(ConnId, Dir)> {
+    fn hashed(&self, key: &Key, zones: Zones, chain: u16) -> Option<(ConnId, Dir)> {
         let now = self.now;
-        let mut holders = self.table.with_tuple(tuple);
+        let mut holders = self.table.with_tuple(key);
         let found = holders.find(|(_, dir, c)| {
             let zone = c.zones().of(*dir);
             zone == zones.of(*dir) && zone == chain && !c.is_expired(now)
@@ -145,16 +150,20 @@ impl Conntrack {
     }
 
     /// Kernel: `__nf_conntrack_find_get`, which takes out what has expired on the way.
-    fn lookup(&mut self, tuple: &CtTuple, zones: Zones) -> Option<(ConnId, Dir)> {
-        self.forget_expired(tuple);
-        self.lookup_ref(tuple, zones)
+    fn lookup(&mut self, key: &Key, zones: Zones) -> Option<(ConnId, Dir)> {
+        self.forget_expired(key);
+        self.lookup_key(key, zones)
     }
 
-    fn forget_expired(&mut self, tuple: &CtTuple) {
+    fn forget_expired(&mut self, key: &Key) {
         let now = self.now;
+        if !self.table.is_due(now) {
+            return;
+        }
         let expired = |ct: &Conntrack| {
-            let mut holders = ct.table.with_tuple(tuple);
-            holders.find(|(.., c)| c.is_expired(now)).map(|(id, ..)| id)
+            let mut holders = ct.table.with_tuple(key);
+            let found = holders.find(|(.., c)| c.is_expired(now) && !c.is_dying());
+            found.map(|(id, ..)| id)
         };
         // Each that is killed is no longer there to be found.
         while let Some(id) = expired(self) {
@@ -163,9 +172,9 @@ impl Conntrack {
     }
 
     /// Who stands in the way of two tuples (kernel: the two chains `__nf_conntrack_confirm` looks into).
-    fn in_the_way(&mut self, tuples: &[CtTuple; 2], zones: Zones) -> Option<(ConnId, Dir)> {
-        tuples.iter().for_each(|t| self.forget_expired(t));
-        let [orig, reply] = tuples;
+    fn in_the_way(&mut self, keys: &[Key; 2], zones: Zones) -> Option<(ConnId, Dir)> {
+        keys.iter().for_each(|k| self.forget_expired(k));
+        let [orig, reply] = keys;
         let first = self.hashed(orig, zones, zones.orig);
         first.or_else(|| self.hashed(reply, zones, zones.reply))
     }
@@ -182,7 +191,8 @@ impl Conntrack {
         let own = self.get(ignored)?;
         let now = self.now;
         let (orig, zones) = (own.tuple(Dir::Original), own.zones());
-        let mut holders = self.table.with_tuple(reply);
+        let key = Key::new(*reply);
+        let mut holders = self.table.with_tuple(&key);
         let found = holders.find(|(id, dir, c)| {
             let same_flow = c.tuple(Dir::Original) == orig && c.zones().orig == zones.orig;
             let zone = c.zones().of(*dir);
@@ -275,14 +285,14 @@ impl Conntrack {
     /// `None` if one of its tuples is taken (kernel: `nf_conntrack_hash_check_insert`).
     pub fn insert(&mut self, mut conn: Conn, now: Instant) -> Option<ConnId> {
         self.now = self.now.max(now);
-        let (tuples, zones) = (conn.tuples(), conn.zones());
-        if tuples.iter().any(|t| self.lookup(t, zones).is_some()) {
+        let (keys, zones) = (conn.tuples().map(Key::new), conn.zones());
+        if keys.iter().any(|k| self.lookup(k, zones).is_some()) {
             self.stats.insert_failed += 1;
             return None;
         }
         conn.status.set(CtStatus::CONFIRMED);
         let id = self.table.add(conn)?;
-        self.index_both(id);
+        self.index_both(id, &keys);
         self.stats.insert += 1;
         Some(id)
     }
@@ -295,8 +305,8 @@ impl Conntrack {
         n
     }
 
-    /// Takes labels from every connection that `which` names (kernel: `nf_connlabels_replace`); says how many.
-    /// What was compiled of their packets ends.
+    /// Takes labels from every connection that `which` names (kernel: `nf_connlabels_replace`) and says how
+    /// many had one. What was compiled of their packets ends.
     pub fn unlabel(&mut self, labels: u128, which: impl Fn(&Conn) -> bool) -> usize {
         let has = |c: &Conn| c.labels() & labels != 0 && !c.is_expired(self.now) && which(c);
         let ids = self.ids(has);

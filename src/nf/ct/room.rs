@@ -5,6 +5,7 @@
 use super::conn::{Conn, CtStatus};
 use super::sysctl::CtSysctl;
 use super::tuple::Dir;
+use super::tuples::Key;
 use super::{Conntrack, CtDrop};
 use crate::base::Rng;
 use crate::wire::ConnId;
@@ -49,14 +50,14 @@ impl Conntrack {
     }
 
     /// Enters a confirmed connection by both tuples.
-    pub(super) fn index_both(&mut self, id: ConnId) {
-        self.index_one(id, Dir::Original);
-        self.table.index(id, Dir::Reply);
+    pub(super) fn index_both(&mut self, id: ConnId, [orig, reply]: &[Key; 2]) {
+        self.table.index(id, Dir::Original, orig);
+        self.index_one(id, Dir::Reply, reply);
     }
 
     /// Enters it by one.
-    pub(super) fn index_one(&mut self, id: ConnId, dir: Dir) {
-        self.table.index(id, dir);
+    pub(super) fn index_one(&mut self, id: ConnId, dir: Dir, key: &Key) {
+        self.table.index(id, dir, key);
         self.table.alarm(id);
     }
 }

@@ -7,7 +7,7 @@ use super::conn::{Conn, ticks};
 use super::index::{Holders, Index};
 use super::slots::{Slots, held_by};
 use super::tuple::{CtTuple, Dir};
-use super::tuples::{hash_of, hash_of_source};
+use super::tuples::{Key, hash_of, hash_of_source};
 use crate::base::Instant;
 use crate::wire::ConnId;
 use foldhash::fast::FixedState;
@@ -90,9 +90,11 @@ impl Table {
     }
 
     /// Everyone who has a tuple, in whichever zone, the newest first.
-    pub fn with_tuple(&self, t: &CtTuple) -> impl Iterator<Item = (ConnId, Dir, &Conn)> {
+    pub fn with_tuple(&self, key: &Key) -> impl Iterator<Item = (ConnId, Dir, &Conn)> {
         let slots = &self.slots;
-        let found = self.index.get(hash_of(t), |h| has_tuple(slots, h, t));
+        let found = self
+            .index
+            .get(key.hash, |h| has_tuple(slots, h, &key.tuple));
         found.filter_map(|h| {
             let (slot, dir) = end_of(h);
             slots.at(slot).map(|(id, c)| (id, dir, c))
@@ -117,13 +119,10 @@ impl Table {
         })
     }
 
-    /// Makes a connection findable by the tuple of a direction, before all that have that tuple already:
+    /// Makes a connection findable by `key`, the tuple of a direction, before all that have that tuple already:
     /// where a connection's two tuples are equal, its reply is found (kernel: `__nf_conntrack_hash_insert`
     /// puts each at its chain's head, the reply's last).
-    pub fn index(&mut self, id: ConnId, dir: Dir) {
-        let Some(t) = self.get(id).map(|c| c.tuple(dir)) else {
-            return;
-        };
+    pub fn index(&mut self, id: ConnId, dir: Dir, key: &Key) {
         if !self.enters(id, bit(dir)) {
             return;
         }
@@ -133,9 +132,9 @@ impl Table {
             slots.at(slot).map_or(0, |(_, c)| hash_of(&c.tuple(dir)))
         };
         self.index.add(
-            hash_of(&t),
+            key.hash,
             holder(id.slot, dir),
-            |h| has_tuple(slots, h, &t),
+            |h| has_tuple(slots, h, &key.tuple),
             hash_of_holder,
         );
     }

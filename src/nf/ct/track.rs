@@ -9,6 +9,7 @@ use super::packet::Packet;
 use super::sysctl::CtSysctl;
 use super::tcp::TcpState;
 use super::tuple::{CtTuple, Dir, GRE, UDPLITE};
+use super::tuples::Key;
 use super::{Conntrack, CtDrop, helper, icmp, sctp, tcp, udp};
 use crate::base::{Instant, limits};
 use crate::net::NetNs;
@@ -283,7 +284,7 @@ impl Conntrack {
         let Some(tuple) = p.tuple() else {
             return Ok(None);
         };
-        let found = match self.lookup(&tuple, zones) {
+        let found = match self.lookup(&Key::new(tuple), zones) {
             Some(found) => Some(found),
             None => self
                 .init(tuple, zones, template, env, cx)?

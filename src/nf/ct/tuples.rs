@@ -120,6 +120,22 @@ fn mixed(src: IpAddr, dst: IpAddr, rest: u64) -> u64 {
     parts.into_iter().fold(start, |h, p| fold(h ^ p, MIX[2]))
 }
 
+/// A tuple to look for, hashed once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    pub tuple: CtTuple,
+    pub hash: u64,
+}
+
+impl Key {
+    pub fn new(tuple: CtTuple) -> Key {
+        Key {
+            tuple,
+            hash: hash_of(&tuple),
+        }
+    }
+}
+
 /// The hash of a tuple.
 pub(super) fn hash_of(t: &CtTuple) -> u64 {
     let rest = u64::from(t.sport) | u64::from(t.dport) << 16 | u64::from(t.proto) << 32;

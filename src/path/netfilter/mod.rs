@@ -26,6 +26,7 @@ use crate::path::reason::{Disposition, DropReason};
 use crate::path::walker::{Errno, Output, Walker};
 use crate::wire::{ConnId, CtRef, Frame, IpHeader};
 use output::Routed;
+use std::net::IpAddr;
 
 pub(crate) use defrag::LOCAL_DELIVER;
 pub(crate) use link::Part;
@@ -137,6 +138,10 @@ impl<O: Observer> Walker<'_, O> {
             let own = route.as_ref().filter(|_| hook == Hook::Output);
             let before = own.and_then(|_| Routed::of(kind, &f));
             let mut fx = Vec::new();
+            let sent_to = match (kind, hook) {
+                (OpKind::Nat, Hook::Prerouting) => destination(&f),
+                _ => None,
+            };
             let mut verdict = self.nf_op(kind, &at, &mut f, &mut fx);
             while let Some(from) = self.nf_effects(&at, &mut f, std::mem::take(&mut fx)) {
                 // `ipt_do_table` keeps bottom halves off to its end, `nft_do_chain` does not.
@@ -146,6 +151,7 @@ impl<O: Observer> Walker<'_, O> {
                 verdict = self.nf_op_from(kind, &at, &mut f, &mut fx, Some(from));
             }
             self.softirqs();
+            f.route_lost |= sent_to.is_some() && sent_to != destination(&f);
             f = match verdict {
                 Ok(Verdict::Accept | Verdict::Bypass) => f,
                 Ok(other) => return self.nf_end(&at, f, other),
@@ -267,6 +273,11 @@ impl<O: Observer> Walker<'_, O> {
             })
             .collect()
     }
+}
+
+/// Where a packet is addressed to.
+fn destination(f: &Frame) -> Option<IpAddr> {
+    IpHeader::parse_lax(f.l3()).ok().map(|h| h.dst)
 }
 
 /// An error or reset belongs to the connection of the packet that caused it, the other way round

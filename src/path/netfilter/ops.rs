@@ -68,7 +68,7 @@ impl<O: Observer> Walker<'_, O> {
             return Ok(Verdict::Accept);
         };
         let mut steps = O::TRACING.then(Vec::new);
-        nf.record = O::RECORDING.then(Box::default);
+        nf.record = O::RECORDING.then(|| self.cx.record.take().unwrap_or_default());
         let mut cx = Cx {
             now: self.now,
             rng: &mut self.cx.rng,
@@ -96,8 +96,10 @@ impl<O: Observer> Walker<'_, O> {
         };
         let record = nf.record.take();
         self.ns.nf = Some(nf);
-        if let Some(record) = record {
+        if let Some(mut record) = record {
             self.nf_touched(kind, f, &record);
+            record.clear();
+            self.cx.record = Some(record);
         }
         if let Some(steps) = steps {
             self.nf_tell(at, f, steps);

@@ -21,6 +21,8 @@ const GAP: i32 = 6;
 const LABEL: i32 = 230;
 /// The smallest square that has its row's name beside it.
 const NAMED: i32 = 10;
+/// Squares smaller than this have the names of columns upright.
+const STEEP: i32 = 18;
 /// The smallest square that has a line around it.
 const FINE: i32 = 5;
 /// Squares that have a tip each.
@@ -75,7 +77,9 @@ pub(super) fn drawing(shown: &Shown<'_>, marks: &[Vec<Mark>], titled: bool) -> (
         _ => i32::try_from(2_400 / count).unwrap_or(1).clamp(2, 9),
     };
     let names = side >= NAMED;
-    let (left, top) = margins(shown, names);
+    // Narrow columns have their names upright, others at 55 degrees.
+    let steep = names && side < STEEP;
+    let (left, top) = margins(shown, names, steep);
     let xs = places(shown, &shown.reach.columns, left, side);
     let top = top + 82;
     let ys = places(shown, &shown.reach.rows, top, side);
@@ -92,11 +96,11 @@ pub(super) fn drawing(shown: &Shown<'_>, marks: &[Vec<Mark>], titled: bool) -> (
     if titles == Squares::Runs && side >= FINE {
         lines(&mut body, (&xs, &ys), side);
     }
-    labels(&mut body, shown, (&xs, &ys), side, names);
+    labels(&mut body, shown, (&xs, &ys), side, (names, steep));
     let (legend_width, height) = legend(&mut body, shown, marks, bottom + 28);
     let title_width =
         width(&title(shown), 20, Face::Bold).max(width(&shown.summary(), 13, Face::Sans));
-    let wide = (right + slant(shown, names))
+    let wide = (right + slant(shown, names, steep))
         .max(legend_width)
         .max(title_width.min(900) + MARGIN)
         + MARGIN;
@@ -162,7 +166,7 @@ fn band(shown: &Shown<'_>, group: usize) -> String {
 }
 
 /// The width of the names of rows, and the height of those of columns.
-fn margins(shown: &Shown<'_>, names: bool) -> (i32, i32) {
+fn margins(shown: &Shown<'_>, names: bool, steep: bool) -> (i32, i32) {
     let longest = |groups: &[usize]| {
         let text = |at: &usize| {
             if names {
@@ -175,12 +179,15 @@ fn margins(shown: &Shown<'_>, names: bool) -> (i32, i32) {
         widths.max().unwrap_or(0).min(LABEL)
     };
     let (rows, columns) = (longest(&shown.reach.rows), longest(&shown.reach.columns));
-    // Names of columns rise at 55 degrees.
-    (MARGIN + rows + 12, columns * 82 / 100 + 12)
+    let rise = if steep { columns } else { columns * 82 / 100 };
+    (MARGIN + rows + 12, rise + 12)
 }
 
 /// How far the last column's name leans out.
-fn slant(shown: &Shown<'_>, names: bool) -> i32 {
+fn slant(shown: &Shown<'_>, names: bool, steep: bool) -> i32 {
+    if steep {
+        return 0;
+    }
     let last = shown.reach.columns.last();
     let text = last.map_or_else(String::new, |at| {
         if names {
@@ -377,7 +384,13 @@ fn one(shown: &Shown<'_>, cell: (usize, usize, usize), port: &PortCell) -> Strin
     text
 }
 
-fn labels(out: &mut String, shown: &Shown<'_>, (xs, ys): (&[i32], &[i32]), side: i32, names: bool) {
+fn labels(
+    out: &mut String,
+    shown: &Shown<'_>,
+    (xs, ys): (&[i32], &[i32]),
+    side: i32,
+    (names, steep): (bool, bool),
+) {
     let (rows, columns) = (&shown.reach.rows, &shown.reach.columns);
     let size = if side >= 20 {
         12
@@ -409,11 +422,12 @@ fn labels(out: &mut String, shown: &Shown<'_>, (xs, ys): (&[i32], &[i32]), side:
             }
         }
     }
+    let angle = if steep { 90 } else { 55 };
     let mut column = |at: i32, text: &str| {
         let text = escape(&fit(text, size, Face::Sans, LABEL));
         let _ = writeln!(
             out,
-            "<text class=\"ink\" transform=\"translate({at},{y}) rotate(-55)\" style=\"font-size:{size}px\">{text}</text>"
+            "<text class=\"ink\" transform=\"translate({at},{y}) rotate(-{angle})\" style=\"font-size:{size}px\">{text}</text>"
         );
     };
     if names {

@@ -8,7 +8,7 @@ use core::fmt::Write as _;
 use super::Mark;
 
 /// A class with its fill on light and on dark pages.
-const FILLS: [(&str, &str, &str); 17] = [
+const FILLS: [(&str, &str, &str); 18] = [
     ("page", "#fcfdff", "#0f141b"),
     ("ink", "#1b2430", "#e8edf4"),
     ("dim", "#5a687a", "#9aa8ba"),
@@ -17,6 +17,7 @@ const FILLS: [(&str, &str, &str); 17] = [
     ("partly", "#e7b64a", "#c99726"),
     ("closed", "#dfe5ec", "#27313e"),
     ("still", "#a8d6c3", "#1f5f4a"),
+    ("halfstill", "#f3dfb0", "#6b5520"),
     ("opened", "#d4480f", "#ff7a42"),
     ("shut", "#1d5fe0", "#5b9bff"),
     ("both", "#8a3ffc", "#b48bff"),
@@ -39,7 +40,8 @@ pub(super) fn class(mark: Mark, change: bool) -> &'static str {
         (Mark::Nothing, _) => "none",
         (Mark::Open, true) => "still",
         (Mark::Open, false) => "open",
-        (Mark::Partly, _) => "partly",
+        (Mark::Partly, true) => "halfstill",
+        (Mark::Partly, false) => "partly",
         (Mark::Closed, _) => "closed",
         (Mark::Opened, _) => "opened",
         (Mark::Shut, _) => "shut",

@@ -8,7 +8,8 @@ use crate::base::NsId;
 use crate::nf::Counters;
 use crate::sim::World;
 use crate::sim::fast::record::Share;
-use std::collections::BTreeMap;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 
 /// What all frames of a class change.
 pub(super) type Shares = Vec<(NsId, Share)>;
@@ -23,7 +24,8 @@ struct Class {
 /// All classes.
 #[derive(Debug, Default)]
 pub(super) struct Classes {
-    by_shares: BTreeMap<Shares, u32>,
+    /// Asked by name only: the order inside reaches nobody.
+    by_shares: HashMap<Shares, u32, FixedState>,
     all: Vec<Class>,
     /// Classes with something to write.
     dirty: Vec<u32>,
@@ -31,8 +33,8 @@ pub(super) struct Classes {
 
 impl Classes {
     /// The number of the class with these shares.
-    pub fn of(&mut self, shares: Shares) -> u32 {
-        if let Some(n) = self.by_shares.get(&shares) {
+    pub fn of(&mut self, shares: &Shares) -> u32 {
+        if let Some(n) = self.by_shares.get(shares) {
             return *n;
         }
         let n = self.all.len() as u32;
@@ -41,7 +43,7 @@ impl Classes {
             sum: Counters::default(),
             last: Instant::ZERO,
         });
-        self.by_shares.insert(shares, n);
+        self.by_shares.insert(shares.clone(), n);
         n
     }
 

@@ -8,7 +8,7 @@ use crate::nf::ct::Dir;
 use crate::path::{Observer, Varies};
 use crate::sim::World;
 use crate::sim::carry::Carried;
-use crate::sim::fast::class::Classes;
+use crate::sim::fast::class::{Classes, Shares};
 use crate::sim::fast::compile;
 use crate::sim::fast::conns::sum_flag;
 use crate::sim::fast::moment::Moments;
@@ -78,6 +78,7 @@ pub struct FastPath {
     /// Entries with hits that were not written back.
     dirty: Vec<u32>,
     group: Group,
+    room: Shares,
     moments: Moments,
     moment: u32,
     /// Time after which a connection may have died unseen.
@@ -114,6 +115,7 @@ impl FastPath {
             until: Instant::ZERO,
             dirty: Vec::new(),
             group: Group::default(),
+            room: Shares::new(),
             moments: Moments::default(),
             moment: 0,
             idle: Duration::MAX,
@@ -271,7 +273,7 @@ impl FastPath {
             return;
         };
         let came = batch.frames[i];
-        let mut rec = Recorder::new(usize::from(total));
+        let mut rec = Recorder::new(usize::from(total), std::mem::take(&mut self.room));
         let rng = world.rng().clone();
         let edges = &self.edges;
         let edge = |ns: NsId| edges.get(ns.0 as usize).copied().unwrap_or(false);
@@ -282,10 +284,11 @@ impl FastPath {
             self.version = world.version();
             self.next_epoch();
         }
-        match self.compile(world, key, total, came, &carried, rec, random) {
+        match self.compile(world, key, total, came, &carried, &rec, random) {
             Ok(()) => self.stats.compiled += 1,
             Err(why) => *self.why.entry(why).or_default() += 1,
         }
+        self.room = rec.shares;
         batch.fates[i] = Fate::Walked(carried.out.len() as u32);
         out.extend(carried.out);
     }
@@ -298,7 +301,7 @@ impl FastPath {
         total: u16,
         came: &[u8],
         carried: &Carried,
-        rec: Recorder,
+        rec: &Recorder,
         random: bool,
     ) -> Result<(), Why> {
         if total == 0 || self.walks_only {
@@ -339,7 +342,7 @@ impl FastPath {
             ..entry
         };
         self.until = self.until.min(rec.until);
-        let class = self.classes.of(rec.shares);
+        let class = self.classes.of(&rec.shares);
         let n = self.put(world, entry);
         self.cold[n as usize] = Cold { class, conns };
         self.link(world, n);

@@ -8,10 +8,11 @@ use crate::net::NetNs;
 use crate::nf::record::CounterAt;
 use crate::path::{Direction, Disposition, Observer, Place, Touch, Varies};
 use crate::wire::{ConnId, Frame, MacAddr};
+use smallvec::SmallVec;
 use std::net::IpAddr;
 
 /// A thing whose count or age a frame of the flow changes, the same for every frame but for the length.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Share {
     /// A device received it.
     Rx(DevId, i32),
@@ -43,7 +44,7 @@ pub(super) struct Recorder {
     /// Length of the IP packet that came in.
     total: usize,
     pub shares: Vec<(NsId, Share)>,
-    pub conns: Vec<Held>,
+    pub conns: SmallVec<[Held; 4]>,
     /// Longest packet that goes the same way.
     pub cap: usize,
     /// Until when it does.
@@ -55,12 +56,13 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// For a packet of `total` bytes.
-    pub fn new(total: usize) -> Recorder {
+    /// For a packet of `total` bytes, in the room of an earlier one.
+    pub fn new(total: usize, mut room: Vec<(NsId, Share)>) -> Recorder {
+        room.clear();
         Recorder {
             total,
-            shares: Vec::new(),
-            conns: Vec::new(),
+            shares: room,
+            conns: SmallVec::new(),
             cap: usize::MAX,
             until: Instant::from_nanos(u64::MAX),
             varies: None,

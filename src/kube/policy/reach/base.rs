@@ -27,7 +27,9 @@ struct Key {
 pub(super) fn reach<'s>(states: &[State<'s>], q: &Question) -> Reach<'s> {
     let mut judges: Vec<Judge> = states.iter().map(Judge::new).collect();
     let pods = chosen(states, &judges, q);
-    let nodes = nodes(states, &judges, q);
+    let services = service::groups(states, q);
+    // What a Service gives a node depends on whose node the endpoints are on.
+    let nodes = nodes(states, &judges, q, q.by_pod || !services.is_empty());
     let outside = Outside::of(states, &judges, q);
     let asked = pods.iter().filter(|p| p.receives).flat_map(|p| &p.ports);
     let others = nodes.iter().chain(&outside.groups);
@@ -38,7 +40,6 @@ pub(super) fn reach<'s>(states: &[State<'s>], q: &Question) -> Reach<'s> {
     for judge in &mut judges {
         judge.prepare(q.family, &asked);
     }
-    let services = service::groups(states, q);
     let split = service::by_node(states, q, &services);
     let mut groups = pod_groups(states, &judges, q, pods, split);
     groups.extend(nodes);
@@ -207,7 +208,7 @@ pub(super) fn empty(kind: Kind, spots: Vec<Spot>) -> Group {
     }
 }
 
-fn nodes(states: &[State<'_>], judges: &[Judge], q: &Question) -> Vec<Group> {
+fn nodes(states: &[State<'_>], judges: &[Judge], q: &Question, apart: bool) -> Vec<Group> {
     let all = states.iter().flat_map(|s| s.inventory.nodes());
     let names: BTreeSet<&str> = all.map(|(name, _)| name).collect();
     let blocks = outside::blocks(judges);
@@ -242,7 +243,7 @@ fn nodes(states: &[State<'_>], judges: &[Judge], q: &Question) -> Vec<Group> {
             .zip(&spots)
             .map(|(j, s)| (*s != Spot::Absent).then(|| j.told(*s, &blocks)))
             .collect();
-        let apart = q.by_pod.then(|| name.to_owned());
+        let apart = apart.then(|| name.to_owned());
         let key = (asked.clone(), sends, receives, told, apart);
         let group = groups.entry(key).or_insert_with(|| {
             let mut group = empty(Kind::Nodes, spots);

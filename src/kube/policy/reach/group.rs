@@ -52,7 +52,11 @@ pub(super) fn join(reach: &mut Reach<'_>) {
                     continue;
                 }
                 for state in 0..reach.states.len() {
-                    let open = reach.share(from, to, at, state).0;
+                    // How many ways there are differs for Services only.
+                    let open = match (reach.share(from, to, at, state), to.kind) {
+                        ((open, ways), Kind::Service) => (ways << 32) + open,
+                        ((open, _), _) => open,
+                    };
                     if open == 0 {
                         continue;
                     }
