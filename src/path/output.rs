@@ -111,8 +111,8 @@ impl<O: Observer> Walker<'_, O> {
         self.ip_output_by(found, dst, f, (input.is_some(), input));
     }
 
-    /// The same for a packet that is `forwarded` or not; POSTROUTING sees it with the input device that it still
-    /// has (`indev = skb->dev` in `ip_output`).
+    /// The same for a packet that is `forwarded` or not; POSTROUTING sees it with the input device that it
+    /// still has (`indev = skb->dev` in `ip_output`).
     pub(crate) fn ip_output_by(
         &mut self,
         found: &Found,

@@ -100,8 +100,8 @@ impl<O: Observer> Walker<'_, O> {
         self.step(found.dev(), &copy, |_| {
             Step::Note(format!("a copy for {gateway} (TEE)"))
         });
-        // Rules may route it anew: to where it is addressed, then, by whatever device (`ip_route_me_harder` asks
-        // the device its socket is bound to, and it has none).
+        // Rules may route it anew: to where it is addressed, then, by whatever device (`ip_route_me_harder`
+        // asks the device its socket is bound to, and it has none).
         if let Ok(Some((copy, found, anew))) = self.nf_output(copy, found, None)
             && let Ok(h) = IpHeader::parse_lax(copy.l3())
         {

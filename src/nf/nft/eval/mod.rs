@@ -327,8 +327,8 @@ impl Netfilter {
     }
 }
 
-/// Carries a packet through a base chain. With `halts` it stops where a copy goes its way ([`Effect::Halted`]); `from`
-/// is where it did.
+/// Carries a packet through a base chain. With `halts` it stops where a copy goes its way
+/// ([`Effect::Halted`]); `from` is where it did.
 ///
 /// `nf` was taken out of `ns` by the walker: `ns.nf` is `None` while this runs.
 #[allow(

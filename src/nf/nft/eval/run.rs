@@ -49,8 +49,8 @@ pub(super) enum After {
 
 pub(super) type Parts = SmallVec<[Part; 4]>;
 
-/// A chain that stopped behind a statement (`dup`), whose copy goes its way before the next one is asked: where it
-/// stopped, what the packet's headers were, and where its jumps return to.
+/// A chain that stopped behind a statement (`dup`), whose copy goes its way before the next one is asked:
+/// where it stopped, what the packet's headers were, and where its jumps return to.
 #[derive(Clone, Debug)]
 pub struct Halted {
     chain: usize,
