@@ -221,7 +221,7 @@ pub fn nat_chain(
     use super::hook::NatChain;
     match which {
         NatChain::Table(b) => table(nf, ns, f, at, b, TableName::Nat, cx, fx),
-        NatChain::Nft(chain) => super::nft::eval::run(nf, ns, f, at, chain, (false, None), cx, fx),
+        NatChain::Nft(chain) => super::nft::eval::run(nf, ns, f, at, chain, cx, fx),
     }
 }
 

@@ -78,7 +78,7 @@ impl<O: Observer> Walker<'_, O> {
         let verdict = match (kind, from) {
             (OpKind::Nft { chain, .. }, Some(From::Native(from))) => {
                 let from = (true, Some(from));
-                Ok(nft::eval::run(
+                Ok(nft::eval::run_from(
                     &mut nf, self.ns, f, at, chain, from, &mut cx, fx,
                 ))
             }
@@ -172,7 +172,16 @@ fn run(
             Tracked::Drop(why) => Err(why_dropped(why).to_owned()),
         },
         OpKind::Table(backend, table) => Ok(eval::table(nf, ns, f, at, backend, table, cx, fx)),
-        OpKind::Nft { chain, .. } => Ok(nft::eval::run(nf, ns, f, at, chain, (true, None), cx, fx)),
+        OpKind::Nft { chain, .. } => Ok(nft::eval::run_from(
+            nf,
+            ns,
+            f,
+            at,
+            chain,
+            (true, None),
+            cx,
+            fx,
+        )),
         OpKind::Nat => nat::hook(nf, f, at, cx, &mut |nf, f, cx, chain| {
             eval::nat_chain(nf, ns, f, at, chain, cx, fx)
         })

@@ -327,6 +327,21 @@ impl Netfilter {
     }
 }
 
+/// Carries a packet through a base chain to its end; copies go their way afterwards.
+///
+/// `nf` was taken out of `ns` by the walker: `ns.nf` is `None` while this runs.
+pub fn run(
+    nf: &mut Netfilter,
+    ns: &NetNs,
+    f: &mut Frame,
+    at: &At,
+    chain: ChainRef,
+    cx: &mut Cx<'_>,
+    fx: &mut Vec<Effect>,
+) -> Verdict {
+    run_from(nf, ns, f, at, chain, (false, None), cx, fx)
+}
+
 /// Carries a packet through a base chain. With `halts` it stops where a copy goes its way
 /// ([`Effect::Halted`]); `from` is where it did.
 ///
@@ -335,7 +350,7 @@ impl Netfilter {
     clippy::too_many_arguments,
     reason = "the kernel's hook state, skb and private data"
 )]
-pub fn run(
+pub fn run_from(
     nf: &mut Netfilter,
     ns: &NetNs,
     f: &mut Frame,
