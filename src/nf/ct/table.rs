@@ -120,8 +120,8 @@ impl Table {
     }
 
     /// Makes a connection findable by `key`, the tuple of a direction, before all that have that tuple
-    /// already: where a connection's two tuples are equal, its reply is found (kernel: `__nf_conntrack_hash_insert`
-    /// puts each at its chain's head, the reply's last).
+    /// already: where a connection's two tuples are equal, its reply is found (kernel:
+    /// `__nf_conntrack_hash_insert` puts each at its chain's head, the reply's last).
     pub fn index(&mut self, id: ConnId, dir: Dir, key: &Key) {
         if !self.enters(id, bit(dir)) {
             return;

@@ -14,7 +14,7 @@ pub(super) enum From {
     /// A table of iptables.
     Table(Paused),
     /// A native chain.
-    Native(Halted),
+    Native(Box<Halted>),
 }
 
 impl<O: Observer> Walker<'_, O> {
@@ -24,7 +24,7 @@ impl<O: Observer> Walker<'_, O> {
         for e in fx {
             match e {
                 Effect::Paused(p) => paused = Some(From::Table(*p)),
-                Effect::Halted(h) => paused = Some(From::Native(*h)),
+                Effect::Halted(h) => paused = Some(From::Native(h)),
                 Effect::Log { rule, prefix, .. } => self.nf_note(at, f, &rule, "logged", &prefix),
                 Effect::Nflog { rule, prefix, .. } => self.nf_note(at, f, &rule, "logged", &prefix),
                 Effect::Audit { rule, .. } => self.nf_note(at, f, &rule, "audited", ""),

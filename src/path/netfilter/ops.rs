@@ -77,7 +77,7 @@ impl<O: Observer> Walker<'_, O> {
         };
         let verdict = match (kind, from) {
             (OpKind::Nft { chain, .. }, Some(From::Native(from))) => {
-                let from = (true, Some(from));
+                let from = (true, Some(*from));
                 Ok(nft::eval::run_from(
                     &mut nf, self.ns, f, at, chain, from, &mut cx, fx,
                 ))
