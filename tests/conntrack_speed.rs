@@ -215,6 +215,7 @@ fn a_new_flow_takes_little_time() {
     assert_eq!(b.ct.count(), 0);
     timed("new again", &mut b, &mut |b, f| b.pass(f, false, false));
     if !cfg!(debug_assertions) {
-        assert!(first < 600.0, "{first} ns for a new flow");
+        // Half of the two microseconds that the issue gives a new flow with everything; a third when idle.
+        assert!(first < 1000.0, "{first} ns for a new flow");
     }
 }

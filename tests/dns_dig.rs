@@ -5,6 +5,8 @@
 //! that it was skipped and passes. Upstreams of a case are sockets of this test. Left out are the cases whose API
 //! server is unreachable or forbids something: `dns serve` has manifests, and no API server that could.
 
+#[path = "common/dns_outside.rs"]
+mod dns_outside;
 #[path = "common/dns_process.rs"]
 #[allow(dead_code, reason = "shared with the other tests of the server")]
 mod dns_process;
@@ -14,19 +16,14 @@ mod dns_upstream;
 #[allow(dead_code, reason = "only a folder or an archive is needed of it")]
 mod recordings;
 
+use dns_outside::Outside;
 use dns_process::Server;
-use dns_upstream::Upstream;
-use podpath::kube::dns::Transport;
 use recordings::Source;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 const OURS: &str = r#"{"apiVersion": "v1", "kind": "List", "items": [
     {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}},
@@ -121,98 +118,6 @@ fn record(line: &str) -> String {
         words[6] = "1";
     }
     words.join(" ")
-}
-
-/// Upstreams of a case as sockets on the loopback address.
-struct Outside {
-    over: Arc<AtomicBool>,
-    at: BTreeMap<String, SocketAddr>,
-}
-
-impl Drop for Outside {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Outside {
-    fn start(case: &Value) -> Outside {
-        let mut out = Outside {
-            over: Arc::default(),
-            at: BTreeMap::new(),
-        };
-        for (address, value) in case["upstreams"].as_object().into_iter().flatten() {
-            let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
-            let at = tcp.local_addr().expect("an address");
-            let udp = UdpSocket::bind(at).expect("the same port for UDP");
-            out.at.insert(address.clone(), at);
-            let upstream = Arc::new(Mutex::new(Upstream::new(value)));
-            let (over, other) = (Arc::clone(&out.over), Arc::clone(&upstream));
-            udp.set_read_timeout(Some(Duration::from_millis(50)))
-                .expect("a timeout");
-            tcp.set_nonblocking(true)
-                .expect("a listener that does not block");
-            std::thread::spawn(move || {
-                let mut buffer = [0; 4096];
-                while !over.load(Ordering::Relaxed) {
-                    let Ok((len, from)) = udp.recv_from(&mut buffer) else {
-                        continue;
-                    };
-                    let reply = other
-                        .lock()
-                        .expect("no panic")
-                        .reply(&buffer[..len], Transport::Udp);
-                    reply.map(|r| udp.send_to(&r, from));
-                }
-            });
-            let over = Arc::clone(&out.over);
-            std::thread::spawn(move || {
-                while !over.load(Ordering::Relaxed) {
-                    match tcp.accept() {
-                        Ok((stream, _)) => drop(serve_one(stream, &upstream)),
-                        Err(_) => std::thread::sleep(Duration::from_millis(5)),
-                    }
-                }
-            });
-        }
-        out
-    }
-
-    /// A Corefile with these sockets for the addresses it names.
-    fn corefile(&self, text: &str) -> String {
-        let line = |line: &str| match line.trim_start().starts_with("forward ") {
-            true => self.at.iter().fold(line.to_owned(), |line, (address, at)| {
-                let words: Vec<String> = line
-                    .split(' ')
-                    .map(|w| match w == address {
-                        true => at.to_string(),
-                        false => w.to_owned(),
-                    })
-                    .collect();
-                words.join(" ")
-            }),
-            false => line.to_owned(),
-        };
-        let lines: Vec<String> = text.lines().map(line).collect();
-        lines.join("\n") + "\n"
-    }
-}
-
-fn serve_one(mut stream: std::net::TcpStream, upstream: &Mutex<Upstream>) -> std::io::Result<()> {
-    stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    let mut len = [0; 2];
-    stream.read_exact(&mut len)?;
-    let mut bytes = vec![0; usize::from(u16::from_be_bytes(len))];
-    stream.read_exact(&mut bytes)?;
-    if let Some(reply) = upstream
-        .lock()
-        .expect("no panic")
-        .reply(&bytes, Transport::Tcp)
-    {
-        stream.write_all(&[&(reply.len() as u16).to_be_bytes()[..], &reply].concat())?;
-    }
-    Ok(())
 }
 
 /// dig's words for a query of the vectors.

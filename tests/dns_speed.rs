@@ -28,7 +28,10 @@ fn a_hit_is_not_encoded_again() {
     for question in ["A", "AAAA (NODATA)", "SRV", "NXDOMAIN"] {
         let ratio = row(question, "cached")["times_hickory_alone"].as_f64();
         let ratio = ratio.expect("a ratio");
-        assert!(cfg!(debug_assertions) || ratio >= 4.0, "{question}: {ratio}");
+        assert!(
+            cfg!(debug_assertions) || ratio >= 4.0,
+            "{question}: {ratio}"
+        );
     }
     for (question, answered) in [
         ("A", "hickory-proto alone"),

@@ -87,8 +87,9 @@ impl Side {
         let cluster = cluster(topology);
         let ends = ends(&cluster);
         let mut fast = FastPath::new(flows, ends.iter().map(|e| e.ns)).unwrap();
-        if !compiled {
-            fast.only_walk();
+        match compiled {
+            true => fast.verify(40),
+            false => fast.only_walk(),
         }
         Side {
             cluster,
@@ -249,6 +250,8 @@ fn hits_and_walks_leave_the_same() {
                 same(&mut fast, &mut slow, &format!("{topology} round {round}"));
             }
         }
+        let v = fast.fast.verified();
+        assert!(v.checked > 0 && v.wrong == 0, "{topology}: {v:#?}");
         let s = fast.fast.stats();
         println!(
             "{topology}: {s:?}, {} entries, {:?}",

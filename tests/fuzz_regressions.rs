@@ -125,6 +125,7 @@ fn inputs_of_each_kind_whole_cut_and_damaged_are_survived() {
         println!("{name}");
         whole_cut_and_damaged(*run, sample);
     }
+    whole_cut_and_damaged(dns::run, include_bytes!("../fuzz/seeds/dns/hostile"));
     let listing = include_bytes!("../fuzz/seeds/ipvsadm/every-listing");
     whole_cut_and_damaged(ipvsadm::run, listing);
     for rules in [

@@ -117,7 +117,7 @@ fn the_path_is_what_policies_say() {
         let doc = json(&["-q", topology, "--path", "--from", "pods", "--to", "pods"]);
         assert_eq!(doc["differ"], Value::Array(Vec::new()), "{topology}");
         assert!(
-            doc["probes"].as_u64() > Some(10),
+            doc["probes"].as_u64() > Some(5),
             "{topology}: {}",
             doc["probes"]
         );
@@ -169,17 +169,23 @@ fn the_path_differs_with_a_reason() {
         "MTU black hole between n1 and n2",
     );
     has("topologies/two-node-host-gw-broken-route", &pods, true, "");
+    let tier = "topologies/policy-kube-router-broken-tier";
     has(
-        CALICO,
-        &["--to", "nodes"],
-        true,
-        "asks policies between a pod and its own node",
+        tier,
+        &pods,
+        false,
+        "kube-router implements NetworkPolicy only",
     );
-    has(
+    let no_endpoints = json(&[
+        "-q",
         "topologies/services-vxlan-broken-selector",
-        &["--to", "services"],
-        true,
-        "",
+        "--path",
+        "--to",
+        "svc/default/far",
+    ]);
+    assert_eq!(
+        no_endpoints["cells"][0]["ports"][0]["path"]["reached"], 0,
+        "{no_endpoints}"
     );
     let healthy = whys(
         "topologies/services-vxlan",

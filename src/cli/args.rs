@@ -195,6 +195,15 @@ pub struct BenchArgs {
     /// Repetitions of each measurement
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub repetitions: u32,
+    /// Walk every Nth frame besides, after the measurement, and hold its entry against the walk; 0 for none
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    pub verify: u64,
+    /// MiB of the ring that frames come from: more than a last-level cache has
+    #[arg(long, default_value_t = 256, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub ring: u32,
+    /// Say which frames were walked, and why
+    #[arg(long)]
+    pub why_slow: bool,
     /// CPU seconds of one repetition
     #[arg(long, default_value_t = 0.1)]
     pub seconds: f64,

@@ -3,7 +3,7 @@
 //!
 //! Ends of a group on one node have the same way through proxies, routes and policies' rules, so one pod
 //! stands for them. Between each two nodes one full-size exchange shows what the path's MTUs do. Probes run
-//! one after another in one world, after the Faults of the beginning. Invariant: bounded by
+//! one after another in one world, when it has [settled](settle). Invariant: bounded by
 //! `limits::REACH_PROBES_MAX`; same store and seed, same answers.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,18 +11,21 @@ use std::net::IpAddr;
 
 use core::time::Duration;
 
-use crate::base::{NsId, limits};
+use crate::base::{Finding, Instant, NsId, limits};
 use crate::cluster::Scenario;
 use crate::endpoint::Outcome;
 use crate::kube::podpath_v1alpha1::Enforcement;
-use crate::kube::policy::L4;
 use crate::kube::policy::reach::{Group, Kind, Reach};
+use crate::kube::policy::{Kind as PolicyKind, L4, Policy};
 use crate::kube::service::{Family, Protocol};
 use crate::lab::{Hop, Probe, ProbeResult};
 use crate::path::{Disposition, DropReason, NoTrace};
 
 /// How long a client waits: longer than address resolution takes to fail (3 s).
 const WAIT: Duration = Duration::from_secs(5);
+/// Time before the first probe, so that agents have written what the beginning asks of them (kube-proxy's
+/// `minSyncPeriod` is 1 s).
+const SETTLE: Duration = Duration::from_secs(10);
 /// Bytes of a full-size exchange: more than any usual MTU, so that TCP fills its segments.
 const FULL: u32 = 4_000;
 /// Differences that are asked again for every detail.
@@ -48,8 +51,8 @@ pub struct PathCell {
 /// Where path and policies do not agree.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Differ {
-    /// The cell: row and column, as numbers of groups, and the port's place.
-    pub cell: (usize, usize, usize),
+    /// The cell.
+    pub cell: At,
     /// Who sent.
     pub from: String,
     /// Who was meant.
@@ -78,12 +81,17 @@ impl Differ {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Paths {
     /// By row, column and the port's place. What is not here was not tried.
-    pub cells: BTreeMap<(usize, usize, usize), PathCell>,
+    pub cells: BTreeMap<At, PathCell>,
     /// The differences, in the order of cells.
     pub differ: Vec<Differ>,
     /// Probes made.
     pub probes: usize,
 }
+
+/// A port of a cell: row and column, as numbers of groups, and the port's place.
+pub type At = (usize, usize, usize);
+/// From a node to a node.
+type Link = (String, String);
 
 /// More probes than the cap: how many there would be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,7 +102,6 @@ pub struct TooMany(pub usize);
 struct End {
     name: String,
     node: String,
-    is_node: bool,
     ns: Option<NsId>,
     ip: IpAddr,
 }
@@ -102,13 +109,19 @@ struct End {
 /// One probe to be made.
 #[derive(Clone, Debug)]
 struct Try {
-    cell: (usize, usize, usize),
+    cell: At,
     from: End,
     to: End,
     l4: (Protocol, u16),
     /// Ways that policies allow, of how many.
     allowed: (usize, usize),
     times: u32,
+}
+
+/// Lets agents write what the beginning asks of them, Faults of that time included. Policies are to be asked
+/// about the cluster as it is then.
+pub fn settle(s: &mut Scenario) -> Vec<Finding> {
+    s.wait_until(Instant::ZERO + SETTLE)
 }
 
 /// Tries everything. `each` hears of every probe.
@@ -122,7 +135,7 @@ pub fn paths(
 ) -> Result<Paths, TooMany> {
     let tries = tries(s, reach)?;
     let mut out = Paths::default();
-    let mut links: BTreeMap<(String, String), Option<Try>> = BTreeMap::new();
+    let mut links: BTreeMap<Link, Option<Try>> = BTreeMap::new();
     let mut between = Vec::new();
     for t in &tries {
         let mut came = Came::default();
@@ -146,7 +159,7 @@ pub fn paths(
         if !agrees || came.depends {
             cell.differ += 1;
             let told = out.differ.len() < DETAILED;
-            out.differ.push(differ(s, t, &came, told));
+            out.differ.push(differ(s, reach, t, &came, told));
         }
         if came.ok && t.l4.0 == Protocol::Tcp && t.from.node != t.to.node {
             let key = (t.from.node.clone(), t.to.node.clone());
@@ -184,8 +197,8 @@ impl Came {
 fn full_size(
     s: &mut Scenario,
     out: &mut Paths,
-    links: BTreeMap<(String, String), Option<Try>>,
-    between: &[((String, String), (usize, usize, usize))],
+    links: BTreeMap<Link, Option<Try>>,
+    between: &[(Link, At)],
 ) {
     let mut holes = BTreeSet::new();
     for (link, t) in links {
@@ -272,7 +285,7 @@ fn tries(s: &Scenario, reach: &Reach<'_>) -> Result<Vec<Try>, TooMany> {
 fn to_service(
     reach: &Reach<'_>,
     (from, to): (&End, &Group),
-    cell: (usize, usize, usize),
+    cell: At,
     l4: (Protocol, u16),
     out: &mut Vec<Try>,
 ) -> usize {
@@ -291,7 +304,6 @@ fn to_service(
         to: End {
             name: to.name.clone(),
             node: String::new(),
-            is_node: false,
             ns: None,
             ip,
         },
@@ -324,7 +336,6 @@ fn placed(s: &Scenario, reach: &Reach<'_>, group: &Group) -> Vec<End> {
                     out.push(End {
                         name: member.name.to_string(),
                         node: pod.node.clone(),
-                        is_node: false,
                         ns: Some(pod.ns),
                         ip,
                     });
@@ -341,7 +352,6 @@ fn placed(s: &Scenario, reach: &Reach<'_>, group: &Group) -> Vec<End> {
                 out.push(End {
                     name: format!("node/{name}"),
                     node: name.clone(),
-                    is_node: true,
                     ns: Some(node.ns),
                     ip,
                 });
@@ -358,7 +368,6 @@ fn placed(s: &Scenario, reach: &Reach<'_>, group: &Group) -> Vec<End> {
                 out.push(End {
                     name: format!("host/{name}"),
                     node: format!("host/{name}"),
-                    is_node: false,
                     ns: Some(*ns),
                     ip,
                 });
@@ -445,17 +454,16 @@ fn place(hop: &Hop) -> String {
     }
 }
 
-fn differ(s: &mut Scenario, t: &Try, came: &Came, detailed: bool) -> Differ {
+fn differ(s: &mut Scenario, reach: &Reach<'_>, t: &Try, came: &Came, detailed: bool) -> Differ {
     let open = t.allowed.0 > 0;
     let outcome = came.worst.as_ref().map(|r| r.outcome.to_string());
-    let own_node = t.from.node == t.to.node && t.from.is_node != t.to.is_node;
     let (cause, hop) = if came.depends {
         let words = "rules that podpath does not understand decide";
         (words.to_owned(), String::new())
     } else if came.reached > 0 && !open {
-        (lets_pass(s), String::new())
+        (lets_pass(s, reach), String::new())
     } else {
-        fails(s, t, came, detailed, own_node)
+        fails(s, t, came, detailed)
     };
     Differ {
         cell: t.cell,
@@ -469,13 +477,7 @@ fn differ(s: &mut Scenario, t: &Try, came: &Came, detailed: bool) -> Differ {
 }
 
 /// Why something that policies allow does not arrive: the cause, and the place.
-fn fails(
-    s: &mut Scenario,
-    t: &Try,
-    came: &Came,
-    detailed: bool,
-    own_node: bool,
-) -> (String, String) {
+fn fails(s: &mut Scenario, t: &Try, came: &Came, detailed: bool) -> (String, String) {
     let traced = as_probe(t, 0).filter(|_| detailed && t.times == 1);
     let traced = traced.map(|p| s.cluster.lab.trace(&p).0);
     // Told again: what happened twice alike has its details.
@@ -499,14 +501,8 @@ fn fails(
     let left = hop
         .as_ref()
         .is_some_and(|h| h.how == Disposition::LeftTheCluster);
-    let agent = agent(s);
     let cause = match (t.allowed.1, t.times) {
         (0, _) => "the Service has no endpoint".to_owned(),
-        _ if dropped && own_node => {
-            format!(
-                "{agent} asks policies between a pod and its own node, which the API leaves open"
-            )
-        }
         _ if dropped => "a rule drops it".to_owned(),
         _ if left => "no route outside leads to pods' addresses".to_owned(),
         (_, 1) => text.clone(),
@@ -515,23 +511,23 @@ fn fails(
     (cause, text)
 }
 
-/// Who enforces policies.
-fn agent(s: &Scenario) -> &'static str {
-    match s.cluster.policies.enforcement {
-        Enforcement::None => "nobody",
-        Enforcement::Calico => "Calico's Felix",
-        Enforcement::KubeRouter => "kube-router",
-        Enforcement::Nftables => "kube-network-policies",
-    }
-}
-
 /// Why something arrives that policies deny.
-fn lets_pass(s: &Scenario) -> String {
+fn lets_pass(s: &Scenario, reach: &Reach<'_>) -> String {
+    let other = |p: &Policy| p.key.kind != PolicyKind::NetworkPolicy;
+    let others = reach
+        .states
+        .first()
+        .is_some_and(|state| state.policies.iter().any(other));
     match s.cluster.policies.enforcement {
         Enforcement::None => {
             let cni = &s.cluster.cni;
             format!("nobody enforces policies: {cni} has no agent for them")
         }
-        _ => format!("the rules of {} let it pass", agent(s)),
+        Enforcement::KubeRouter if others => {
+            "kube-router implements NetworkPolicy only, and lets pass what others deny".into()
+        }
+        Enforcement::KubeRouter => "the rules of kube-router let it pass".into(),
+        Enforcement::Calico => "the rules of Calico's Felix let it pass".into(),
+        Enforcement::Nftables => "kube-network-policies lets it pass".into(),
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::fast::apply::apply;
 use crate::fast::batch::{Batch, Fate};
+use crate::fast::dirty::Dirty;
 use crate::fast::door::Doors;
 use crate::fast::key::Key;
 use crate::fast::sum::udp_fits;
@@ -112,7 +113,7 @@ impl Group {
         batch: &mut Batch<'_>,
         at: usize,
         when: &When,
-        dirty: &mut Vec<u32>,
+        dirty: &mut Dirty,
     ) -> Option<Miss> {
         let skip = at - self.from;
         let frames = &batch.frames[self.from..self.to];
@@ -148,7 +149,7 @@ impl Group {
             }
             apply(head, e);
             if e.hits == 0 {
-                dirty.push(number);
+                dirty.add(number);
             }
             e.hits += 1;
             e.bytes += u32::from(total);

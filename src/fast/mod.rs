@@ -5,6 +5,7 @@
 
 mod apply;
 mod batch;
+mod dirty;
 mod door;
 mod group;
 mod key;
@@ -15,6 +16,7 @@ mod table;
 
 pub use apply::apply;
 pub use batch::{BATCH, Batch, Fate};
+pub use dirty::Dirty;
 pub use door::Doors;
 pub use group::{GROUP, Group, Miss, When};
 pub use key::{HEAD, Key};

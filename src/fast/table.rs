@@ -12,6 +12,9 @@ use bytemuck::{Pod, Zeroable};
 /// Entries of a bucket.
 const WAYS: usize = 12;
 
+/// Entries of a bucket on average, at most.
+const FULL: usize = 9;
+
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(64))]
 struct Bucket {
@@ -161,7 +164,7 @@ impl View<'_> {
 impl Table {
     /// A table for `flows` entries at most.
     pub fn new(flows: usize) -> Result<Table, NoMemory> {
-        let buckets = (flows / 8).next_power_of_two().max(4);
+        let buckets = (flows / FULL).next_power_of_two().max(4);
         Ok(Table {
             buckets: Lines::new(buckets)?,
             entries: Lines::new(flows + 1)?,

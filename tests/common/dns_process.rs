@@ -37,7 +37,9 @@ impl Server {
         let (file, objects) = (folder.join("Corefile"), folder.join("cluster.json"));
         std::fs::write(&file, corefile).expect("writable");
         std::fs::write(&objects, manifests).expect("writable");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_podpath"));
+        // Another build of it, where one is named.
+        let built = std::env::var_os("PODPATH_BIN").filter(|b| !b.is_empty());
+        let mut command = Command::new(built.unwrap_or(env!("CARGO_BIN_EXE_podpath").into()));
         command.args([
             "dns",
             "serve",

@@ -1,9 +1,9 @@
 //! `podpath bench dns --wire`: `dns serve`'s own listener against a bare UDP echo, driven the same way.
 //!
-//! The echo copies a query back with QR set, which is a valid reply, and decides nothing: what is left of the rate
-//! is the price of deciding. Server on one CPU, driver on another. The driver keeps `OUTSTANDING` queries on
-//! their way; `--dnsperf` lets dnsperf drive both too. Invariant: the two servers differ in nothing but what
-//! they do with a datagram.
+//! The echo copies a query back with QR set, which is a valid reply, and decides nothing: what is left of
+//! the rate is the price of deciding. Server on one CPU, driver on another. The driver keeps `OUTSTANDING`
+//! queries on their way; `--dnsperf` lets dnsperf drive both too. Invariant: the two servers differ in
+//! nothing but what they do with a datagram.
 
 use super::clock;
 use super::dns;
@@ -36,6 +36,9 @@ struct Drive {
     /// CPU time of the server's thread for one query, in nanoseconds.
     server_ns: f64,
 }
+
+/// Drives a server for a time: queries answered, lost, seconds.
+type Driver = fn(SocketAddr, Duration) -> anyhow::Result<(u64, u64, f64)>;
 
 /// A server on a thread of its own.
 struct Serving {
@@ -99,7 +102,7 @@ fn echo(cpu: usize) -> anyhow::Result<Serving> {
 
 /// `dns serve` as it is.
 fn serve(cpu: usize) -> anyhow::Result<Serving> {
-    let listener = Listener::open((Ipv4Addr::LOCALHOST, 0).into(), dns::kubeadm()?)?;
+    let listener = Listener::open((Ipv4Addr::LOCALHOST, 0).into(), dns::served()?)?;
     let (at, stopper) = (listener.at(), listener.stopper());
     let spent = Arc::new(AtomicU64::new(0));
     let cpu_time = Arc::clone(&spent);
@@ -162,10 +165,7 @@ fn drive(at: SocketAddr, time: Duration) -> anyhow::Result<(u64, u64, f64)> {
 }
 
 /// Starts a server, drives it, ends it.
-fn measure(
-    start: fn(usize) -> anyhow::Result<Serving>,
-    by: fn(SocketAddr, Duration) -> anyhow::Result<(u64, u64, f64)>,
-) -> anyhow::Result<Drive> {
+fn measure(start: fn(usize) -> anyhow::Result<Serving>, by: Driver) -> anyhow::Result<Drive> {
     let (server, driver) = cpus();
     let serving = start(server)?;
     let at = serving.at;
@@ -216,8 +216,6 @@ fn median(mut rounds: Vec<Drive>) -> Drive {
     rounds.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
     rounds.get(rounds.len() / 2).copied().unwrap_or_default()
 }
-
-type Driver = fn(SocketAddr, Duration) -> anyhow::Result<(u64, u64, f64)>;
 
 /// The table.
 pub fn run(a: &BenchArgs, bar: &ProgressBar) -> anyhow::Result<Vec<Section>> {

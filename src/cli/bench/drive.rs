@@ -17,8 +17,12 @@ use anyhow::{Context, bail, ensure};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Bytes of the ring: more than a last-level cache has.
-const RING: usize = 256 << 20;
+/// Frames between two looks at the clock.
+const CARRIED: u64 = if cfg!(debug_assertions) {
+    1 << 10
+} else {
+    1 << 16
+};
 /// Ethernet, IPv4 and UDP header.
 const HEADERS: usize = 42;
 
@@ -69,7 +73,7 @@ impl Scene {
         let cluster = plan.build(seed)?;
         let clients = clients(&cluster)?;
         let pods: Vec<NsId> = cluster.pods.values().map(|p| p.ns).collect();
-        let mut fast = FastPath::new(flows as usize * 2 + 4096, pods)?;
+        let mut fast = FastPath::new(flows as usize * 2 + 1024, pods)?;
         let ports = clients.iter().map(|c| fast.port(c.port));
         let ports = ports.collect::<Option<Vec<_>>>().context("no ports left")?;
         let mut scene = Scene {
@@ -234,8 +238,8 @@ impl Scene {
         )
     }
 
-    /// Sends the first frame of some flows, and an answer to each if asked to; gives the CPU time of the first
-    /// frames alone.
+    /// Sends the first frame of some flows, and if asked to an answer to each and a second frame; gives the CPU
+    /// time of the first frames alone.
     pub fn open(
         &mut self,
         flows: core::ops::Range<u64>,
@@ -263,16 +267,22 @@ impl Scene {
                 }
                 let (tally, _) = self.send(&answers);
                 ensure!(tally.arrived == answers.len() as u64, "answers were lost");
+                // A path is compiled once its connection is there.
+                let (tally, _) = self.send(&frames);
+                ensure!(
+                    tally.arrived == frames.len() as u64,
+                    "second frames were lost"
+                );
             }
             from = to;
         }
         Ok(took)
     }
 
-    /// A ring of frames of random flows.
-    pub fn ring(&self, flows: u64) -> Ring {
+    /// A ring of so many bytes of frames of random flows.
+    pub fn ring(&self, flows: u64, bytes: usize) -> Ring {
         let stride = self.size.next_multiple_of(64);
-        let frames = (RING / stride / BATCH * BATCH).max(BATCH);
+        let frames = (bytes / stride / BATCH * BATCH).max(BATCH);
         let mut rng = Rng::new(21);
         let mut ring = Ring {
             bytes: vec![0; frames * stride],
@@ -329,12 +339,12 @@ impl Scene {
         let mut all = Tally::default();
         let mut sent = 0;
         let each = repetition(at_least, || {
-            let t = self.carry(ring, 1 << 16);
+            let t = self.carry(ring, CARRIED);
             all.hits += t.hits;
             all.walked += t.walked;
             all.arrived += t.arrived;
-            sent += 1 << 16;
-            1 << 16
+            sent += CARRIED;
+            CARRIED
         });
         ensure!(
             all.arrived == sent,
@@ -342,5 +352,26 @@ impl Scene {
             all.arrived
         );
         Ok((each, all))
+    }
+
+    /// Sends frames of the ring and holds every `every`th hit against its walk; how many were.
+    pub fn verify(&mut self, ring: &mut Ring, every: u64) -> anyhow::Result<u64> {
+        self.fast.verify(every);
+        // At least some hundred checks, and no more than a few seconds.
+        self.carry(ring, (every * 256).clamp(CARRIED, CARRIED << 6));
+        self.fast.verify(0);
+        let v = self.fast.verified();
+        ensure!(
+            v.wrong == 0,
+            "{} of {} frames fare otherwise when they are walked: {}",
+            v.wrong,
+            v.checked,
+            v.differences.join("\n")
+        );
+        ensure!(
+            v.checked > 0,
+            "no frame was held against its walk: none was carried by an entry"
+        );
+        Ok(v.checked)
     }
 }

@@ -53,7 +53,7 @@ fn plan(scenario: Scenario, services: u32) -> Plan {
 
 /// Measures a scenario.
 pub fn run(scenario: Scenario, a: &BenchArgs, bar: &ProgressBar) -> anyhow::Result<Vec<Section>> {
-    let mut rows = Vec::new();
+    let (mut rows, mut notes) = (Vec::new(), Vec::new());
     bar.set_length((a.services.len() * a.flows.len()) as u64);
     for services in &a.services {
         for flows in &a.flows {
@@ -61,7 +61,7 @@ pub fn run(scenario: Scenario, a: &BenchArgs, bar: &ProgressBar) -> anyhow::Resu
             let plan = plan(scenario, *services);
             rows.push(match scenario {
                 Scenario::Connect => connect(plan, *flows, a)?,
-                _ => established(plan, *flows, a)?,
+                _ => established(plan, *flows, a, &mut notes)?,
             });
             bar.inc(1);
         }
@@ -74,7 +74,7 @@ pub fn run(scenario: Scenario, a: &BenchArgs, bar: &ProgressBar) -> anyhow::Resu
         name: name(scenario),
         title: title.to_owned(),
         rows,
-        notes: Vec::new(),
+        notes,
     }])
 }
 
@@ -89,14 +89,19 @@ fn name(s: Scenario) -> &'static str {
     }
 }
 
-fn established(plan: Plan, flows: u64, a: &BenchArgs) -> anyhow::Result<Row> {
+fn established(
+    plan: Plan,
+    flows: u64,
+    a: &BenchArgs,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<Row> {
     let at_least = Duration::from_secs_f64(a.seconds);
     let flows = flows.min(plan.flows());
     let mut scene = Scene::new(plan, flows, usize::from(a.size), 1)?;
     let before = memory();
     let opened = scene.open(0..flows, true)?;
     let bytes = memory().saturating_sub(before);
-    let mut ring = scene.ring(flows);
+    let mut ring = scene.ring(flows, (a.ring as usize) << 20);
     let mut limit = Limit::new(flows)?;
     limit.repetition(at_least);
     scene.repetition(&mut ring, at_least)?;
@@ -107,6 +112,13 @@ fn established(plan: Plan, flows: u64, a: &BenchArgs) -> anyhow::Result<Row> {
         ours.push(each);
         hits += tally.hits;
         all += tally.arrived;
+    }
+    let checked = match a.verify {
+        0 => 0,
+        every => scene.verify(&mut ring, every)?,
+    };
+    if a.why_slow {
+        notes.extend(slow(&scene, flows));
     }
     let (ours, bare) = (Timing::of(ours), Timing::of(bare));
     Ok(Row::default()
@@ -126,6 +138,7 @@ fn established(plan: Plan, flows: u64, a: &BenchArgs) -> anyhow::Result<Row> {
             0,
         )
         .number("bytes_per_flow", bytes as f64 / flows as f64, 0)
+        .count("verified", checked)
         .count("entries", scene.fast.len() as u64))
 }
 
@@ -142,4 +155,17 @@ fn connect(plan: Plan, flows: u64, a: &BenchArgs) -> anyhow::Result<Row> {
         .number("flows_s", 1e9 / each, 0)
         .number("ns_per_flow", each, 0)
         .number("bytes_per_flow", bytes as f64 / flows as f64, 0))
+}
+
+/// What was walked, and why it was not compiled.
+fn slow(scene: &Scene, flows: u64) -> Vec<String> {
+    let stats = scene.fast.stats();
+    let mut out = vec![format!(
+        "{flows} flows: {} frames walked, {} entries compiled, {} frames carried by them",
+        stats.walks, stats.compiled, stats.hits
+    )];
+    for (why, n) in scene.fast.why_slow() {
+        out.push(format!("{n:>10} walks not compiled: {why}"));
+    }
+    out
 }

@@ -41,5 +41,5 @@ fn serve(g: &Global, a: &DnsServeArgs) -> anyhow::Result<Exit> {
         anstream::stderr(),
         "podpath dns: listening on {at} (UDP and TCP)"
     )?;
-    listener.run(a.duration, Some((source, made.text)))
+    listener.run(a.duration, Some((source, made.text, made.stamp)))
 }

@@ -1,10 +1,11 @@
-//! Sockets and threads around one responder: UDP in the caller's thread, a thread for each TCP client, one for
-//! timers, one that sees files change.
+//! Sockets and threads around one responder: UDP in the caller's thread, a thread for each TCP client, one
+//! for timers, one that sees files change.
 //!
 //! Everything is bounded: TCP clients and the time they have, queries in flight (the responder's own caps),
-//! octets of a message. Invariant: the responder is asked under one lock, and nothing waits while it is held.
+//! octets of a message. Invariant: the responder is asked under one lock, and nothing waits while it is
+//! held.
 
-use super::source::{self, Source};
+use super::source::{self, Source, Stamp};
 use super::tcp;
 use super::upstream::{self, Carrier};
 use crate::base::{Instant, Rng};
@@ -150,12 +151,12 @@ impl Listener {
         move || shared.over.store(true, Ordering::Relaxed)
     }
 
-    /// Serves until it is stopped or `most` has passed; with a source and the Corefile that was read from it,
-    /// changes of its files are taken in.
+    /// Serves until it is stopped or `most` has passed; with a source, the Corefile that was read from it and
+    /// the files as they were, changes are taken in.
     pub(in crate::cli) fn run(
         self,
         most: Option<Duration>,
-        source: Option<(Source, String)>,
+        source: Option<(Source, String, Stamp)>,
     ) -> anyhow::Result<Exit> {
         let Listener { shared, tcp, at } = self;
         {
@@ -165,9 +166,9 @@ impl Listener {
         let mut threads = vec![spawn(&shared, timers), spawn(&shared, upstream::receive)];
         let accepting = Arc::clone(&shared);
         threads.push(thread::spawn(move || tcp::accept(&accepting, &tcp)));
-        if let Some((source, text)) = source.filter(|(s, _)| s.lasts()) {
+        if let Some((source, text, stamp)) = source.filter(|(s, ..)| s.lasts()) {
             let shared = Arc::clone(&shared);
-            threads.push(thread::spawn(move || watch(&shared, &source, text)));
+            threads.push(thread::spawn(move || watch(&shared, &source, text, stamp)));
         }
         datagrams(&shared, most);
         shared.over.store(true, Ordering::Relaxed);
@@ -251,9 +252,8 @@ fn timers(shared: &Arc<Shared>) {
 
 /// Takes in what has changed on disk: objects at once, the Corefile when `reload` looks. What is wrong with
 /// the new state is said, and the old one goes on.
-fn watch(shared: &Arc<Shared>, source: &Source, mut text: String) {
+fn watch(shared: &Arc<Shared>, source: &Source, mut text: String, mut stamp: Stamp) {
     let mut rng = Rng::new(u64::from(std::process::id()));
-    let mut stamp = source.stamp();
     let (mut files_at, mut reload_at) = (shared.now() + FILES, None);
     // A Corefile that has changed and waits for `reload`.
     let mut pending = false;

@@ -28,12 +28,14 @@ pub(super) struct Made {
     pub objects: Objects,
     /// The Corefile's text: what is compared.
     pub text: String,
+    /// The files as they were before they were read.
+    pub stamp: Stamp,
     /// Errors among them: there is nothing to serve.
     pub findings: Vec<Finding>,
 }
 
 /// Files with the time and size they had.
-pub(super) type Stamp = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
+pub(in crate::cli) type Stamp = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
 
 impl Source {
     pub(super) fn new(global: &Global, args: &DnsServeArgs) -> Source {
@@ -51,6 +53,7 @@ impl Source {
     /// Everything as it is now.
     pub(super) fn read(&self) -> anyhow::Result<Made> {
         let (g, a) = (&self.global, &self.args);
+        let stamp = self.stamp();
         let named = g.dir.is_some() || !g.files.is_empty();
         let (store, mut findings) = match named || a.corefile.is_none() {
             true => Store::load(&load::inputs(g, None)?),
@@ -83,6 +86,7 @@ impl Source {
                 &store.pods,
             ),
             text,
+            stamp,
             findings,
         })
     }

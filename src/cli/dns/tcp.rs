@@ -1,8 +1,9 @@
 //! TCP clients of `dns serve`: a thread for each, at most `DNS_TCP_CLIENTS_MAX`.
 //!
-//! A message has to be whole within the time of CoreDNS's server (3 s for the first, 10 s for each later one,
-//! 5 s to take a reply; coredns `core/dnsserver/server.go`), however slowly its octets come. What has no reply
-//! leaves the connection open, as miekg/dns does. Who comes when all places are taken is closed at once.
+//! A message has to be whole within the time of CoreDNS's server (3 s for the first, 10 s for each later
+//! one, 5 s to take a reply; coredns `core/dnsserver/server.go`), however slowly its octets come. What has
+//! no reply leaves the connection open, as miekg/dns does. Who comes when all places are taken is closed at
+//! once.
 
 use super::serve::{Back, Shared};
 use crate::base::limits::DNS_TCP_CLIENTS_MAX;

@@ -13,7 +13,7 @@ use crate::cli::args::Global;
 use crate::cli::policy::Known;
 use crate::cli::{Exit, load, out};
 use crate::cluster::Scenario;
-use crate::cluster::reach::{Paths, TooMany, paths};
+use crate::cluster::reach::{Paths, TooMany, paths, settle};
 use crate::kube::policy::L4;
 use crate::kube::policy::reach::{Question, Reach, State};
 use crate::kube::service::Family;
@@ -104,9 +104,12 @@ impl Asked {
         let what = named(g, a.topology.as_deref());
         if a.path {
             let inputs = load::inputs(g, a.topology.as_deref())?;
-            let Some(scenario) = load::scenario(g, &inputs) else {
+            let Some(mut scenario) = load::scenario(g, &inputs) else {
                 return Ok(None);
             };
+            if out::findings(&settle(&mut scenario), g.quiet) {
+                return Ok(None);
+            }
             let title = format!("{what}, {}", scenario.cluster.cni);
             return Ok(Some(Asked {
                 known: vec![Known::of_cluster(&scenario.cluster)],

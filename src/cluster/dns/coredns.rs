@@ -3,9 +3,9 @@
 //! Queries to upstreams leave from sockets of the process's own and carry the cause of the query they are
 //! for. A process that `loop` ended is restarted as the kubelet does, after 10 s, 20 s, 40 s ... up to five
 //! minutes (CrashLoopBackOff, kubernetes pkg/kubelet/kubelet.go `MaxContainerBackOff`). Overload is a rate:
-//! what exceeds it finds the socket's buffer full. A changed Corefile is in the pod a minute later; a process
-//! with `reload` takes it then when it looks, any other when it starts. Not modelled: memory, probes' own traffic.
-//! Invariant: a process that is down answers nothing and its ports are closed.
+//! what exceeds it finds the socket's buffer full. A changed Corefile is in the pod a minute later; a
+//! process with `reload` takes it then when it looks, any other when it starts. Not modelled: memory,
+//! probes' own traffic. Invariant: a process that is down answers nothing and its ports are closed.
 
 use super::zone::{framed, next_message};
 use crate::base::{Instant, limits};

@@ -250,8 +250,8 @@ fn equal_addresses(bytes: &[u8], layout: &Layout) -> Option<Option<(usize, usize
     Some(first.map(|first| (first, size, count)))
 }
 
-/// Whether `simple::shuffle` leaves every section as it is, without a draw: its groups in their order, and one
-/// address and one MX at most.
+/// Whether `simple::shuffle` leaves every section as it is, without a draw: its groups in their order, and
+/// one address and one MX at most.
 fn stays(bytes: &[u8], layout: &Layout) -> Option<bool> {
     let mut ttls = layout.ttls.iter();
     for section in [6, 8, 10] {

@@ -1,11 +1,11 @@
 //! What a server takes a received packet for: a query, nothing, or something to be refused at once.
 //!
-//! Reads as miekg/dns does under CoreDNS (`server.go` serveDNS, `acceptfunc.go`, `msg.go` unpack), which is neither
-//! stricter nor laxer than others but different: records that the header promises may be missing, types and
-//! classes may be cut off, octets may follow, pointers may point forward; what cannot be unpacked behind the
-//! question is FORMERR with that question. Data of the types in [`fields`] is looked at, of others it is not.
-//! Invariant: no input panics, and a name costs at most `POINTERS_MAX` jumps. `tests/dns_hostile.rs` holds it
-//! against recorded replies.
+//! Reads as miekg/dns does under CoreDNS (`server.go` serveDNS, `acceptfunc.go`, `msg.go` unpack), which is
+//! neither stricter nor laxer than others but different: records that the header promises may be missing,
+//! types and classes may be cut off, octets may follow, pointers may point forward; what cannot be unpacked
+//! behind the question is FORMERR with that question. Data of the types in `fields` is looked at, of
+//! others it is not. Invariant: no input panics, and a name costs at most `POINTERS_MAX` jumps.
+//! `tests/dns_hostile.rs` holds it against recorded replies.
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;

@@ -241,7 +241,7 @@ impl Responder {
         if self.jobs.len() >= DNS_JOBS_MAX {
             return Outcome::Silence;
         }
-        // `classChaos` is the listener's: one block with chaos or forward allows any class to all on its port.
+        // `classChaos` is the listener's: one block with chaos or forward allows any class on its port.
         let mut here = self.servers.iter().filter(|s| s.port == request.port);
         if request.question.class != DNSClass::IN && !here.any(|s| s.any_class) {
             let refused = coded(&request, ResponseCode::Refused);

@@ -15,7 +15,8 @@ use super::{Name, Store, Table, is_host_network};
 
 impl Store {
     /// Writes a Service, an EndpointSlice, a Namespace, a ConfigMap, a policy, or a Pod that is there already
-    /// and stays on its node; `place` is where the object is written. With an error among the findings nothing was changed.
+    /// and stays on its node; `place` is where the object is written. With an error among the findings
+    /// nothing was changed.
     pub fn apply(&mut self, object: &Value, place: &Span) -> Vec<Finding> {
         let input = Input::new(format!("{place}: apply"), object.to_string());
         let (read, mut findings) = Store::load(&[input]);

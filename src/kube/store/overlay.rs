@@ -1,4 +1,4 @@
-//! One set of objects laid over another, and objects taken out: what `kubectl apply` and `delete` would leave.
+//! Objects laid over others, and objects taken out: what `kubectl apply` and `delete` would leave.
 //!
 //! An object replaces the one of its kind and name. Invariant: the store is what loading the changed set from
 //! the beginning gives, indexes included.

@@ -1,16 +1,16 @@
-//! When to look for connections that are over: the earliest end of each 64 neighbouring slots, and a tree of
+//! When to look for connections that are over: the earliest end of each 16 neighbouring slots, and a tree of
 //! minima above them.
 //!
-//! A life that is prolonged changes nothing here: when the old end comes, the 64 are looked at and their
-//! earliest end noted anew, so that a packet costs a comparison, and each look of 64 is paid for by an end or
+//! A life that is prolonged changes nothing here: when the old end comes, the 16 are looked at and their
+//! earliest end noted anew, so that a packet costs a comparison, and each look of 16 is paid for by an end or
 //! by the packet that put one off. Invariant: no connection ends before the time noted for its group.
 
 use crate::base::limits;
 
 /// Slots of a group, and children of an inner node.
-pub(super) const GROUP: usize = 64;
+pub(super) const GROUP: usize = 16;
 /// Levels, groups first: the last is one number.
-const LEVELS: usize = 4;
+const LEVELS: usize = 6;
 /// Nothing ends.
 const NEVER: u64 = u64::MAX;
 

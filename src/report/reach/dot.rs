@@ -1,5 +1,5 @@
-//! A graph for Graphviz: a node for each group, namespaces as clusters, an arrow where something is open, with
-//! its ports; of a change, what opens and closes in colour.
+//! A graph for Graphviz: a node for each group, namespaces as clusters, an arrow where something is open,
+//! with its ports; of a change, what opens and closes in colour.
 
 use core::fmt::Write;
 use std::collections::BTreeMap;

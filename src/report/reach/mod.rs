@@ -1,7 +1,7 @@
 //! `podpath reach`'s output: who reaches whom as a table, CSV, JSON, dot, and a heat map in SVG or HTML; of a
 //! cluster by policy, of a cluster by policy and by the path, or of a change.
 //!
-//! [`Shown`] is what there is to show, [`Mark`] what a cell comes to; each format has a file. Names come from
+//! [`Shown`] is what there is to show, `Mark` what a cell comes to; each format has a file. Names come from
 //! manifests: every writer escapes them. Invariant: same input, same bytes.
 
 mod csv;

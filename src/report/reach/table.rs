@@ -84,6 +84,9 @@ fn counted(shown: &Shown<'_>) -> String {
 /// What a cell says where there is room.
 fn wide_cell(shown: &Shown<'_>, ports: &[PortCell], at: (usize, usize)) -> (Mark, String) {
     let mark = shown.mark(at.0, at.1, ports);
+    if mark == Mark::Nothing {
+        return (mark, String::new());
+    }
     let short = |l4: &L4| match l4 {
         L4::Port(Protocol::Tcp, number) => number.to_string(),
         other => port_text(other),
@@ -160,11 +163,11 @@ fn wide_grid(
     cells: &[Vec<(Mark, String)>],
     widths: &[usize],
 ) {
-    let _ = write!(out, "{BOLD}{:<first$}{BOLD:#}", "FROM \\ TO");
+    let mut head = format!("{:<first$}", "FROM \\ TO");
     for (to, width) in shown.reach.columns.iter().zip(widths) {
-        let _ = write!(out, "  {BOLD}{:<width$}{BOLD:#}", to + 1);
+        let _ = write!(head, "  {:<width$}", to + 1);
     }
-    trim(out);
+    let _ = writeln!(out, "{BOLD}{}{BOLD:#}", head.trim_end());
     for (label, row) in labels.iter().zip(cells) {
         let _ = write!(out, "{label:<first$}");
         for ((mark, text), width) in row.iter().zip(widths) {

@@ -47,6 +47,16 @@ impl Classes {
         n
     }
 
+    /// Where the connections of a flow of the class are, and whether it goes by their replies' direction, in
+    /// order.
+    pub fn holders(&self, class: u32) -> impl Iterator<Item = (NsId, bool)> {
+        let shares = self.all.get(class as usize).map_or(&[][..], |c| &c.shares);
+        shares.iter().filter_map(|(ns, share)| match share {
+            Share::Conn(reply) => Some((*ns, *reply)),
+            _ => None,
+        })
+    }
+
     /// Frames of one flow of the class: how many, the bytes of their IP packets, and when the last came.
     pub fn add(&mut self, class: u32, n: Counters, last: Instant) {
         let Some(c) = self.all.get_mut(class as usize) else {
@@ -120,5 +130,7 @@ fn write(world: &mut World, ns: NsId, share: &Share, sum: Counters, last: Instan
         }
         Share::IpId => ns.ip_id = ns.ip_id.wrapping_add(sum.packets as u16),
         Share::Forwarded => ns.snmp.forwarded += sum.packets,
+        // Each flow has its own: see `ties`.
+        Share::Conn(_) => {}
     }
 }

@@ -7,8 +7,9 @@ use crate::fast::flag;
 use crate::nf::ct::Conn;
 use crate::sim::World;
 use crate::sim::carry::Carried;
-use crate::sim::fast::engine::{FastPath, MANY, Stamp};
+use crate::sim::fast::engine::{FastPath, MANY};
 use crate::sim::fast::record::{Held, Recorder};
+use crate::sim::fast::ties::Stamp;
 use core::time::Duration;
 
 impl FastPath {
@@ -24,7 +25,7 @@ impl FastPath {
 
     /// Tells the connections of an entry of it.
     pub(super) fn link(&mut self, world: &mut World, n: u32) {
-        for (held, stamp) in &self.cold[n as usize].conns {
+        for (held, stamp) in &self.ties.of(n, &self.classes) {
             let Some(conn) = conn_mut(world, held) else {
                 continue;
             };
@@ -42,10 +43,7 @@ impl FastPath {
     }
 
     pub(super) fn unlink(&mut self, world: &mut World, n: u32) {
-        let Some(cold) = self.cold.get_mut(n as usize) else {
-            return;
-        };
-        for (held, _) in std::mem::take(&mut cold.conns) {
+        for (held, _) in self.ties.of(n, &self.classes) {
             if let Some(conn) = conn_mut(world, &held) {
                 let path = &mut conn.paths[usize::from(held.reply)];
                 if *path == n {
@@ -53,6 +51,7 @@ impl FastPath {
                 }
             }
         }
+        self.ties.clear(n);
     }
 
     pub(super) fn remove(&mut self, world: &mut World, n: u32) {
@@ -77,13 +76,11 @@ impl FastPath {
                 let known = match n {
                     0 => continue,
                     MANY => self.shared.get(&(held.ns, held.id.slot, dir == 1)).copied(),
-                    n => self.cold.get(n as usize).and_then(|c| {
-                        let own = c
-                            .conns
-                            .iter()
-                            .find(|(h, _)| h.ns == held.ns && h.id == held.id);
-                        own.map(|(_, stamp)| *stamp)
-                    }),
+                    n => {
+                        let own = self.ties.of(n, &self.classes).into_iter();
+                        let own = own.filter(|(h, _)| h.ns == held.ns && h.id == held.id);
+                        own.map(|(_, stamp)| stamp).next()
+                    }
                 };
                 if known != Some(now) {
                     gone.push(n);

@@ -1,7 +1,7 @@
 //! Lookup, hit and miss.
 
 use crate::base::{Instant, NsId};
-use crate::fast::{Batch, Doors, Entry, Fate, GROUP, Group, Key, NoMemory, Table, When};
+use crate::fast::{Batch, Dirty, Doors, Entry, Fate, GROUP, Group, Key, NoMemory, Table, When};
 use crate::net::PortAt;
 use crate::nf::Counters;
 use crate::nf::ct::Dir;
@@ -13,8 +13,11 @@ use crate::sim::fast::compile;
 use crate::sim::fast::conns::sum_flag;
 use crate::sim::fast::moment::Moments;
 use crate::sim::fast::record::{Held, Recorder};
+use crate::sim::fast::ties::{Stamp, Ties};
+use crate::sim::fast::verify::Verified;
 use crate::wire::Frame;
 use core::time::Duration;
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
 /// `Conn::paths` of a connection with several entries in one direction.
@@ -41,6 +44,35 @@ pub enum Why {
     Rewrite,
 }
 
+impl core::fmt::Display for Why {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let text = match self {
+            Why::Shape => {
+                "another shape than the common one (fragment, options, protocol, wrong header)"
+            }
+            Why::Varies(Varies::Connection) => {
+                "the connection was new, or its state was about to change"
+            }
+            Why::Varies(Varies::Nftables) => "a native nftables chain was asked",
+            Why::Varies(Varies::Ipvs) => "IPVS was asked",
+            Why::Varies(Varies::Neighbour) => "a neighbour was not confirmed",
+            Why::Varies(Varies::Learned) => "a bridge learned an address",
+            Why::Varies(Varies::TunnelLearned) => "a tunnel learned an address",
+            Why::Varies(Varies::Redirect) => "an ICMP redirect was due",
+            Why::Varies(Varies::Rule(rule)) => {
+                return write!(f, "a rule looks at more than the flow: {rule:?}");
+            }
+            Why::Ended => "it ended on the way: dropped, answered, delivered, kept for a neighbour",
+            Why::Strayed => "it waited on the way: a cable with properties, a queue",
+            Why::Several => "several frames came of it",
+            Why::Full => "no room for a further port or connection",
+            Why::Random => "it drew a random number",
+            Why::Rewrite => "the frame was changed in another way than addresses, ports and TTL",
+        };
+        f.write_str(text)
+    }
+}
+
 /// What happened to frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
@@ -52,23 +84,13 @@ pub struct Stats {
     pub compiled: u64,
 }
 
-/// What an entry stands for besides.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Cold {
-    pub class: u32,
-    pub conns: Vec<(Held, Stamp)>,
-}
-
-/// What rules may ask of a connection: status bits and mark.
-pub(super) type Stamp = (u32, u32);
-
 /// The cache and what it needs to keep the world true.
 #[derive(Debug)]
 pub struct FastPath {
     pub(super) table: Table,
-    pub(super) cold: Vec<Cold>,
-    classes: Classes,
-    doors: Doors,
+    pub(super) ties: Ties,
+    pub(super) classes: Classes,
+    pub(super) doors: Doors,
     ports: Vec<PortAt>,
     numbers: BTreeMap<PortAt, u16>,
     edges: Vec<bool>,
@@ -76,7 +98,7 @@ pub struct FastPath {
     version: (u64, u64),
     until: Instant,
     /// Entries with hits that were not written back.
-    dirty: Vec<u32>,
+    dirty: Dirty,
     group: Group,
     room: Shares,
     moments: Moments,
@@ -87,6 +109,10 @@ pub struct FastPath {
     pub(super) shared: BTreeMap<(NsId, u32, bool), Stamp>,
     hand: u32,
     walks_only: bool,
+    /// Every so many frames one is checked; 0 for none.
+    verify: u64,
+    due: u64,
+    pub(super) verified: Verified,
     stats: Stats,
     why: BTreeMap<Why, u64>,
 }
@@ -104,7 +130,7 @@ impl FastPath {
         }
         Ok(FastPath {
             table: Table::new(flows)?,
-            cold: vec![Cold::default()],
+            ties: Ties::new(flows),
             classes: Classes::default(),
             doors: Doors::default(),
             ports: Vec::new(),
@@ -113,7 +139,7 @@ impl FastPath {
             epoch: 1,
             version: (0, 0),
             until: Instant::ZERO,
-            dirty: Vec::new(),
+            dirty: Dirty::new(flows),
             group: Group::default(),
             room: Shares::new(),
             moments: Moments::default(),
@@ -122,6 +148,9 @@ impl FastPath {
             shared: BTreeMap::new(),
             hand: 1,
             walks_only: false,
+            verify: 0,
+            due: 0,
+            verified: Verified::default(),
             stats: Stats::default(),
             why: BTreeMap::new(),
         })
@@ -158,6 +187,11 @@ impl FastPath {
         &self.why
     }
 
+    /// Bytes of the cache: table, and what its entries stand for.
+    pub fn bytes(&self) -> usize {
+        self.table.bytes() + self.ties.bytes() + self.dirty.bytes()
+    }
+
     /// Entries in the cache.
     pub fn len(&self) -> usize {
         self.table.len()
@@ -178,12 +212,35 @@ impl FastPath {
     ) {
         self.refresh(world);
         self.moment = self.moments.at(world.now(), self.idle);
-        let mut from = 0;
+        let mut from = usize::from(self.is_due(batch.len()) && self.check(world, batch, 0, out));
         while from < batch.len() {
             let to = (from + GROUP).min(batch.len());
             self.group(world, batch, from, to, out);
             from = to;
         }
+    }
+
+    /// From now on walks one frame of every `every` that an entry would carry, and compares; 0 for none.
+    pub fn verify(&mut self, every: u64) {
+        (self.verify, self.due) = (every, every);
+    }
+
+    /// What was compared so far.
+    pub fn verified(&self) -> &Verified {
+        &self.verified
+    }
+
+    /// Whether one of the next `frames` is to be checked.
+    fn is_due(&mut self, frames: usize) -> bool {
+        if self.verify == 0 || frames == 0 {
+            return false;
+        }
+        let due = self.due <= frames as u64;
+        self.due = match due {
+            true => self.verify,
+            false => self.due - frames as u64,
+        };
+        due
     }
 
     /// Lets go of what was compiled for a state of the world that is no more.
@@ -257,7 +314,7 @@ impl FastPath {
     }
 
     /// Walks a frame and compiles the walk if it can be.
-    fn walk(
+    pub(super) fn walk(
         &mut self,
         world: &mut World,
         batch: &mut Batch<'_>,
@@ -328,7 +385,7 @@ impl FastPath {
         }
         let entry = compile::entry(key, came, left.data()).ok_or(Why::Rewrite)?;
         let port = self.port(*to).ok_or(Why::Full)?;
-        let mut conns = Vec::with_capacity(rec.conns.len());
+        let mut conns = SmallVec::<[_; 4]>::new();
         for held in &rec.conns {
             let stamp = self.stamp(world, held).ok_or(Why::Full)?;
             conns.push((*held, stamp));
@@ -344,7 +401,7 @@ impl FastPath {
         self.until = self.until.min(rec.until);
         let class = self.classes.of(&rec.shares);
         let n = self.put(world, entry);
-        self.cold[n as usize] = Cold { class, conns };
+        self.ties.set(n, class, &conns);
         self.link(world, n);
         Ok(())
     }
@@ -357,10 +414,6 @@ impl FastPath {
                 self.unlink(world, old);
             }
             if let Ok(n) = self.table.insert(entry) {
-                let need = n as usize + 1;
-                if self.cold.len() < need {
-                    self.cold.resize(need, Cold::default());
-                }
                 return n;
             }
             let victim = self.victim();
@@ -396,30 +449,44 @@ impl FastPath {
         world.run_until(until, obs);
     }
 
+    /// One entry's part of [`FastPath::sync`]; an entry whose connection came into another state is added to
+    /// `assured`.
+    fn write_back(&mut self, world: &mut World, n: u32, assured: &mut Vec<u32>) {
+        let Some(e) = self.table.view().entries.get_mut(n as usize) else {
+            return;
+        };
+        if e.hits == 0 {
+            return;
+        }
+        let (packets, bytes) = (u64::from(e.hits), u64::from(e.bytes));
+        (e.hits, e.bytes) = (0, 0);
+        let last = self.moments.time(e.seen).unwrap_or(world.now());
+        let n_of = Counters { packets, bytes };
+        self.classes.add(self.ties.class(n), n_of, last);
+        for (held, _) in &self.ties.of(n, &self.classes) {
+            if carried(world, held, n_of, last) {
+                assured.push(n);
+            }
+        }
+    }
+
     /// Writes into the world what hits counted since the last time.
     pub fn sync(&mut self, world: &mut World) {
         if self.dirty.is_empty() {
             return;
         }
         let mut assured = Vec::new();
-        for n in std::mem::take(&mut self.dirty) {
-            let Some(e) = self.table.view().entries.get_mut(n as usize) else {
-                continue;
-            };
-            let (packets, bytes) = (u64::from(e.hits), u64::from(e.bytes));
-            (e.hits, e.bytes) = (0, 0);
-            let last = self.moments.time(e.seen).unwrap_or(world.now());
-            let n_of = Counters { packets, bytes };
-            let Some(cold) = self.cold.get(n as usize) else {
-                continue;
-            };
-            self.classes.add(cold.class, n_of, last);
-            for (held, _) in &cold.conns {
-                if carried(world, held, n_of, last) {
-                    assured.push(n);
-                }
+        let (list, over) = self.dirty.take();
+        match over {
+            false => list
+                .iter()
+                .for_each(|n| self.write_back(world, *n, &mut assured)),
+            true => {
+                let all = self.table.view().entries.len() as u32;
+                (1..all).for_each(|n| self.write_back(world, n, &mut assured));
             }
         }
+        self.dirty.give_back(list);
         self.classes.write(world);
         for n in assured {
             self.remove(world, n);

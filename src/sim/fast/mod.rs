@@ -10,5 +10,8 @@ mod conns;
 mod engine;
 mod moment;
 mod record;
+mod ties;
+mod verify;
 
 pub use engine::{FastPath, Stats, Why};
+pub use verify::Verified;

@@ -28,6 +28,8 @@ pub(super) enum Share {
     IpId,
     /// `IpForwDatagrams`
     Forwarded,
+    /// A connection of the namespace, this one by the direction of replies.
+    Conn(bool),
 }
 
 /// A connection that a frame belonged to on its way.
@@ -96,7 +98,10 @@ impl Observer for Recorder {
         let ns = at.ns.id;
         let share = match what {
             Touch::Counter(c, len) => Share::Counter(c, self.extra(len)),
-            Touch::Conn { id, reply } => return self.conns.push(Held { ns, id, reply }),
+            Touch::Conn { id, reply } => {
+                self.conns.push(Held { ns, id, reply });
+                Share::Conn(reply)
+            }
             Touch::Neigh { dev, ip } => Share::Neigh(dev, ip),
             Touch::FdbSeen {
                 bridge,

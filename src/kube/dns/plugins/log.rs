@@ -1,14 +1,20 @@
-//! `log`: a line for every query, in the common format of CoreDNS; also what `errors` calls a query.
+//! `log`: a line for every query in the format of the Corefile; also what `errors` calls a query.
+//!
+//! Formats are text with labels in braces (CoreDNS `plugin/pkg/replacer`); a label that is none stays as it
+//! is, metadata (`{/...}`) is `-`.
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::Name;
 
+use super::super::codec;
 use super::super::config::Reader;
 use super::super::corefile;
 use super::super::engine::{Ctx, Frame, Job, Keep, Step};
-use super::super::message::{Ended, Request};
+use super::super::message::{Ended, Reply, Request};
 use super::super::names;
 use crate::base::Instant;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Which replies are logged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,11 +25,16 @@ enum Class {
     Error,
 }
 
+/// `log.CommonLogFormat`.
+const COMMON: &str = "{remote}:{port} - {>id} \"{type} {class} {name} {proto} {size} {>do} {>bufsize}\" \
+    {rcode} {>rflags} {rsize} {duration}";
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Log {
     zones: Vec<Name>,
     classes: Vec<Class>,
+    format: Arc<str>,
 }
 
 /// A query whose reply will be logged.
@@ -32,23 +43,20 @@ pub struct Line {
     request: Request,
     began: Instant,
     classes: Vec<Class>,
+    format: Arc<str>,
 }
 
 impl Log {
+    /// `log [NAMES...] [FORMAT]`: the format is the last word where that has a brace.
     pub(super) fn read(line: &corefile::Line, reader: &mut Reader<'_>) -> Log {
-        let zones: Vec<_> = line
-            .args
-            .iter()
-            .filter(|w| !w.text.contains('{'))
-            .cloned()
-            .collect();
-        if zones.len() != line.args.len() {
-            reader.warning(
-                &line.name,
-                "formats of log are not modelled: the common format is used",
-                "",
-            );
-        }
+        let mut zones = line.args.clone();
+        let format = zones.pop_if(|w| w.text.contains('{'));
+        let format = format.map_or(COMMON.to_owned(), |w| {
+            let combined = format!("{COMMON} \"{{>opcode}}\"");
+            w.text
+                .replace("{common}", COMMON)
+                .replace("{combined}", &combined)
+        });
         let mut classes = Vec::new();
         for option in &line.body {
             for word in &option.args {
@@ -75,6 +83,7 @@ impl Log {
             } else {
                 classes
             },
+            format: format.into(),
         }
     }
 
@@ -85,6 +94,7 @@ impl Log {
                 request: job.request.clone(),
                 began: ctx.now,
                 classes: self.classes.clone(),
+                format: Arc::clone(&self.format),
             }));
         }
         Step::Next
@@ -92,22 +102,11 @@ impl Log {
 }
 
 impl Line {
-    /// Writes the line (`{remote}:{port} - {>id} "{type} {class} {name} {proto} {size} {>do} {>bufsize}"
-    /// {rcode} {>rflags} {rsize} {duration}`), without the octets of either message.
+    /// Writes the line.
     pub(in super::super) fn write(&self, ended: &Ended, ctx: &mut Ctx<'_>) {
-        let (rcode, flags) = match ended {
-            Ended::Written(reply) => {
-                let flags = [
-                    (true, "qr"),
-                    (reply.aa, "aa"),
-                    (reply.tc, "tc"),
-                    (self.request.rd, "rd"),
-                    (reply.ra, "ra"),
-                ];
-                let set = flags.iter().filter(|(on, _)| *on).map(|(_, name)| *name);
-                (reply.rcode, set.collect::<Vec<_>>().join(","))
-            }
-            Ended::Code(rcode) => (*rcode, "-".to_owned()),
+        let rcode = match ended {
+            Ended::Written(reply) => reply.rcode,
+            Ended::Code(rcode) => *rcode,
             Ended::Dropped => return,
         };
         let class = match rcode {
@@ -118,21 +117,68 @@ impl Line {
         if !self.classes.iter().any(|c| *c == Class::All || *c == class) {
             return;
         }
-        let (q, r) = (&self.request.question, &self.request);
+        let reply = match ended {
+            Ended::Written(reply) => Some(&**reply),
+            _ => None,
+        };
         let took = ctx.now.since(self.began).as_secs_f64();
-        ctx.io.log(format!(
-            "[INFO] {}:{} - {} \"{} {} {} {} {} {}\" {} {flags} {took:.9}s",
-            r.source,
-            r.source_port,
-            r.id,
-            q.kind,
-            q.class,
-            names::text(&q.name),
-            r.transport.name(),
-            r.dnssec_ok(),
-            r.edns.map_or(512, |e| e.payload),
-            rcode_name(rcode),
-        ));
+        let (mut line, mut rest) = ("[INFO] ".to_owned(), &*self.format);
+        while let Some((before, label, after)) = rest
+            .split_once('{')
+            .and_then(|(before, from)| Some((before, from.split_once('}')?)))
+            .map(|(before, (label, after))| (before, label, after))
+        {
+            line.push_str(before);
+            match label {
+                "duration" => line.push_str(&format!("{took:.9}s")),
+                "rcode" => line.push_str(&rcode_name(rcode)),
+                _ => match self.label(label, reply) {
+                    Some(value) => line.push_str(&value),
+                    None => line.push_str(&format!("{{{label}}}")),
+                },
+            }
+            rest = after;
+        }
+        line.push_str(rest);
+        ctx.io.log(line);
+    }
+
+    /// What a label stands for.
+    fn label(&self, label: &str, reply: Option<&Reply>) -> Option<String> {
+        let (q, r) = (&self.request.question, &self.request);
+        let written = |value: &dyn Fn(&Reply) -> String| reply.map_or("-".to_owned(), value);
+        Some(match label {
+            "type" => q.kind.to_string(),
+            "class" => q.class.to_string(),
+            "name" => names::text(&q.name),
+            "proto" => r.transport.name().to_owned(),
+            "remote" => match r.source {
+                IpAddr::V4(ip) => ip.to_string(),
+                IpAddr::V6(ip) => format!("[{ip}]"),
+            },
+            "port" => r.source_port.to_string(),
+            "size" => codec::query(r, r.id).len().to_string(),
+            "rsize" => written(&|reply| codec::encode(reply, r, Vec::new()).0.len().to_string()),
+            ">id" => r.id.to_string(),
+            ">opcode" => r.opcode.to_string(),
+            ">do" => r.dnssec_ok().to_string(),
+            ">bufsize" => r.edns.map_or(512, |e| e.payload).to_string(),
+            ">rflags" => written(&|reply| {
+                let flags = [
+                    (true, "qr"),
+                    (reply.aa, "aa"),
+                    (reply.tc, "tc"),
+                    (r.rd, "rd"),
+                    (reply.ra, "ra"),
+                    (reply.ad, "ad"),
+                    (r.cd, "cd"),
+                ];
+                let set = flags.iter().filter(|(on, _)| *on).map(|(_, name)| *name);
+                set.collect::<Vec<_>>().join(",")
+            }),
+            _ if label.starts_with('/') => "-".to_owned(),
+            _ => return None,
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::super::verdict::Hairpin;
 use super::cell::is_asked;
 use super::judge::{Judge, Spot};
 use super::ports::sorted;
@@ -13,6 +14,17 @@ use super::{
 };
 use crate::kube::service::Family;
 use crate::kube::store::Name;
+
+/// How far pods are told apart at first.
+#[derive(Clone, Copy)]
+enum Split {
+    /// As policies can.
+    Classes,
+    /// By their nodes too.
+    Nodes,
+    /// Each from every other.
+    Pods,
+}
 
 /// What makes pods one group at first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +52,14 @@ pub(super) fn reach<'s>(states: &[State<'s>], q: &Question) -> Reach<'s> {
     for judge in &mut judges {
         judge.prepare(q.family, &asked);
     }
-    let split = service::by_node(states, q, &services);
+    let by_node = service::by_node(states, q, &services);
+    // A pod that reaches itself is not like its class where that is open.
+    let hairpin = judges.iter().any(|j| j.options.hairpin == Hairpin::Open);
+    let split = match (q.by_pod || (hairpin && !services.is_empty()), by_node) {
+        (true, _) => Split::Pods,
+        (_, true) => Split::Nodes,
+        _ => Split::Classes,
+    };
     let mut groups = pod_groups(states, &judges, q, pods, split);
     groups.extend(nodes);
     groups.extend(outside.groups);
@@ -62,12 +81,18 @@ pub(super) fn reach<'s>(states: &[State<'s>], q: &Question) -> Reach<'s> {
     }
     group::name(&mut reach);
     let groups = &reach.groups;
-    let all = || (0..).zip(groups);
     let sends = |a: &Group| a.sends && groups.iter().any(|b| b.receives && is_asked(a, b));
     let receives = |b: &Group| b.receives && groups.iter().any(|a| a.sends && is_asked(a, b));
-    reach.rows = all().filter(|(_, g)| sends(g)).map(|(at, _)| at).collect();
+    // Of the others nothing is said.
+    let roles: Vec<(bool, bool)> = groups.iter().map(|g| (sends(g), receives(g))).collect();
+    for (group, (sends, receives)) in reach.groups.iter_mut().zip(roles) {
+        (group.sends, group.receives) = (sends, receives);
+    }
+    reach.groups.retain(|g| g.sends || g.receives);
+    let all = || (0..).zip(&reach.groups);
+    reach.rows = all().filter(|(_, g)| g.sends).map(|(at, _)| at).collect();
     reach.columns = all()
-        .filter(|(_, g)| receives(g))
+        .filter(|(_, g)| g.receives)
         .map(|(at, _)| at)
         .collect();
     reach
@@ -127,7 +152,7 @@ fn pod_groups(
     judges: &[Judge],
     q: &Question,
     pods: Vec<Chosen>,
-    split: bool,
+    split: Split,
 ) -> Vec<Group> {
     let mut groups: BTreeMap<Key, Group> = BTreeMap::new();
     for pod in pods {
@@ -145,15 +170,15 @@ fn pod_groups(
             (!pod.node.is_empty()).then(|| pod.node.clone())
         };
         let on: Vec<Option<String>> = states.iter().zip(names).map(|(s, n)| node(s, n)).collect();
-        let apart = match (q.by_pod, split) {
-            (true, _) => Some(
+        let apart = match split {
+            Split::Pods => Some(
                 names
                     .iter()
                     .map(|n| Some(n.as_ref()?.to_string()))
                     .collect(),
             ),
-            (_, true) => Some(on.clone()),
-            _ => None,
+            Split::Nodes => Some(on.clone()),
+            Split::Classes => None,
         };
         let class = |spot: &Spot| match spot {
             Spot::Pod { class, .. } => Some(*class),
@@ -208,10 +233,25 @@ pub(super) fn empty(kind: Kind, spots: Vec<Spot>) -> Group {
     }
 }
 
+/// hostNetwork pods by node.
+type Hosted = BTreeMap<String, Vec<Name>>;
+
+fn hosted(state: &State<'_>) -> Hosted {
+    let mut out = Hosted::new();
+    let pods = state.inventory.pods();
+    for pod in pods.filter(|p| p.host_network && !p.finished) {
+        out.entry(pod.node.clone())
+            .or_default()
+            .push(pod.name.clone());
+    }
+    out
+}
+
 fn nodes(states: &[State<'_>], judges: &[Judge], q: &Question, apart: bool) -> Vec<Group> {
     let all = states.iter().flat_map(|s| s.inventory.nodes());
     let names: BTreeSet<&str> = all.map(|(name, _)| name).collect();
     let blocks = outside::blocks(judges);
+    let hosted: Vec<Hosted> = states.iter().map(hosted).collect();
     let mut groups: BTreeMap<_, Group> = BTreeMap::new();
     for name in names {
         let (sends, receives) = (q.from.has_node(name), q.to.has_node(name));
@@ -236,7 +276,11 @@ fn nodes(states: &[State<'_>], judges: &[Judge], q: &Question, apart: bool) -> V
         let asked = match (receives, q.ports.is_empty()) {
             (false, _) => Vec::new(),
             (true, false) => q.ports.clone(),
-            (true, true) => sorted(states.iter().flat_map(|s| ports::of_node(s, name))),
+            (true, true) => {
+                let both = states.iter().zip(&hosted);
+                let own = |hosted: &Hosted| hosted.get(name).cloned().unwrap_or_default();
+                sorted(both.flat_map(|(s, hosted)| ports::of_node(s, &own(hosted))))
+            }
         };
         let told: Vec<Option<Vec<bool>>> = judges
             .iter()
@@ -253,9 +297,8 @@ fn nodes(states: &[State<'_>], judges: &[Judge], q: &Question, apart: bool) -> V
         });
         group.count += 1;
         group.nodes.push(name.to_owned());
-        let last = states.last().into_iter().flat_map(|s| s.inventory.pods());
-        let own = last.filter(|p| p.host_network && !p.finished && p.node == name);
-        group.host_pods.extend(own.map(|p| p.name.clone()));
+        let own = hosted.last().and_then(|hosted| hosted.get(name));
+        group.host_pods.extend(own.into_iter().flatten().cloned());
     }
     groups.into_values().collect()
 }
@@ -277,22 +320,23 @@ impl Outside {
             groups: Vec::new(),
             left: 0,
         };
-        let mut add = |class: outside::Class, sends: bool, receives: bool, rest: bool| {
-            let spot = Spot::Other {
-                ip: class.sample,
-                node: None,
+        let add =
+            |out: &mut Outside, class: outside::Class, sends: bool, receives: bool, rest: bool| {
+                let spot = Spot::Other {
+                    ip: class.sample,
+                    node: None,
+                };
+                let mut group = empty(Kind::Outside, vec![spot; states.len()]);
+                group.count = 1;
+                group.ranges = outside::texts(&class.segments, v4);
+                group.nodes = class.hosts;
+                (group.sends, group.receives) = (sends, receives);
+                if receives {
+                    group.ports = ports.clone();
+                }
+                group.rest = rest;
+                out.groups.push(group);
             };
-            let mut group = empty(Kind::Outside, vec![spot; states.len()]);
-            group.count = 1;
-            group.ranges = outside::texts(&class.segments, v4);
-            group.nodes = class.hosts;
-            (group.sends, group.receives) = (sends, receives);
-            if receives {
-                group.ports = ports.clone();
-            }
-            group.rest = rest;
-            out.groups.push(group);
-        };
         if wide_from || wide_to {
             let blocks = outside::blocks(judges);
             let (classes, left) = outside::classes(states, &blocks, q.family, &q.hosts);
@@ -303,14 +347,26 @@ impl Outside {
             let most = classes.iter().map(size).max();
             for class in classes {
                 let rest = Some(size(&class)) == most;
-                add(class, wide_from, wide_to, rest);
+                add(&mut out, class, wide_from, wide_to, rest);
             }
             out.left = left;
         }
         for ip in single(&q.from, &q.to, q.family) {
             let picked = |ends: &Ends| ends.addresses().any(|own| own == ip);
+            let (sends, receives) = (picked(&q.from), picked(&q.to));
             let class = outside::single(ip, &q.hosts);
-            add(class, picked(&q.from), picked(&q.to), false);
+            // It may be a class of its own already.
+            let texts = outside::texts(&class.segments, v4);
+            match out.groups.iter_mut().find(|g| g.ranges == texts) {
+                Some(group) => {
+                    group.sends |= sends;
+                    group.receives |= receives;
+                    if receives {
+                        group.ports.clone_from(&ports);
+                    }
+                }
+                None => add(&mut out, class, sends, receives, false),
+            }
         }
         out
     }

@@ -14,7 +14,8 @@ use super::{Group, Kind, Reach, service};
 pub struct PortCell {
     /// The port.
     pub l4: L4,
-    /// Pairs of different ends; for a Service, of a sender and an endpoint, in the state with the most.
+    /// Pairs of different ends; for a Service, of a sender and an endpoint, in the state with the most, and
+    /// one where it has none.
     pub pairs: u64,
     /// How many may open a connection, in each state.
     pub open: Vec<u64>,
@@ -96,7 +97,8 @@ impl Reach<'_> {
                 let shares: Vec<(u64, u64)> = (0..self.states.len())
                     .map(|s| self.share(a, b, at, s))
                     .collect();
-                let whole = shares.iter().map(|s| s.1).max().unwrap_or(1);
+                // Without an endpoint there is one way to go wrong.
+                let whole = shares.iter().map(|s| s.1).max().unwrap_or(1).max(1);
                 let open = shares.iter().zip(0..).map(|((open, _), state)| match open {
                     0 => self.resident(a, b, state),
                     open => ends.saturating_mul(*open),
@@ -132,9 +134,16 @@ impl Reach<'_> {
             (Kind::Nodes, Kind::Pods) => (b, a),
             _ => return 0,
         };
-        let Some(placed) = pods.placed.get(state) else {
+        let (Some(placed), Some(judge)) = (pods.placed.get(state), self.judges.get(state)) else {
             return 0;
         };
+        let direction = match a.kind {
+            Kind::Pods => Direction::Egress,
+            _ => Direction::Ingress,
+        };
+        if !judge.options.opens_own_node(direction) {
+            return 0;
+        }
         let here = nodes.nodes.iter().filter_map(|node| placed.get(node));
         here.sum()
     }

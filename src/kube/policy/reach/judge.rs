@@ -8,10 +8,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::super::compile::{Compiled, Entry, Holder, NodeId};
+use super::super::enforce::readings;
 use super::super::filter::{Answer, Other, has_port};
 use super::super::matrix::Matrix;
 use super::super::model::Direction;
 use super::super::ranges::Ranges;
+use super::super::translate::Seen;
 use super::super::verdict::{L4, Options, Query};
 use super::State;
 use crate::kube::service::{Family, Protocol};
@@ -31,6 +33,10 @@ pub(super) enum Spot {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Judge {
+    /// How policies are read: as the cluster's agent does.
+    pub(super) options: Options,
+    /// Where they stand between the translations.
+    pub(super) seen: Seen,
     compiled: Compiled,
     matrices: Vec<Matrix>,
     of_port: BTreeMap<L4, usize>,
@@ -39,20 +45,24 @@ pub(super) struct Judge {
 
 impl Judge {
     pub(super) fn new(state: &State<'_>) -> Judge {
-        let compiled = Compiled::new(state.policies, state.inventory, Options::default());
-        let mut seen: BTreeSet<usize> = BTreeSet::new();
+        let document = state.store.cluster();
+        let (options, seen) = document.map(|c| readings(&c.spec)).unwrap_or_default();
+        let compiled = Compiled::new(state.policies, state.inventory, options);
+        let mut known: BTreeSet<usize> = BTreeSet::new();
         let mut rules = Vec::new();
         for filter in compiled.filters.iter().flatten() {
             for entry in [&filter.admin, &filter.allows, &filter.baseline]
                 .into_iter()
                 .flatten()
             {
-                if seen.insert(Arc::as_ptr(entry) as usize) {
+                if known.insert(Arc::as_ptr(entry) as usize) {
                     rules.push(entry.clone());
                 }
             }
         }
         Judge {
+            options,
+            seen,
             compiled,
             matrices: Vec::new(),
             of_port: BTreeMap::new(),

@@ -2,7 +2,7 @@
 //! many pairs of ends may open a connection; of one state of the cluster, or of two, to compare.
 //!
 //! [`Reach`] is computed from [`Question`] and [`State`]s: pods by the classes of [`super::matrix`], nodes by
-//! labels and addresses, addresses outside by the blocks that policies name ([`outside`]), Services by their
+//! labels and addresses, addresses outside by the blocks that policies name (`outside`), Services by their
 //! endpoints. Ends of a namespace with the same answers everywhere are one [`Group`]. Nothing here carries
 //! packets. Invariant: each count is what the reference evaluator says pair by pair (tests/reach_agree.rs).
 

@@ -65,11 +65,9 @@ pub(super) fn of_pod(state: &State<'_>, judge: &Judge, pod: &Name) -> Ports {
     if named.is_empty() { vec![HTTP] } else { named }
 }
 
-/// What is asked of a node.
-pub(super) fn of_node(state: &State<'_>, node: &str) -> Ports {
-    let pods = state.inventory.pods();
-    let hosts = pods.filter(|p| p.host_network && !p.finished && p.node == node);
-    let ports = hosts.flat_map(|p| declared(state, &p.name));
+/// What is asked of a node with these hostNetwork pods.
+pub(super) fn of_node(state: &State<'_>, host_pods: &[Name]) -> Ports {
+    let ports = host_pods.iter().flat_map(|pod| declared(state, pod));
     sorted(ports.chain([KUBELET]))
 }
 

@@ -112,7 +112,9 @@ impl Reach<'_> {
             return Vec::new();
         };
         let l4 = L4::Port(service.protocol(), service.port);
-        ways(s.inventory, view, from, service.cluster_ip, l4)
+        let seen = self.judges.get(state).map(|j| j.seen).unwrap_or_default();
+        let ways = ways(s.inventory, view, from, service.cluster_ip, l4);
+        ways.into_iter().map(|way| way.seen(seen)).collect()
     }
 
     /// The ClusterIP of a port of a group that is a Service.
