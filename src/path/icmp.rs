@@ -141,8 +141,7 @@ impl<O: Observer> Walker<'_, O> {
             return Err("it was sent to a group");
         }
         // IPv4 leaves that to the check of the source on input, which translation to a group comes after;
-        // before
-        // that check the route back to the sender tells.
+        // before that check the route back to the sender tells.
         if h.src.is_unspecified() || group(h.src) && (!h.is_v4() || self.route_back) {
             return Err("its source is no host");
         }

@@ -189,9 +189,8 @@ pub(super) fn checksum_ok(h: &IpHeader, packet: &[u8]) -> bool {
     if OTHER.contains(&h.proto) || h.proto == proto::UDP && p.get(6..8) == Some(&[0, 0]) {
         return true;
     }
-    // The whole packet is summed up, its header too, which has a sum of 0: but if it is broken still,
-    // below the
-    // IP layer or by a rule that wrote bits into it.
+    // The whole packet is summed up, its header too, which has a sum of 0: but if it is broken still, below
+    // the IP layer or by a rule that wrote bits into it.
     let header = packet.get(..h.header_len).unwrap_or(&[]);
     if h.is_v4() && checksum::sum(header, 0) != 0xffff {
         return false;

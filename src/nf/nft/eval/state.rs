@@ -25,8 +25,7 @@ pub(super) enum Slot {
 }
 
 /// Elements that packets took out of a set: they keep their place until the set is swept
-/// (`nft_rhash_delete` marks
-/// them dead, `nft_rhash_gc` frees them).
+/// (`nft_rhash_delete` marks them dead, `nft_rhash_gc` frees them).
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Graves {
     /// How many there are.
