@@ -140,8 +140,8 @@ impl<O: Observer> Walker<'_, O> {
         if group(h.dst) && !group_ok && !(h.is_v4() && self.routed_elsewhere(cause)) {
             return Err("it was sent to a group");
         }
-        // IPv4 leaves that to the check of the source on input, which translation to a group comes after; before
-        // that check the route back to the sender tells.
+        // IPv4 leaves that to the check of the source on input, which translation to a group comes after;
+        // before that check the route back to the sender tells.
         if h.src.is_unspecified() || group(h.src) && (!h.is_v4() || self.route_back) {
             return Err("its source is no host");
         }

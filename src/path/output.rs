@@ -111,8 +111,8 @@ impl<O: Observer> Walker<'_, O> {
         self.ip_output_by(found, dst, f, (input.is_some(), input));
     }
 
-    /// The same for a packet that is `forwarded` or not; POSTROUTING sees it with the input device that it still
-    /// has (`indev = skb->dev` in `ip_output`).
+    /// The same for a packet that is `forwarded` or not; POSTROUTING sees it with the input device that it
+    /// still has (`indev = skb->dev` in `ip_output`).
     pub(crate) fn ip_output_by(
         &mut self,
         found: &Found,
@@ -142,15 +142,16 @@ impl<O: Observer> Walker<'_, O> {
         if dst.is_ipv4() && found.route.kind == RouteKind::Broadcast {
             self.loop_back(dev, &f);
         }
-        let Some(f) = self.nf_hook(Hook::Postrouting, f, input, Some(dev)) else {
-            return;
-        };
+        // A route is as it was found: an error that a copy brings about on the way makes a new one (`fnhe`).
         let mtu = if local {
             self.device(dev).map_or(65_536, |d| d.mtu as usize)
         } else if f.local {
             self.ns.path_mtu(dst, found, self.now)
         } else {
             self.forward_mtu(found, dst)
+        };
+        let Some(f) = self.nf_hook(Hook::Postrouting, f, input, Some(dev)) else {
+            return;
         };
         self.touch(
             Some(dev),

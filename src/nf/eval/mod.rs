@@ -139,6 +139,8 @@ pub enum Effect {
     /// The table is not at its end: the copy before this goes its way first (`nf_dup_ipv4` sends it from
     /// within the rule), then [`resume`] goes on. The verdict so far means nothing.
     Paused(Box<Paused>),
+    /// The same of a native chain.
+    Halted(Box<crate::nf::nft::eval::Halted>),
 }
 
 /// What a trace tells of one operation. Only what took part is told: rules that did not match are counted.
@@ -219,7 +221,7 @@ pub fn nat_chain(
     use super::hook::NatChain;
     match which {
         NatChain::Table(b) => table(nf, ns, f, at, b, TableName::Nat, cx, fx),
-        NatChain::Nft(chain) => super::nft::eval::run(nf, ns, f, at, chain, cx, fx),
+        NatChain::Nft(chain) => super::nft::eval::run(nf, ns, f, at, chain, (false, None), cx, fx),
     }
 }
 

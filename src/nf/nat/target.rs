@@ -149,8 +149,8 @@ fn first_of(d: &Device, scope: Scope) -> Option<Ipv6Addr> {
     best.map(|b| b.1)
 }
 
-/// NETMAP's range narrowed to the one address that the packet's own maps to, as its header now has it (kernel:
-/// `netmap_tg4`, `netmap_tg6`, `nft_nat_setup_netmap`).
+/// NETMAP's range narrowed to the one address that the packet's own maps to, as its header now has it
+/// (kernel: `netmap_tg4`, `netmap_tg6`, `nft_nat_setup_netmap`).
 pub fn netmap(range: &NatTarget, manip: Manip, f: &Frame) -> NatTarget {
     let ip = IpHeader::parse_lax(f.l3()).ok().map(|h| match manip {
         Manip::Src => h.src,

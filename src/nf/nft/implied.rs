@@ -56,12 +56,15 @@ fn ether_typed(s: &Stmt) -> bool {
         if (f.proto, f.name) == ("ether", "type"))
 }
 
+/// Headers that belong to one IP family.
+const L3: [&str; 5] = ["ip", "ip6", "icmp", "icmpv6", "igmp"];
+
 /// Whether a statement has a field of an IP header, or of ICMP, which say the family.
 fn l3_named(s: &Stmt) -> bool {
     let named = |e: &Expr| {
         any_in(
             e,
-            &|e| matches!(e, Expr::Payload(f) if matches!(f.proto, "ip" | "ip6" | "icmp" | "icmpv6" | "igmp")),
+            &|e| matches!(e, Expr::Payload(f) if L3.contains(&f.proto)),
         )
     };
     match s {

@@ -151,7 +151,8 @@ fn raw(family: Family, e: &mut Expr) {
         return;
     };
     let proto = match (base, family) {
-        (Base::Link, Family::Bridge | Family::Netdev) => "ether",
+        // In netdev a field of `ether` asks for `iiftype ether` first, which bits do not.
+        (Base::Link, Family::Bridge) => "ether",
         (Base::Network, Family::Ip) => "ip",
         (Base::Network, Family::Ip6) => "ip6",
         (Base::Network, Family::Arp) => "arp",

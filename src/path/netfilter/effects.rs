@@ -3,18 +3,28 @@
 use crate::base::DevId;
 use crate::nf::Hook;
 use crate::nf::eval::{At, Effect, Paused, RuleRef};
+use crate::nf::nft::eval::Halted;
 use crate::path::observer::{Observer, Step};
 use crate::path::walker::Walker;
 use crate::wire::{CtRef, Frame, IpHeader, PacketType, ip, proto};
 use std::net::IpAddr;
 
+/// Where an operation stopped, to go on once what it asked for has happened.
+pub(super) enum From {
+    /// A table of iptables.
+    Table(Paused),
+    /// A native chain.
+    Native(Halted),
+}
+
 impl<O: Observer> Walker<'_, O> {
     /// Carries out what one operation asked for, in order; where it stopped, if it did.
-    pub(super) fn nf_effects(&mut self, at: &At, f: &mut Frame, fx: Vec<Effect>) -> Option<Paused> {
+    pub(super) fn nf_effects(&mut self, at: &At, f: &mut Frame, fx: Vec<Effect>) -> Option<From> {
         let mut paused = None;
         for e in fx {
             match e {
-                Effect::Paused(p) => paused = Some(*p),
+                Effect::Paused(p) => paused = Some(From::Table(*p)),
+                Effect::Halted(h) => paused = Some(From::Native(*h)),
                 Effect::Log { rule, prefix, .. } => self.nf_note(at, f, &rule, "logged", &prefix),
                 Effect::Nflog { rule, prefix, .. } => self.nf_note(at, f, &rule, "logged", &prefix),
                 Effect::Audit { rule, .. } => self.nf_note(at, f, &rule, "audited", ""),
@@ -90,8 +100,8 @@ impl<O: Observer> Walker<'_, O> {
         self.step(found.dev(), &copy, |_| {
             Step::Note(format!("a copy for {gateway} (TEE)"))
         });
-        // Rules may route it anew: to where it is addressed, then, by whatever device (`ip_route_me_harder` asks
-        // the device its socket is bound to, and it has none).
+        // Rules may route it anew: to where it is addressed, then, by whatever device (`ip_route_me_harder`
+        // asks the device its socket is bound to, and it has none).
         if let Ok(Some((copy, found, anew))) = self.nf_output(copy, found, None)
             && let Ok(h) = IpHeader::parse_lax(copy.l3())
         {

@@ -193,8 +193,8 @@ impl<O: Observer> Walker<'_, O> {
         }
     }
 
-    /// Kernel: `nf_reject_skb_v4_tcp_reset`, `nf_reject_skb_v6_tcp_reset`: no route is asked, so a group gets an
-    /// answer too.
+    /// Kernel: `nf_reject_skb_v4_tcp_reset`, `nf_reject_skb_v6_tcp_reset`: no route is asked, so a group gets
+    /// an answer too.
     fn link_reset(&self, f: &Frame) -> Option<Vec<u8>> {
         let h = IpHeader::parse_lax(f.l3()).ok()?;
         if h.proto != proto::TCP || h.frag_off != 0 || !checksum_ok(&h, f.l3()) {

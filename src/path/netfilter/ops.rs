@@ -1,9 +1,10 @@
 //! One operation of a hook: the calls into `nf`, with the namespace's netfilter taken out meanwhile.
 
+use super::effects::From;
 use crate::base::DevId;
 use crate::net::NetNs;
 use crate::nf::ct::{Confirmed, Conn, CtDrop, CtTuple, Helped, Tracked};
-use crate::nf::eval::{At, Cx, Effect, NfStep, Paused, RuleRef, Verdict};
+use crate::nf::eval::{At, Cx, Effect, NfStep, RuleRef, Verdict};
 use crate::nf::hook::OpKind;
 use crate::nf::record::Record;
 use crate::nf::{Family, Hook, Netfilter, eval, nat, nft};
@@ -61,7 +62,7 @@ impl<O: Observer> Walker<'_, O> {
         at: &At,
         f: &mut Frame,
         fx: &mut Vec<Effect>,
-        from: Option<Paused>,
+        from: Option<From>,
     ) -> Result<Verdict, String> {
         let Some(mut nf) = self.ns.nf.take() else {
             return Ok(Verdict::Accept);
@@ -75,7 +76,13 @@ impl<O: Observer> Walker<'_, O> {
             assume: self.cx.assume.get(&self.ns.id).unwrap_or(&NOTHING),
         };
         let verdict = match (kind, from) {
-            (OpKind::Table(b, t), Some(from)) => Ok(eval::resume(
+            (OpKind::Nft { chain, .. }, Some(From::Native(from))) => {
+                let from = (true, Some(from));
+                Ok(nft::eval::run(
+                    &mut nf, self.ns, f, at, chain, from, &mut cx, fx,
+                ))
+            }
+            (OpKind::Table(b, t), Some(From::Table(from))) => Ok(eval::resume(
                 &mut nf,
                 self.ns,
                 f,
@@ -165,7 +172,7 @@ fn run(
             Tracked::Drop(why) => Err(why_dropped(why).to_owned()),
         },
         OpKind::Table(backend, table) => Ok(eval::table(nf, ns, f, at, backend, table, cx, fx)),
-        OpKind::Nft { chain, .. } => Ok(nft::eval::run(nf, ns, f, at, chain, cx, fx)),
+        OpKind::Nft { chain, .. } => Ok(nft::eval::run(nf, ns, f, at, chain, (true, None), cx, fx)),
         OpKind::Nat => nat::hook(nf, f, at, cx, &mut |nf, f, cx, chain| {
             eval::nat_chain(nf, ns, f, at, chain, cx, fx)
         })

@@ -88,7 +88,8 @@ impl<O: Observer> Walker<'_, O> {
         sent
     }
 
-    /// Whether the route a packet came here by is one to this host: what comes by loopback has it before routing.
+    /// Whether the route a packet came here by is one to this host: what comes by loopback has it before
+    /// routing.
     fn routed_here(&self, at: &At) -> bool {
         match at.hook {
             Hook::Input => true,
@@ -188,8 +189,8 @@ pub(super) fn checksum_ok(h: &IpHeader, packet: &[u8]) -> bool {
     if OTHER.contains(&h.proto) || h.proto == proto::UDP && p.get(6..8) == Some(&[0, 0]) {
         return true;
     }
-    // The whole packet is summed up, its header too, which has a sum of 0: but if it is broken still, below the
-    // IP layer or by a rule that wrote bits into it.
+    // The whole packet is summed up, its header too, which has a sum of 0: but if it is broken still, below
+    // the IP layer or by a rule that wrote bits into it.
     let header = packet.get(..h.header_len).unwrap_or(&[]);
     if h.is_v4() && checksum::sum(header, 0) != 0xffff {
         return false;

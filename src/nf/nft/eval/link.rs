@@ -165,7 +165,7 @@ pub fn run(
     };
     let mut walk = Walk::new(env, &mut nft, &program, op.chain);
     walk.link = Some(Link::default());
-    let verdict = walk.run(f);
+    let verdict = walk.run(f, None);
     let (sent, stolen) = walk.link.map(|l| (l.sent, l.stolen)).unwrap_or_default();
     nf.nft = nft;
     LinkOutcome {

@@ -41,8 +41,9 @@ fn write_bits(b: &mut [u8], first: usize, bits: usize, value: u128) {
     }
 }
 
-/// What conntrack summed of an IPv6 packet fits no more once an address is written: `nft_payload_l4csum_update`
-/// takes the change for one of the upper layer's alone (seen on 6.18: UDP is dropped, `udp6_csum_init`).
+/// What conntrack summed of an IPv6 packet fits no more once an address is written:
+/// `nft_payload_l4csum_update` takes the change for one of the upper layer's alone (seen on 6.18: UDP is
+/// dropped, `udp6_csum_init`).
 fn summed_before(f: &mut Frame, from: usize, old: &[u8]) {
     let new = f
         .l3()

@@ -33,6 +33,7 @@ use crate::nf::eval::{At, Cx, Effect, RuleRef, Verdict};
 use crate::nf::{Backend, Family, Hook, Netfilter, TableName};
 use crate::wire::Frame;
 use program::Program;
+pub use run::Halted;
 use run::Walk;
 use smallvec::SmallVec;
 use state::{Graves, Slot};
@@ -326,15 +327,21 @@ impl Netfilter {
     }
 }
 
-/// Carries a packet through a base chain.
+/// Carries a packet through a base chain. With `halts` it stops where a copy goes its way
+/// ([`Effect::Halted`]); `from` is where it did.
 ///
 /// `nf` was taken out of `ns` by the walker: `ns.nf` is `None` while this runs.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the kernel's hook state, skb and private data"
+)]
 pub fn run(
     nf: &mut Netfilter,
     ns: &NetNs,
     f: &mut Frame,
     at: &At,
     chain: ChainRef,
+    (halts, from): (bool, Option<Halted>),
     cx: &mut Cx<'_>,
     fx: &mut Vec<Effect>,
 ) -> Verdict {
@@ -360,7 +367,9 @@ pub fn run(
         },
         chance: None,
     };
-    let verdict = Walk::new(env, &mut nft, &program, chain).run(f);
+    let mut walk = Walk::new(env, &mut nft, &program, chain);
+    walk.halts = halts;
+    let verdict = walk.run(f, from);
     nf.nft = nft;
     verdict
 }

@@ -26,8 +26,8 @@ impl Walk<'_, '_, '_> {
         if let Some(e) = &n.port {
             port = self.parts(e, f)?.into_iter().next();
         }
-        // What is read is read for packets of both families (numbers are counted on); `nft_nat_inet_eval` then
-        // lets those of the other one go on.
+        // What is read is read for packets of both families (numbers are counted on); `nft_nat_inet_eval`
+        // then lets those of the other one go on.
         if n.family.is_some_and(|x| (x == IpFamily::Ip) != v4) {
             return Ok(After::Next);
         }

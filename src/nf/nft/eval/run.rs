@@ -16,7 +16,8 @@ use super::{ChainRef, Nft};
 use crate::base::limits;
 use crate::nf::ct::Dir;
 use crate::nf::eval::chain::Env;
-use crate::nf::eval::{NfStep, Verdict};
+use crate::nf::eval::packet::Pkt;
+use crate::nf::eval::{Effect, NfStep, Verdict};
 use crate::wire::Frame;
 use smallvec::SmallVec;
 
@@ -37,6 +38,8 @@ pub(super) enum After {
     Break,
     /// With the next rule: this one is done.
     Rule,
+    /// With the next statement, but not before what this one asked for has happened.
+    Pause,
     /// With another chain, or this one's end.
     Go(NftVerdict),
     Done(Verdict),
@@ -45,6 +48,18 @@ pub(super) enum After {
 }
 
 pub(super) type Parts = SmallVec<[Part; 4]>;
+
+/// A chain that stopped behind a statement (`dup`), whose copy goes its way before the next one is asked:
+/// where it stopped, what the packet's headers were, and where its jumps return to.
+#[derive(Clone, Debug)]
+pub struct Halted {
+    chain: usize,
+    rule: usize,
+    stmt: usize,
+    told: usize,
+    stack: SmallVec<[(usize, usize, usize); 16]>,
+    pkt: Pkt,
+}
 
 /// One packet on its way through a table.
 pub(super) struct Walk<'p, 'a, 'c> {
@@ -61,6 +76,10 @@ pub(super) struct Walk<'p, 'a, 'c> {
     found: Vec<String>,
     /// The chain stands below the IP layer.
     pub link: Option<Link>,
+    /// Copies go their way at once.
+    pub halts: bool,
+    /// Statements of the rule at hand that are done.
+    done: usize,
 }
 
 impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
@@ -75,6 +94,8 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
             told: 0,
             found: Vec::new(),
             link: None,
+            halts: false,
+            done: 0,
         }
     }
 
@@ -89,9 +110,14 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
         chain.map_or(&[], Vec::as_slice)
     }
 
-    pub fn run(&mut self, f: &mut Frame) -> Verdict {
+    /// From the chain's beginning, or on from where it stopped.
+    pub fn run(&mut self, f: &mut Frame, from: Option<Halted>) -> Verdict {
         let base = self.chain;
         let mut next = 0;
+        if let Some(h) = from {
+            (self.chain, self.told, self.stack) = (h.chain, h.told, h.stack);
+            (next, self.done, self.env.pkt) = (h.rule, h.stmt, h.pkt);
+        }
         // Chains have no loops when nft loaded them; a text might.
         for _ in 0..limits::NFT_STEPS_MAX {
             let Some(rule) = self.rules(self.chain).get(next) else {
@@ -105,6 +131,10 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
             next += 1;
             match self.rule(rule, f) {
                 After::Break => {}
+                After::Pause => {
+                    self.halt(next - 1);
+                    return Verdict::Accept;
+                }
                 After::Next | After::Rule => self.tell(),
                 After::Done(verdict) => {
                     self.tell();
@@ -125,6 +155,19 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
             }
         }
         Verdict::Drop(self.env.rule)
+    }
+
+    /// Stops behind a statement; the verdict means nothing yet.
+    fn halt(&mut self, rule: usize) {
+        let halted = Halted {
+            chain: self.chain,
+            rule,
+            stmt: self.done,
+            told: self.told,
+            stack: self.stack.clone(),
+            pkt: self.env.pkt,
+        };
+        self.env.fx.push(Effect::Halted(Box::new(halted)));
     }
 
     /// Where a verdict leads: the next rule, or `None` for the policy.
@@ -201,9 +244,15 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
     fn rule(&mut self, rule: &'p PRule, f: &mut Frame) -> After {
         self.env.chance = None;
         self.found.clear();
-        for s in &rule.stmts {
+        let begin = core::mem::take(&mut self.done);
+        for (i, s) in rule.stmts.iter().enumerate().skip(begin) {
             match self.stmt(s, f) {
                 After::Next => {}
+                After::Pause if !self.halts => {}
+                After::Pause => {
+                    self.done = i + 1;
+                    return After::Pause;
+                }
                 After::Unknown => match self.env.cx.assume.get(&self.env.rule).copied() {
                     None => return After::Unknown,
                     Some(yes) => match (s, yes) {

@@ -24,8 +24,8 @@ pub(super) enum Slot {
     Inc(u32),
 }
 
-/// Elements that packets took out of a set: they keep their place until the set is swept (`nft_rhash_delete` marks
-/// them dead, `nft_rhash_gc` frees them).
+/// Elements that packets took out of a set: they keep their place until the set is swept
+/// (`nft_rhash_delete` marks them dead, `nft_rhash_gc` frees them).
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Graves {
     /// How many there are.

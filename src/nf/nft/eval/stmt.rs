@@ -353,7 +353,7 @@ impl Walk<'_, '_, '_> {
             oif,
             copy: Box::new(f.clone()),
         });
-        Ok(After::Next)
+        Ok(After::Pause)
     }
 
     /// `nft_fwd_netdev_eval`, `nft_dup_netdev_eval`: as it is, out of another device.
