@@ -113,6 +113,7 @@ pub fn amounts(o: &Outcome, rules: &str) -> Vec<String> {
         }
     }
     out.push(format!("{} connections", o.conntrack.len()));
+    out.extend(super::nft_compare::amounts(&o.nft));
     out
 }
 

@@ -42,6 +42,16 @@ pub fn differences(kernel: &str, ours: &str) -> Vec<String> {
     out
 }
 
+/// What every native rule and object counted.
+pub fn amounts(text: &str) -> Vec<String> {
+    let items = items(text).unwrap_or_default();
+    let counts = |key: &str| !key.contains(" set ") && !key.contains(" map ");
+    let counted = items.iter().filter(|(key, _)| counts(key));
+    counted
+        .map(|(key, v)| format!("{key}: {}", told(v)))
+        .collect()
+}
+
 /// The things listed by their names; rules by their number in the chain.
 fn items(text: &str) -> Result<BTreeMap<String, Value>, String> {
     let root: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;

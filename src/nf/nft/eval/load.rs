@@ -126,7 +126,11 @@ impl Walk<'_, '_, '_> {
             // What this host sends has no link header yet when the IP layer's hooks see it.
             Base::Link => {
                 let there = self.env.at.input.is_some() || self.link.is_some();
-                (there && f.has_eth()).then(|| f.data())
+                match f.has_eth() {
+                    true => there.then(|| f.data()),
+                    false => (there && self.arp_type(self.here()) == Some(ARPHRD_LOOPBACK))
+                        .then_some(loopback_header(f)),
+                }
             }
             Base::Inner => None,
         }
@@ -261,7 +265,7 @@ impl Walk<'_, '_, '_> {
     /// uapi if_arp.h `ARPHRD_*`
     fn arp_type(&self, dev: Option<DevId>) -> Option<u128> {
         Some(match self.env.ns.dev(dev?)?.kind {
-            DeviceKind::Loopback => 772,
+            DeviceKind::Loopback => ARPHRD_LOOPBACK,
             DeviceKind::Ipip(_) => 768,
             _ => 1,
         })
@@ -443,6 +447,19 @@ impl Walk<'_, '_, '_> {
             at += len;
         }
         None
+    }
+}
+
+/// uapi if_arp.h
+const ARPHRD_LOOPBACK: u128 = 772;
+
+/// The link header of what goes by `lo`: Ethernet between addresses of zeros (`loopback_setup`).
+fn loopback_header(f: &Frame) -> &'static [u8] {
+    const V4: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x08, 0x00];
+    const V6: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x86, 0xdd];
+    match f.ethertype_of_l3() {
+        ETH_P_IP => V4,
+        _ => V6,
     }
 }
 
