@@ -9,6 +9,7 @@ use crate::fast::{Batch, Entry, HEAD, Key};
 use crate::net::PortAt;
 use crate::sim::World;
 use crate::sim::fast::engine::FastPath;
+use crate::sim::fast::record::Held;
 use crate::wire::Frame;
 
 /// Differences kept; further ones are counted.
@@ -70,7 +71,9 @@ impl FastPath {
         let e = self.table.get(n).filter(|_| n != 0)?;
         let holds = e.epoch == self.epoch && total <= e.cap;
         holds.then(|| {
-            let ties = self.ties.of(n, &self.classes);
+            // Their stamps aside: the frame itself may make a connection assured, carried or walked.
+            let ties = self.ties.of(n, &self.classes).into_iter();
+            let ties: Vec<Held> = ties.map(|(held, _)| held).collect();
             format!("{:?} class {} {ties:?}", says(e), self.ties.class(n))
         })
     }
