@@ -83,6 +83,7 @@ fn wrong_options_are_refused() {
         &["fast"][..],
         &["service", "--size", "20"],
         &["service", "--flows", "0"],
+        &["service", "--seconds=-1"],
         &[],
     ] {
         let (code, out, err) = bench(args);

@@ -1,6 +1,10 @@
 //! `podpath reach` as typed: every output, exit codes, what cannot be asked, hostile names; and the path against
 //! the policies.
 
+#[path = "common/json_doc.rs"]
+mod json_doc;
+
+use json_doc::documented;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
@@ -371,25 +375,6 @@ fn hostile_text_stays_text() {
         }
     }
     std::fs::remove_file(&file).expect("removed");
-}
-
-/// What stands between backquotes in the first cells of the tables under a heading of docs/json.md.
-fn documented(heading: &str) -> BTreeSet<String> {
-    let doc = std::fs::read_to_string(format!("{ROOT}docs/json.md")).expect("docs/json.md");
-    let (_, rest) = doc.split_once(&format!("\n{heading}\n")).expect(heading);
-    let section = rest
-        .split("\n## ")
-        .next()
-        .and_then(|s| s.split("\n### ").next());
-    let rows = section
-        .unwrap_or_default()
-        .lines()
-        .filter(|l| l.starts_with("| `"));
-    let cells = rows.filter_map(|l| l.split('|').nth(1));
-    cells
-        .flat_map(|c| c.split('`').skip(1).step_by(2))
-        .map(str::to_owned)
-        .collect()
 }
 
 #[test]

@@ -510,7 +510,7 @@ pub struct TopoArgs {
 }
 
 /// `5s`, `500ms`, `2m`.
-fn duration(text: &str) -> Result<core::time::Duration, String> {
+pub(super) fn duration(text: &str) -> Result<core::time::Duration, String> {
     let split = text
         .find(|c: char| c.is_ascii_alphabetic())
         .unwrap_or(text.len());

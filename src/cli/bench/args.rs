@@ -1,6 +1,6 @@
 //! What can be typed behind `podpath bench`.
 
-use crate::cli::args::Format;
+use crate::cli::args::{Format, duration};
 use clap::{Args, ValueEnum};
 
 /// What can be measured.
@@ -60,9 +60,9 @@ pub struct BenchArgs {
     /// Say which frames were walked, and why
     #[arg(long)]
     pub why_slow: bool,
-    /// CPU seconds of one repetition
-    #[arg(long, default_value_t = 0.1)]
-    pub seconds: f64,
+    /// CPU time of one repetition: 0.1, 500ms
+    #[arg(long, default_value = "0.1", value_parser = duration)]
+    pub seconds: core::time::Duration,
     /// dns: also through sockets, `dns serve` against a bare UDP echo
     #[arg(long)]
     pub wire: bool,

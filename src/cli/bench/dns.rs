@@ -200,7 +200,7 @@ fn in_process(bar: &ProgressBar) -> anyhow::Result<Section> {
     let kinds = kinds();
     bar.set_length(kinds.len() as u64 * 2 + 2);
     let mut section = Section {
-        name: "dns",
+        name: "dns".to_owned(),
         title: format!("kubeadm's Corefile with cache, {SERVICES} Services, in process, one core"),
         notes: vec![
             "hickory-proto alone: each query decoded, its reply encoded, nothing decided"

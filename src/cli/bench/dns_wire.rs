@@ -225,7 +225,7 @@ pub fn run(a: &BenchArgs, bar: &ProgressBar) -> anyhow::Result<Vec<Section>> {
     }
     let (server, driver) = cpus();
     let mut section = Section {
-        name: "dns-wire",
+        name: "dns-wire".to_owned(),
         title: format!("UDP on loopback, server on CPU {server}, driver on CPU {driver}"),
         ..Section::default()
     };

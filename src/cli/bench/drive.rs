@@ -2,8 +2,7 @@
 //! caches.
 //!
 //! Frames are handed over in batches and taken back as the fast path left them. Invariant: a frame that
-//! did not
-//! arrive where its flow leads, or that arrived with a wrong checksum, ends the measurement.
+//! did not arrive ends the measurement, and so does a checked one whose entry says otherwise than its walk.
 
 use super::clock::{cpu, repetition};
 use super::scene::{Client, Plan, To, clients};
@@ -52,8 +51,7 @@ pub struct Scene {
     pub fast: FastPath,
     clients: Vec<Client>,
     ports: Vec<u16>,
-    /// MAC addresses of neighbours by the last byte of their addresses, where clients share a bridge with
-    /// them.
+    /// MAC addresses of neighbours by the last byte of their addresses, where a bridge joins them.
     neighbours: Vec<Option<MacAddr>>,
     size: usize,
 }
@@ -361,7 +359,7 @@ impl Scene {
     pub fn verify(&mut self, ring: &mut Ring, every: u64) -> anyhow::Result<u64> {
         self.fast.verify(every);
         // At least some hundred checks, and no more than a few seconds.
-        self.carry(ring, (every * 256).clamp(CARRIED, CARRIED << 6));
+        self.carry(ring, every.saturating_mul(256).clamp(CARRIED, CARRIED << 6));
         self.fast.verify(0);
         let v = self.fast.verified();
         ensure!(

@@ -93,7 +93,7 @@ fn grouped(digits: &str) -> String {
 #[derive(Clone, Debug, Default)]
 pub struct Section {
     /// The scenario's name.
-    pub name: &'static str,
+    pub name: String,
     /// What was measured, in a sentence.
     pub title: String,
     /// The figures; rows have the same names in the same order.

@@ -10,7 +10,6 @@ use super::limit::Limit;
 use super::scene::{Plan, To};
 use crate::cli::bench::args::{BenchArgs, Scenario};
 use indicatif::ProgressBar;
-use std::time::Duration;
 
 /// What a scenario is made of.
 fn plan(scenario: Scenario, services: u32) -> Plan {
@@ -71,22 +70,11 @@ pub fn run(scenario: Scenario, a: &BenchArgs, bar: &ProgressBar) -> anyhow::Resu
         _ => "frames of established flows, every frame of a random one",
     };
     Ok(vec![Section {
-        name: name(scenario),
+        name: scenario.to_string(),
         title: title.to_owned(),
         rows,
         notes,
     }])
-}
-
-fn name(s: Scenario) -> &'static str {
-    match s {
-        Scenario::Bridge => "bridge",
-        Scenario::Route => "route",
-        Scenario::ServiceVxlan => "service-vxlan",
-        Scenario::ServiceIpip => "service-ipip",
-        Scenario::Connect => "connect",
-        _ => "service",
-    }
 }
 
 fn established(
@@ -95,7 +83,7 @@ fn established(
     a: &BenchArgs,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Row> {
-    let at_least = Duration::from_secs_f64(a.seconds);
+    let at_least = a.seconds;
     let flows = flows.min(plan.flows());
     let mut scene = Scene::new(plan, flows, usize::from(a.size), 1)?;
     let before = memory();

@@ -75,7 +75,7 @@ pub fn run(bar: &ProgressBar) -> anyhow::Result<Vec<Section>> {
         rows.push(row(case, bar)?);
     }
     Ok(vec![Section {
-        name: "policy",
+        name: "policy".to_owned(),
         title: "all pairs of pods on TCP 8080: policies compiled, the table, then edits to it"
             .into(),
         rows,

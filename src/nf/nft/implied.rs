@@ -99,7 +99,7 @@ fn l3_asked(s: &Stmt) -> Option<u128> {
 }
 
 /// Whether an expression or a part of it is one of these.
-fn any_in(e: &Expr, what: &dyn Fn(&Expr) -> bool) -> bool {
+pub(super) fn any_in(e: &Expr, what: &dyn Fn(&Expr) -> bool) -> bool {
     what(e)
         || match e {
             Expr::Concat(all) => all.iter().any(|e| any_in(e, what)),

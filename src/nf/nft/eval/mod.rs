@@ -22,6 +22,7 @@ pub mod link;
 use super::elements::Key;
 use super::expr::{Expr, IpFamily, Nat, Stateful, Stmt};
 use super::fields::CtKey;
+use super::implied::any_in;
 use super::model::{
     Base, Chain, ChainType, Family as NftFamily, HookName, ObjectBody, Rule, Ruleset, Table,
 };
@@ -278,7 +279,7 @@ fn tracks(s: &Stmt, family: Family) -> bool {
 
 /// Whether an expression of a statement is one of these.
 fn has(s: &Stmt, what: &dyn Fn(&Expr) -> bool) -> bool {
-    let is = |e: &Expr| within(e, what);
+    let is = |e: &Expr| any_in(e, what);
     match s {
         Stmt::Match { left, right, .. } => is(left) || is(right),
         Stmt::Vmap(a, b) | Stmt::Set(a, b) => is(a) || is(b),
@@ -288,16 +289,6 @@ fn has(s: &Stmt, what: &dyn Fn(&Expr) -> bool) -> bool {
         Stmt::Dup(a, b) => is(a) || b.as_ref().is_some_and(is),
         _ => false,
     }
-}
-
-fn within(e: &Expr, what: &dyn Fn(&Expr) -> bool) -> bool {
-    what(e)
-        || match e {
-            Expr::Concat(all) => all.iter().any(|e| within(e, what)),
-            Expr::Binop(_, a, b) | Expr::Map(a, b) => within(a, what) || within(b, what),
-            Expr::Jhash { of, .. } => within(of, what),
-            _ => false,
-        }
 }
 
 impl Netfilter {
