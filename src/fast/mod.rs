@@ -5,12 +5,12 @@
 
 mod apply;
 mod batch;
+pub mod cpu;
 mod dirty;
 mod door;
 mod group;
 mod key;
 mod mem;
-pub mod prefetch;
 mod sum;
 mod table;
 

@@ -4,9 +4,9 @@
 //! counted where it passed. Invariant: an entry is reachable from its key's bucket over buckets whose
 //! `passed` is not 0; entry 0 is nobody's.
 
+use crate::fast::cpu;
 use crate::fast::key::Key;
 use crate::fast::mem::{Lines, NoMemory};
-use crate::fast::prefetch;
 use bytemuck::{Pod, Zeroable};
 
 /// Entries of a bucket.
@@ -89,22 +89,20 @@ fn tag(hash: u64) -> u8 {
     (hash >> 57) as u8 | 0x80
 }
 
-/// Ways whose tag is `t`: the high bit of a byte each. A way behind one with this tag may be named without
-/// having it, so that entries are held against the key.
+/// Ways whose tag is `t`, a bit each.
 #[inline(always)]
-fn ways(b: &Bucket, t: u8) -> u128 {
-    const LOW: u128 = u128::from_ne_bytes([1; 16]);
-    const WITHIN: u128 = (LOW << 7) & ((1 << (8 * WAYS)) - 1);
+fn ways(b: &Bucket, t: u8) -> u32 {
+    const WITHIN: u32 = (1 << WAYS) - 1;
     let mut line = [0; 16];
     line[..WAYS].copy_from_slice(&b.tags);
-    let x = u128::from_le_bytes(line) ^ (LOW * t as u128);
-    x.wrapping_sub(LOW) & !x & WITHIN
+    line[WAYS..].copy_from_slice(&b.passed.to_ne_bytes());
+    cpu::equal(line, t) & WITHIN
 }
 
 /// The first of some ways.
 #[inline(always)]
-fn first(ways: u128) -> usize {
-    (ways.trailing_zeros() / 8) as usize % WAYS
+fn first(ways: u32) -> usize {
+    ways.trailing_zeros() as usize % WAYS
 }
 
 /// Both arrays for the time of a batch.
@@ -123,7 +121,7 @@ impl View<'_> {
     /// Asks for the bucket of a hash.
     #[inline(always)]
     pub fn ask_bucket(&self, hash: u64) {
-        prefetch::line(self.bucket(hash));
+        cpu::line(self.bucket(hash));
     }
 
     /// The likely entry of a hash, 0 where there is none, and asks for it.
@@ -135,7 +133,7 @@ impl View<'_> {
             return 0;
         }
         let n = b.entries[first(found)];
-        prefetch::line(&self.entries[n as usize]);
+        cpu::line(&self.entries[n as usize]);
         n
     }
 

@@ -8,7 +8,7 @@ use super::clock::{cpu, repetition};
 use super::scene::{Client, Plan, To, clients};
 use crate::base::{NsId, Rng};
 use crate::cluster::Cluster;
-use crate::fast::{BATCH, Batch, Fate};
+use crate::fast::{BATCH, Batch, Fate, Lines, NoMemory};
 use crate::net::PortAt;
 use crate::path::NoTrace;
 use crate::sim::fast::FastPath;
@@ -36,7 +36,7 @@ struct Slot {
 
 /// Frames of random flows, in the order in which they come.
 pub struct Ring {
-    bytes: Vec<u8>,
+    bytes: Lines<u8>,
     slots: Vec<Slot>,
     next: usize,
 }
@@ -281,26 +281,26 @@ impl Scene {
     }
 
     /// A ring of so many bytes of frames of random flows.
-    pub fn ring(&self, flows: u64, bytes: usize) -> Ring {
+    pub fn ring(&self, flows: u64, bytes: usize) -> Result<Ring, NoMemory> {
         let stride = self.size.next_multiple_of(64);
         let frames = (bytes / stride / BATCH * BATCH).max(BATCH);
         let mut rng = Rng::new(21);
         let mut ring = Ring {
-            bytes: vec![0; frames * stride],
+            bytes: Lines::new(frames * stride)?,
             slots: Vec::with_capacity(frames),
             next: 0,
         };
         for i in 0..frames {
             let (port, f) = self.frame(rng.below(flows), self.size);
             let at = i * stride;
-            ring.bytes[at..at + f.len()].copy_from_slice(&f);
+            ring.bytes.all_mut()[at..at + f.len()].copy_from_slice(&f);
             ring.slots.push(Slot {
                 at: at as u32,
                 len: f.len() as u16,
                 port,
             });
         }
-        ring
+        Ok(ring)
     }
 
     /// Sends so many frames of the ring.
@@ -311,9 +311,10 @@ impl Scene {
         for _ in 0..frames / BATCH as u64 {
             batch.clear();
             let slots = &ring.slots[ring.next..ring.next + BATCH];
+            let bytes = ring.bytes.all();
             for s in slots {
                 let at = s.at as usize;
-                batch.push(s.port, &ring.bytes[at..at + usize::from(s.len)]);
+                batch.push(s.port, &bytes[at..at + usize::from(s.len)]);
             }
             ring.next = (ring.next + BATCH) % ring.slots.len();
             self.fast

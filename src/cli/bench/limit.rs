@@ -6,7 +6,7 @@
 
 use super::clock::repetition;
 use crate::base::Rng;
-use crate::fast::{HEAD, Lines, NoMemory, prefetch};
+use crate::fast::{HEAD, Lines, NoMemory, cpu};
 use bytemuck::{Pod, Zeroable};
 use std::time::Duration;
 
@@ -85,13 +85,10 @@ fn tag(hash: u64) -> u8 {
     (hash >> 57) as u8 | 0x80
 }
 
-/// The ways of a bucket with a tag: the high bit of each byte.
+/// The ways of a bucket with a tag, a bit each.
 #[inline(always)]
-fn ways(b: &Bucket, tag: u8) -> u128 {
-    const LOW: u128 = u128::from_ne_bytes([1; 16]);
-    const HIGH: u128 = LOW << 7;
-    let x = u128::from_le_bytes(b.tags) ^ (LOW * tag as u128);
-    x.wrapping_sub(LOW) & !x & HIGH & ((1 << (8 * WAYS)) - 1)
+fn ways(b: &Bucket, tag: u8) -> u32 {
+    cpu::equal(b.tags, tag) & ((1 << WAYS) - 1)
 }
 
 impl Table {
@@ -141,7 +138,7 @@ impl View<'_> {
         if found == 0 {
             return 0;
         }
-        b.items[(found.trailing_zeros() / 8) as usize % WAYS] as usize
+        b.items[found.trailing_zeros() as usize % WAYS] as usize
     }
 
     #[inline]
@@ -151,7 +148,7 @@ impl View<'_> {
             let b = self.bucket(at);
             let mut found = ways(b, tag(hash));
             while found != 0 {
-                let n = b.items[(found.trailing_zeros() / 8) as usize % WAYS] as usize;
+                let n = b.items[found.trailing_zeros() as usize % WAYS] as usize;
                 if self.items[n].key == *key {
                     return n;
                 }
@@ -236,15 +233,15 @@ fn pass(frames: &mut [Frame], v: &mut View<'_>, tick: u32) -> u64 {
                 Some(k) => {
                     keys[i] = k;
                     hashes[i] = hash(&k);
-                    prefetch::line(v.bucket(hashes[i]));
+                    cpu::line(v.bucket(hashes[i]));
                 }
                 None => slow += 1,
             }
         }
         for i in 0..b.len() {
             items[i] = v.first(hashes[i]);
-            prefetch::line(&v.items[items[i]]);
-            prefetch::line(&v.states[items[i]]);
+            cpu::line(&v.items[items[i]]);
+            cpu::line(&v.states[items[i]]);
         }
         for (i, f) in b.iter_mut().enumerate() {
             let mut n = items[i];
@@ -315,7 +312,7 @@ fn entries(f: &Flow) -> [(Key, Act); 2] {
 /// The loop for so many flows, ready to run.
 pub struct Limit {
     table: Table,
-    source: Vec<Frame>,
+    source: Lines<Frame>,
     ring: Vec<Frame>,
     at: usize,
     tick: u32,
@@ -334,10 +331,13 @@ impl Limit {
             }
             first.push(frame(&f));
         }
-        let source = (0..SOURCE).map(|_| first[rng.below(flows) as usize]);
+        let mut source = Lines::new(SOURCE)?;
+        for f in source.all_mut() {
+            *f = first[rng.below(flows) as usize];
+        }
         Ok(Limit {
             table,
-            source: source.collect(),
+            source,
             ring: vec![[0; HEAD]; 2048],
             at: 0,
             tick: 0,
@@ -355,7 +355,7 @@ impl Limit {
         for _ in 0..frames / BATCH {
             let o = self.at % self.ring.len();
             let ring = &mut self.ring[o..o + BATCH];
-            ring.copy_from_slice(&self.source[self.at..self.at + BATCH]);
+            ring.copy_from_slice(&self.source.all()[self.at..self.at + BATCH]);
             slow += pass(ring, &mut v, self.tick);
             self.at = (self.at + BATCH) % SOURCE;
             self.tick = self.tick.wrapping_add(1);

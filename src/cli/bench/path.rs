@@ -89,7 +89,7 @@ fn established(
     let before = memory();
     let opened = scene.open(0..flows, true)?;
     let bytes = memory().saturating_sub(before);
-    let mut ring = scene.ring(flows, (a.ring as usize) << 20);
+    let mut ring = scene.ring(flows, (a.ring as usize) << 20)?;
     let mut limit = Limit::new(flows)?;
     limit.repetition(at_least);
     scene.repetition(&mut ring, at_least)?;
