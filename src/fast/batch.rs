@@ -1,8 +1,9 @@
 //! Frames on their way through the fast path together.
 //!
-//! Only a frame's first line is copied; the rest stays where it came from. Invariant: `fates[i]` is of frame
+//! Only a frame's first line is copied (and what else of it is rewritten); the rest stays where it came from. Invariant: `fates[i]` is of frame
 //! `i`, and frames keep their order.
 
+use crate::fast::apply::{TAIL, has_tail};
 use crate::fast::key::HEAD;
 
 /// Frames of one batch at most.
@@ -30,8 +31,8 @@ pub enum Fate {
 pub struct Batch<'a> {
     /// First lines.
     pub heads: Box<[Head; BATCH]>,
-    /// Whole lengths.
-    pub lens: Box<[u32; BATCH]>,
+    /// What is rewritten behind the first line; see [`has_tail`].
+    pub tails: Box<[[u8; TAIL]; BATCH]>,
     /// The frames as they came, for their payload.
     pub frames: Box<[&'a [u8]; BATCH]>,
     /// Where each came in: numbers of ports.
@@ -52,7 +53,7 @@ impl<'a> Batch<'a> {
     pub fn new() -> Batch<'a> {
         Batch {
             heads: Box::new([Head([0; HEAD]); BATCH]),
-            lens: Box::new([0; BATCH]),
+            tails: Box::new([[0; TAIL]; BATCH]),
             frames: Box::new([&[]; BATCH]),
             len: 0,
             ingress: Box::new([0; BATCH]),
@@ -91,7 +92,6 @@ impl<'a> Batch<'a> {
             }
         }
         self.ingress[i] = ingress;
-        self.lens[i] = frame.len() as u32;
         self.fates[i] = Fate::Waiting;
         self.frames[i] = frame;
         self.len = i + 1;
@@ -103,6 +103,11 @@ impl<'a> Batch<'a> {
         let mut out = self.frames[i].to_vec();
         let n = out.len().min(HEAD);
         out[..n].copy_from_slice(&self.heads[i].0[..n]);
+        if has_tail(&self.heads[i].0)
+            && let Some(rest) = out.get_mut(HEAD..HEAD + TAIL)
+        {
+            rest.copy_from_slice(&self.tails[i]);
+        }
         out
     }
 }

@@ -4,12 +4,13 @@
 //! Stops at the first frame that must be walked, since a walk may change what the next ones find. Invariant:
 //! frames before the stop left as their entries say; the one at the stop is untouched.
 
-use crate::fast::apply::apply;
+use crate::fast::apply::{TAIL, apply, apply_v6};
 use crate::fast::batch::{Batch, Fate};
 use crate::fast::dirty::Dirty;
 use crate::fast::door::Doors;
-use crate::fast::key::Key;
-use crate::fast::sum::udp_fits;
+use crate::fast::key::{HEAD, Key, L4_V4, L4_V6};
+use crate::fast::pairs::Pairs;
+use crate::fast::sum::{fits, udp_fits};
 use crate::fast::table::{Entry, View, flag};
 
 /// Frames that are looked up together.
@@ -69,23 +70,24 @@ impl Group {
         &mut self,
         view: &View<'_>,
         doors: &mut Doors,
+        pairs: &mut Pairs,
         batch: &Batch<'_>,
         from: usize,
         to: usize,
     ) {
         (self.from, self.to) = (from, to);
         let heads = &batch.heads[from..to];
-        let lens = &batch.lens[from..to];
+        let whole = &batch.frames[from..to];
         let ports = &batch.ingress[from..to];
-        let frames = heads.iter().zip(lens).zip(ports);
+        let frames = heads.iter().zip(whole).zip(ports);
         let keys = self
             .keys
             .iter_mut()
             .zip(&mut self.totals)
             .zip(&mut self.hashes);
-        for (((head, len), port), ((key, total), hash)) in frames.zip(keys) {
+        for (((head, frame), port), ((key, total), hash)) in frames.zip(keys) {
             let door = doors.number(*port, &head.0);
-            match Key::of(&head.0, *len as usize, door) {
+            match Key::of(&head.0, frame, door, pairs) {
                 Some(found) => {
                     (*key, *total) = found;
                     *hash = key.hash();
@@ -105,8 +107,7 @@ impl Group {
     }
 
     /// Applies entries from frame `at` of the batch on; gives the first frame that must be walked. Entries
-    /// hit
-    /// for the first time since they were written back are added to `dirty`.
+    /// hit for the first time since they were written back are added to `dirty`.
     #[inline]
     pub fn hits(
         &self,
@@ -115,10 +116,12 @@ impl Group {
         at: usize,
         when: &When,
         dirty: &mut Dirty,
+        other: &mut Other<'_, impl Follow>,
     ) -> Option<Miss> {
         let skip = at - self.from;
         let frames = &batch.frames[self.from..self.to];
         let heads = &mut batch.heads[self.from..self.to];
+        let tails = &mut batch.tails[self.from..self.to];
         let fates = &mut batch.fates[self.from..self.to];
         for n in skip..frames.len().min(GROUP) {
             let (key, total) = (self.keys[n], self.totals[n]);
@@ -141,14 +144,25 @@ impl Group {
             let head = &mut heads[n].0;
             let fits = (e.epoch == when.epoch)
                 & (total <= e.cap)
-                & (head[22] > e.hops)
                 & (e.seen >= when.young)
                 & (e.bytes < 1 << 31);
-            let sums = |e: &Entry| e.flags & flag::SUM == 0 || udp_fits(head, frames[n], total);
-            if !fits || !sums(e) {
+            if !fits {
                 return Some(miss);
             }
-            apply(head, e);
+            let went = match key.is_udp4() {
+                true => {
+                    let sums = e.flags & flag::SUM == 0 || udp_fits(head, frames[n], total);
+                    let goes = (head[22] > e.hops) & sums;
+                    if goes {
+                        apply(head, e);
+                    }
+                    goes
+                }
+                false => other.goes(number, e, &miss, (head, &mut tails[n]), frames[n]),
+            };
+            if !went {
+                return Some(miss);
+            }
             if e.hits == 0 {
                 dirty.add(number);
             }
@@ -158,5 +172,59 @@ impl Group {
             fates[n] = Fate::Sent(e.out);
         }
         None
+    }
+}
+
+/// Whoever follows the connections of an entry whose state each segment moves.
+pub trait Follow {
+    /// A segment in the middle of a TCP connection, from its TCP header to the packet's end. False if it is
+    /// none, or moves more than windows: then nothing changed.
+    fn follow(&mut self, entry: u32, segment: &[u8]) -> bool;
+}
+
+/// What frames other than UDP over IPv4 need.
+pub struct Other<'a, F> {
+    /// Pairs of IPv6 addresses.
+    pub pairs: &'a Pairs,
+    /// Connections.
+    pub conns: F,
+}
+
+impl<F: Follow> Other<'_, F> {
+    /// Rewrites a frame if it may go by its entry.
+    #[inline(never)]
+    fn goes(
+        &mut self,
+        number: u32,
+        e: &Entry,
+        of: &Miss,
+        (head, tail): (&mut [u8; HEAD], &mut [u8; TAIL]),
+        frame: &[u8],
+    ) -> bool {
+        let (key, v6) = (&of.key, of.key.is_v6());
+        let (ttl, l4) = if v6 { (21, L4_V6) } else { (22, L4_V4) };
+        let sums = e.flags & flag::SUM == 0 || fits(key, head, frame, of.total);
+        if head[ttl] <= e.hops || !sums {
+            return false;
+        }
+        if e.flags & flag::WINDOW != 0 {
+            let segment = frame.get(l4..);
+            if !segment.is_some_and(|s| self.conns.follow(number, s)) {
+                return false;
+            }
+        }
+        if !v6 {
+            apply(head, e);
+            return true;
+        }
+        // A pair that an entry names is there: they are forgotten together.
+        let Some(pair) = self.pairs.get(e.addrs as u32) else {
+            return false;
+        };
+        if let Some(t) = frame.get(HEAD..HEAD + TAIL) {
+            tail.copy_from_slice(t);
+        }
+        apply_v6(head, tail, e, pair);
+        true
     }
 }

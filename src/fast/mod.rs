@@ -11,14 +11,16 @@ mod door;
 mod group;
 mod key;
 mod mem;
+mod pairs;
 mod sum;
 mod table;
 
-pub use apply::apply;
+pub use apply::{TAIL, apply, apply_v6, has_tail};
 pub use batch::{BATCH, Batch, Fate};
 pub use dirty::Dirty;
 pub use door::Doors;
-pub use group::{GROUP, Group, Miss, When};
+pub use group::{Follow, GROUP, Group, Miss, Other, When};
 pub use key::{HEAD, Key};
 pub use mem::{Lines, NoMemory};
+pub use pairs::{Pair, Pairs};
 pub use table::{Entry, Full, Table, View, flag};

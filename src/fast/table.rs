@@ -30,7 +30,7 @@ struct Bucket {
 pub struct Entry {
     /// Whose it is.
     pub key: Key,
-    /// Source and destination afterwards, as in the header.
+    /// Source and destination afterwards, as in [`Key::addrs`].
     pub addrs: u64,
     /// Ports afterwards, as in the header.
     pub ports: u32,

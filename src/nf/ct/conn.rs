@@ -160,6 +160,13 @@ impl Conn {
         self.stream = Tick::of(from);
     }
 
+    pub(super) fn tcp(&self) -> Option<&Tcp> {
+        match &self.more.as_deref()?.tracker {
+            Tracker::Tcp(t) => Some(t),
+            _ => None,
+        }
+    }
+
     pub(super) fn tcp_mut(&mut self) -> Option<&mut Tcp> {
         match &mut self.more.as_deref_mut()?.tracker {
             Tracker::Tcp(t) => Some(t),
@@ -209,12 +216,15 @@ impl Conn {
         self.status.any(CtStatus::DYING)
     }
 
-    /// Whether it treats every further packet of a direction alike but for the life that it gains: once it
-    /// is in the table, and no helper reads along.
+    /// Whether it treats every further packet of a direction alike but for the life that it gains (TCP: every
+    /// segment in the middle, but for windows): once it is in the table, and no helper reads along.
     pub fn is_settled(&self) -> bool {
         let plain = self.helper().is_none() && self.master().is_none() && !self.is_dying();
         let fixed = CtStatus::FIXED_TIMEOUT | CtStatus::SEQ_ADJUST | CtStatus::NAT_CLASH;
-        self.is_confirmed() && plain && !self.status.any(fixed) && super::udp::is_steady(self)
+        self.is_confirmed()
+            && plain
+            && !self.status.any(fixed)
+            && (super::udp::is_steady(self) || super::tcp::is_steady(self))
     }
 
     /// Whether its time is over (kernel: `nf_ct_is_expired`).

@@ -42,6 +42,7 @@ pub use more::ProtoState;
 pub use seqadj::SeqAdj;
 pub use stats::CtStats;
 pub use sysctl::CtSysctl;
+pub use tcp::TcpStep;
 pub use track::{Template, Tracked};
 pub use tuple::{CtTuple, Dir};
 
@@ -353,6 +354,29 @@ impl Conntrack {
         }
         self.table.alarm(id);
         changed
+    }
+
+    /// What a segment in the middle of a settled TCP connection would change; `None` if it may not be carried
+    /// without asking the table. Its checksum was looked at.
+    pub fn step(
+        &self,
+        id: ConnId,
+        dir: Dir,
+        segment: &[u8],
+        now: Instant,
+        sysctl: &CtSysctl,
+    ) -> Option<TcpStep> {
+        let conn = self.get(id).filter(|c| !c.is_expired(now))?;
+        tcp::step_of(conn, dir, segment, sysctl)
+    }
+
+    /// Carries that out.
+    pub fn take_step(&mut self, id: ConnId, step: TcpStep, now: Instant) {
+        if let Some(conn) = self.get_mut(id) {
+            tcp::take_step(conn, step, now);
+        }
+        // A shorter life may have begun.
+        self.table.alarm(id);
     }
 
     /// Whether further packets of a connection may be carried without asking the table. While somebody

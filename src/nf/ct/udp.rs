@@ -95,6 +95,11 @@ pub(super) fn carried(
     last: Instant,
     sysctl: &CtSysctl,
 ) -> bool {
+    if matches!(conn.proto(), ProtoState::Tcp(_)) {
+        // Each segment was followed as it came.
+        conn.account(dir, n);
+        return false;
+    }
     let tracked = matches!(conn.proto(), ProtoState::Udp(_));
     let stream = tracked && is_stream(conn, conn.tuple(dir).proto, last);
     let life = match tracked {

@@ -3,14 +3,17 @@
 //!
 //! Invariant: a connection names the entry of each direction, or that there are several; those end together.
 
-use crate::fast::flag;
-use crate::nf::ct::Conn;
+use crate::fast::{Follow, Key, flag};
+use crate::nf::ct::{Conn, Dir, TcpStep};
 use crate::sim::World;
 use crate::sim::carry::Carried;
+use crate::sim::fast::class::Classes;
 use crate::sim::fast::engine::{FastPath, MANY};
 use crate::sim::fast::record::{Held, Recorder};
-use crate::sim::fast::ties::Stamp;
+use crate::sim::fast::ties::{Stamp, Ties};
+use crate::wire::proto;
 use core::time::Duration;
+use smallvec::SmallVec;
 
 impl FastPath {
     /// What rules may ask of a connection now; its life bounds how long an entry may rest.
@@ -112,12 +115,56 @@ fn conn_mut<'w>(world: &'w mut World, held: &Held) -> Option<&'w mut Conn> {
     nf.ct.get_mut(held.id)
 }
 
-/// Whether a conntrack on the way sums what it sees.
-pub(super) fn sum_flag(world: &World, conns: &[Held]) -> u8 {
+/// What the conntracks on the way look at in each packet.
+pub(super) fn flags(world: &World, conns: &[Held], key: &Key) -> u8 {
     let sums = |h: &Held| {
         world
             .ns(h.ns)
             .is_some_and(|ns| ns.sysctl().ct.checksum != 0)
     };
-    if conns.iter().any(sums) { flag::SUM } else { 0 }
+    let sum = if conns.iter().any(sums) { flag::SUM } else { 0 };
+    match key.protocol() == proto::TCP && !conns.is_empty() {
+        true => sum | flag::WINDOW,
+        false => sum,
+    }
+}
+
+/// The TCP connections of entries, followed segment by segment.
+pub(super) struct Followed<'a> {
+    pub world: &'a mut World,
+    pub ties: &'a Ties,
+    pub classes: &'a Classes,
+}
+
+impl Follow for Followed<'_> {
+    fn follow(&mut self, entry: u32, segment: &[u8]) -> bool {
+        let now = self.world.now();
+        let mut steps = SmallVec::<[(Held, TcpStep); 4]>::new();
+        for (held, _) in self.ties.of(entry, self.classes) {
+            let Some(ns) = self.world.ns(held.ns) else {
+                return false;
+            };
+            let step = ns.nf().and_then(|nf| {
+                let dir = dir_of(&held);
+                nf.ct.step(held.id, dir, segment, now, &ns.sysctl().ct)
+            });
+            let Some(step) = step else { return false };
+            steps.push((held, step));
+        }
+        for (held, step) in steps {
+            let ns = self.world.space_mut(held.ns);
+            if let Some(nf) = ns.and_then(|ns| ns.nf.as_deref_mut()) {
+                nf.ct.take_step(held.id, step, now);
+            }
+        }
+        true
+    }
+}
+
+/// The direction in which an entry's packets go through a connection.
+pub(super) fn dir_of(held: &Held) -> Dir {
+    match held.reply {
+        true => Dir::Reply,
+        false => Dir::Original,
+    }
 }

@@ -1,16 +1,17 @@
 //! Lookup, hit and miss.
 
 use crate::base::{Instant, NsId};
-use crate::fast::{Batch, Dirty, Doors, Entry, Fate, GROUP, Group, Key, NoMemory, Table, When};
+use crate::fast::{
+    Batch, Dirty, Doors, Entry, Fate, GROUP, Group, Key, NoMemory, Other, Pairs, Table, When,
+};
 use crate::net::PortAt;
 use crate::nf::Counters;
-use crate::nf::ct::Dir;
 use crate::path::{Observer, Varies};
 use crate::sim::World;
 use crate::sim::carry::Carried;
 use crate::sim::fast::class::{Classes, Shares};
 use crate::sim::fast::compile;
-use crate::sim::fast::conns::sum_flag;
+use crate::sim::fast::conns::{Followed, dir_of, flags};
 use crate::sim::fast::moment::Moments;
 use crate::sim::fast::record::{Held, Recorder};
 use crate::sim::fast::ties::{Stamp, Ties};
@@ -91,6 +92,7 @@ pub struct FastPath {
     pub(super) ties: Ties,
     pub(super) classes: Classes,
     pub(super) doors: Doors,
+    pub(super) pairs: Pairs,
     ports: Vec<PortAt>,
     numbers: BTreeMap<PortAt, u16>,
     edges: Vec<bool>,
@@ -133,6 +135,7 @@ impl FastPath {
             ties: Ties::new(flows),
             classes: Classes::default(),
             doors: Doors::default(),
+            pairs: Pairs::new(flows.max(1024)),
             ports: Vec::new(),
             numbers: BTreeMap::new(),
             edges: marks,
@@ -189,7 +192,7 @@ impl FastPath {
 
     /// Bytes of the cache: table, and what its entries stand for.
     pub fn bytes(&self) -> usize {
-        self.table.bytes() + self.ties.bytes() + self.dirty.bytes()
+        self.table.bytes() + self.ties.bytes() + self.dirty.bytes() + self.pairs.bytes()
     }
 
     /// Entries in the cache.
@@ -245,9 +248,10 @@ impl FastPath {
 
     /// Lets go of what was compiled for a state of the world that is no more.
     fn refresh(&mut self, world: &mut World) {
-        if self.doors.is_full() {
+        if self.doors.is_full() || self.pairs.is_full() {
             self.sync(world);
             self.doors.clear();
+            self.pairs.clear();
             self.next_epoch();
         }
         if self.moments.is_full() {
@@ -286,8 +290,9 @@ impl FastPath {
         to: usize,
         out: &mut Vec<(PortAt, Frame)>,
     ) {
+        let (doors, pairs) = (&mut self.doors, &mut self.pairs);
         self.group
-            .look_up(&self.table.view(), &mut self.doors, batch, from, to);
+            .look_up(&self.table.view(), doors, pairs, batch, from, to);
         let mut at = from;
         loop {
             let when = When {
@@ -295,11 +300,16 @@ impl FastPath {
                 moment: self.moment,
                 young: self.moments.young(),
             };
-            let mut view = self.table.view();
-            match self
-                .group
-                .hits(&mut view, batch, at, &when, &mut self.dirty)
-            {
+            let mut other = Other {
+                pairs: &self.pairs,
+                conns: Followed {
+                    world,
+                    ties: &self.ties,
+                    classes: &self.classes,
+                },
+            };
+            let (view, dirty) = (&mut self.table.view(), &mut self.dirty);
+            match self.group.hits(view, batch, at, &when, dirty, &mut other) {
                 None => {
                     self.stats.hits += (to - at) as u64;
                     return;
@@ -383,7 +393,7 @@ impl FastPath {
         if random {
             return Err(Why::Random);
         }
-        let entry = compile::entry(key, came, left.data()).ok_or(Why::Rewrite)?;
+        let entry = compile::entry(key, came, left.data(), &mut self.pairs).ok_or(Why::Rewrite)?;
         let port = self.port(*to).ok_or(Why::Full)?;
         let mut conns = SmallVec::<[_; 4]>::new();
         for held in &rec.conns {
@@ -394,7 +404,7 @@ impl FastPath {
             out: port,
             epoch: self.epoch,
             cap: rec.cap.min(usize::from(u16::MAX)) as u16,
-            flags: sum_flag(world, &rec.conns),
+            flags: flags(world, &rec.conns, &key),
             seen: self.moment,
             ..entry
         };
@@ -499,11 +509,7 @@ fn carried(world: &mut World, held: &Held, n: Counters, last: Instant) -> bool {
     let Some(ns) = world.space_mut(held.ns) else {
         return false;
     };
-    let dir = if held.reply {
-        Dir::Reply
-    } else {
-        Dir::Original
-    };
+    let dir = dir_of(held);
     let (nf, sysctl) = (ns.nf.as_deref_mut(), &ns.sysctl.ct);
     nf.is_some_and(|nf| nf.ct.carried(held.id, dir, n, last, sysctl))
 }

@@ -43,7 +43,7 @@ impl FastPath {
     ) -> bool {
         let head: &[u8; HEAD] = &batch.heads[i].0;
         let door = self.doors.number(batch.ingress[i], head);
-        let Some((key, total)) = Key::of(head, batch.lens[i] as usize, door) else {
+        let Some((key, total)) = Key::of(head, batch.frames[i], door, &mut self.pairs) else {
             return false;
         };
         let Some(was) = self.current(&key, total) else {

@@ -50,9 +50,15 @@ impl<'a> Header<'a> {
     /// Reads it; `None`: short, a wrong data offset, a wrong checksum, or flags that no segment has
     /// (kernel: `tcp_error`, `tcp_valid_flags`).
     pub fn checked(p: &Packet<'a>, env: &Env<'_>) -> Option<Header<'a>> {
-        let h: &[u8; 20] = p.l4.first_chunk()?;
+        let h = Header::read(p.l4)?;
+        (!p.bad_checksum(env.hook, env.sysctl.checksum)).then_some(h)
+    }
+
+    /// The same without a look at the checksum.
+    pub fn read(l4: &'a [u8]) -> Option<Header<'a>> {
+        let h: &[u8; 20] = l4.first_chunk()?;
         let len = usize::from(h[12] >> 4) * 4;
-        if len < 20 || p.l4.len() < len || p.bad_checksum(env.hook, env.sysctl.checksum) {
+        if len < 20 || l4.len() < len {
             return None;
         }
         let [fin, syn, rst, has_ack, urg] = [1, 2, 4, 16, 32].map(|bit| h[13] & bit != 0);
@@ -74,8 +80,8 @@ impl<'a> Header<'a> {
             fin,
             rst,
             has_ack,
-            options: p.l4.get(20..len)?,
-            data: u32::try_from(p.l4.len() - len).unwrap_or(u32::MAX),
+            options: l4.get(20..len)?,
+            data: u32::try_from(l4.len() - len).unwrap_or(u32::MAX),
             shift: 0,
         })
     }

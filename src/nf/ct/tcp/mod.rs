@@ -13,8 +13,10 @@ use super::conn::{Conn, CtStatus};
 use super::event::EventBits;
 use super::more::Tracker;
 use super::packet::Packet;
+use super::sysctl::CtSysctl;
 use super::track::{Env, Seen};
 use super::tuple::Dir;
+use crate::base::Instant;
 use core::time::Duration;
 use header::{Header, before};
 use table::{Kind, Next};
@@ -167,9 +169,14 @@ impl Tcp {
         };
     }
 
+    /// A packet was in window.
+    fn followed(&mut self, dir: Dir, kind: Kind) {
+        self.last.kind = kind;
+        self.last.dir = Some(dir);
+    }
+
     /// Kernel: the end of `nf_conntrack_tcp_packet`.
-    fn life(&self, new: TcpState, kind: Kind, env: &Env<'_>) -> Duration {
-        let s = env.sysctl;
+    fn life(&self, new: TcpState, kind: Kind, s: &CtSysctl) -> Duration {
         let retrans = super::sysctl::secs(s.tcp_timeout_max_retrans);
         let unack = super::sysctl::secs(s.tcp_timeout_unacknowledged);
         let full = s.tcp_timeout(new);
@@ -196,6 +203,43 @@ enum Step {
     Skip(TcpState, TcpState),
     /// Done.
     Done(Seen),
+}
+
+/// What a segment in the middle of an established connection changes: its windows, and its life.
+#[derive(Clone, Debug)]
+pub struct TcpStep {
+    windows: Tcp,
+    life: Duration,
+}
+
+/// Whether segments with ACK alone, or with PSH, move nothing but windows and life.
+pub(super) fn is_steady(conn: &Conn) -> bool {
+    let open = conn.tcp().is_some_and(|t| t.state == TcpState::Established);
+    open && conn.status.any(CtStatus::SEEN_REPLY) && conn.status.any(CtStatus::ASSURED)
+}
+
+/// The step of a segment with ACK and at most PSH, as [`packet`] would take it; `None` where it would do
+/// anything else.
+pub(super) fn step_of(conn: &Conn, dir: Dir, segment: &[u8], sysctl: &CtSysctl) -> Option<TcpStep> {
+    if !conn.is_settled() || !is_steady(conn) {
+        return None;
+    }
+    let h = Header::read(segment).filter(|h| h.kind() == Kind::Ack)?;
+    let mut windows = conn.tcp()?.clone();
+    match windows.in_window(dir, &h, sysctl.tcp_be_liberal != 0) {
+        InWindow::Yes => windows.followed(dir, Kind::Ack),
+        InWindow::Ignore | InWindow::Invalid => return None,
+    }
+    let life = windows.life(TcpState::Established, Kind::Ack, sysctl);
+    Some(TcpStep { windows, life })
+}
+
+/// Takes a step; its packet is counted by whoever carried it.
+pub(super) fn take_step(conn: &mut Conn, step: TcpStep, now: Instant) {
+    if let Some(t) = conn.tcp_mut() {
+        *t = step.windows;
+    }
+    conn.refresh(now, step.life);
 }
 
 /// Kernel: `nf_conntrack_tcp_packet`.
@@ -228,13 +272,12 @@ pub(super) fn packet(conn: &mut Conn, dir: Dir, p: &Packet<'_>, env: &Env<'_>) -
             }
         }
     };
-    t.last.kind = h.kind();
-    t.last.dir = Some(dir);
+    t.followed(dir, h.kind());
     t.state = new;
     if old != new && new == TcpState::FinWait {
         t.sides[dir.index()].flags |= flag::CLOSE_INIT;
     }
-    let life = t.life(new, h.kind(), env);
+    let life = t.life(new, h.kind(), env.sysctl);
     if old != new {
         conn.events.set(EventBits::PROTOINFO);
     }

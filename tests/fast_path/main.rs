@@ -1,10 +1,12 @@
 //! The fast path against the walk: the same frames through two equal worlds, one with compiled paths and one
 //! that walks every frame, leave the same frames in the same order and the same state.
 //!
-//! Frames are drawn from a seed: pods to pods and Services, odd shapes among them, while time passes and the
+//! Frames are drawn from a seed: pods to pods and Services, UDP and TCP, both families, odd shapes among them, while time passes and the
 //! configuration changes. What is compared is everything that a namespace holds.
 
 #![allow(missing_docs, reason = "a test binary")]
+
+mod traffic;
 
 use podpath::base::{NsId, Rng};
 use podpath::cluster::Cluster;
@@ -14,15 +16,18 @@ use podpath::kube::store::Store;
 use podpath::net::PortAt;
 use podpath::path::NoTrace;
 use podpath::sim::fast::FastPath;
-use podpath::wire::{ETH_P_ARP, ETH_P_IP, Frame, MacAddr, build, proto};
-use std::net::{IpAddr, Ipv4Addr};
+use podpath::wire::{ETH_P_ARP, Frame, MacAddr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
+use traffic::draw;
 
 /// A pod as the fast path sees it.
 #[derive(Clone)]
 struct End {
     ns: NsId,
     ip: Ipv4Addr,
+    v6: Option<Ipv6Addr>,
     mac: MacAddr,
     /// Where its frames come in.
     host: PortAt,
@@ -36,6 +41,8 @@ struct Side {
     cluster: Cluster,
     fast: FastPath,
     ends: Vec<End>,
+    /// Frames carried by entries, by protocol.
+    hits: BTreeMap<String, u64>,
     /// Frames that reached pods, in order.
     got: Vec<(NsId, Vec<u8>)>,
 }
@@ -70,9 +77,14 @@ fn ends(c: &Cluster) -> Vec<End> {
         let Some(IpAddr::V4(ip)) = pod.ips.iter().copied().find(IpAddr::is_ipv4) else {
             continue;
         };
+        let v6 = pod.ips.iter().find_map(|ip| match ip {
+            IpAddr::V6(ip) => Some(*ip),
+            IpAddr::V4(_) => None,
+        });
         ends.push(End {
             ns: pod.ns,
             ip,
+            v6,
             mac: eth.mac,
             host,
             gateway,
@@ -88,13 +100,14 @@ impl Side {
         let ends = ends(&cluster);
         let mut fast = FastPath::new(flows, ends.iter().map(|e| e.ns)).unwrap();
         match compiled {
-            true => fast.verify(40),
+            true => fast.verify(9),
             false => fast.only_walk(),
         }
         Side {
             cluster,
             fast,
             ends,
+            hits: BTreeMap::new(),
             got: Vec::new(),
         }
     }
@@ -116,11 +129,17 @@ impl Side {
             match batch.fates[i] {
                 Fate::Sent(port) => {
                     let to = self.fast.port_at(port).unwrap();
+                    let f = batch.frames[i];
+                    let kind = match (f[12], f[20], f[23]) {
+                        (0x86, protocol, _) => format!("IPv6 {protocol}"),
+                        (_, _, protocol) => format!("IPv4 {protocol}"),
+                    };
+                    *self.hits.entry(kind).or_default() += 1;
                     self.got.push((to.ns, batch.sent(i)));
                 }
                 Fate::Walked(n) => {
                     for (to, f) in walked.by_ref().take(n as usize) {
-                        if f.ethertype() == ETH_P_ARP {
+                        if f.ethertype() == ETH_P_ARP || traffic::solicits(f.data()) {
                             asked.push((to, f));
                         } else {
                             self.got.push((to.ns, f.data().to_vec()));
@@ -155,7 +174,16 @@ impl Side {
         let world = &mut self.cluster.lab.world;
         self.fast.sync(world);
         // The cache's own, hints of when to look again, and room to work in.
-        const OWN: [&str; 5] = ["paths: [", "stack: [", "soonest: ", "now: ", "ended: ["];
+        const OWN: [&str; 8] = [
+            "paths: [",
+            "stack: [",
+            "soonest: ",
+            "now: ",
+            "ended: [",
+            "id: FrameId(",
+            "root: FrameId(",
+            "parent: ",
+        ];
         let show = |ns: &podpath::net::NetNs| {
             let all = format!("{ns:#?}");
             let (mut text, mut until) = (String::new(), None);
@@ -179,35 +207,19 @@ impl Side {
     }
 }
 
-fn udp(
-    src: &End,
-    dst: Ipv4Addr,
-    mac: MacAddr,
-    ports: (u16, u16),
-    payload: usize,
-    ttl: u8,
-) -> Vec<u8> {
-    let (a, b) = (IpAddr::V4(src.ip), IpAddr::V4(dst));
-    let data = vec![0x5a; payload];
-    let l4 = build::udp(a, b, ports.0, ports.1, &data);
-    let packet = build::ip_packet(a, b, proto::UDP, ttl, 0, 7, false, &l4);
-    let mut f = Frame::ip(&packet);
-    f.set_ethernet(mac, src.mac, ETH_P_IP);
-    f.data().to_vec()
-}
-
-const TOPOLOGIES: [&str; 5] = [
+const TOPOLOGIES: [&str; 6] = [
     "two-node-vxlan",
     "two-node-host-gw",
     "services-vxlan",
     "calico-ipip-blocks",
     "services-calico",
+    "services-dual-stack",
 ];
 
 #[test]
 fn hits_and_walks_leave_the_same() {
     let (rounds, size) = if cfg!(debug_assertions) {
-        (400, 40)
+        (900, 40)
     } else {
         (4_000, 60)
     };
@@ -215,7 +227,7 @@ fn hits_and_walks_leave_the_same() {
         let mut fast = Side::new(topology, true, 512);
         let mut slow = Side::new(topology, false, 4);
         let mut rng = Rng::new(11);
-        let services: Vec<(Ipv4Addr, u16)> = services(&fast.cluster);
+        let services = services(&fast.cluster);
         let rounds = rounds / TOPOLOGIES.len();
         for round in 0..rounds {
             let from = rng.below(fast.ends.len() as u64) as usize;
@@ -224,7 +236,7 @@ fn hits_and_walks_leave_the_same() {
             while frames.len() < n.min(BATCH) {
                 let f = draw(&mut rng, &fast.ends, from, &services);
                 // A flow's frames come together.
-                frames.extend(vec![f; 1 + rng.below(6) as usize]);
+                frames.extend(vec![f; 1 + rng.below(12) as usize]);
             }
             frames.truncate(BATCH);
             fast.send(from, &frames);
@@ -250,82 +262,48 @@ fn hits_and_walks_leave_the_same() {
                 same(&mut fast, &mut slow, &format!("{topology} round {round}"));
             }
         }
-        let v = fast.fast.verified();
-        assert!(v.checked > 0 && v.wrong == 0, "{topology}: {v:#?}");
         let s = fast.fast.stats();
         println!(
             "{topology}: {s:?}, {} entries, {:?}",
             fast.fast.len(),
             fast.fast.why_slow()
         );
+        let v = fast.fast.verified();
+        assert!(v.checked > 0 && v.wrong == 0, "{topology}: {v:#?}");
+        for (kind, hits) in &fast.hits {
+            println!("{topology}: {hits} frames of {kind} by an entry");
+        }
+        assert_eq!(
+            fast.hits.len(),
+            if topology.ends_with("dual-stack") {
+                4
+            } else {
+                2
+            }
+        );
         assert!(
-            s.hits > s.walks,
+            s.hits > s.walks / 4,
             "{topology}: {s:?} {:?}",
             fast.fast.why_slow()
         );
     }
 }
 
-fn services(c: &Cluster) -> Vec<(Ipv4Addr, u16)> {
+fn services(c: &Cluster) -> Vec<(IpAddr, u16)> {
     let mut all = Vec::new();
     for s in c.desired.services.values() {
-        let s = &s.body;
-        let Some(spec) = &s.spec else { continue };
-        for ip in spec.cluster_ips.iter().flatten() {
-            if let Ok(IpAddr::V4(ip)) = ip.parse() {
-                let ports = spec.ports.iter().flatten();
-                let ports = ports.filter(|p| p.protocol.as_deref() == Some("UDP"));
-                all.extend(ports.map(|p| (ip, p.port as u16)));
-            }
+        let Some(spec) = &s.body.spec else { continue };
+        for ip in spec
+            .cluster_ips
+            .iter()
+            .flatten()
+            .filter_map(|ip| ip.parse().ok())
+        {
+            let ports = spec.ports.iter().flatten();
+            all.extend(ports.map(|p| (ip, p.port as u16)));
         }
     }
     all
-}
-
-/// A frame of a pod: mostly ordinary, now and then not.
-fn draw(rng: &mut Rng, ends: &[End], from: usize, services: &[(Ipv4Addr, u16)]) -> Vec<u8> {
-    let src = &ends[from];
-    let mut to = rng.below(ends.len() as u64) as usize;
-    if to == from && rng.below(20) > 0 {
-        to = (to + 1) % ends.len();
-    }
-    let to = &ends[to];
-    let ttl = if rng.below(100) == 0 {
-        rng.below(4) as u8
-    } else {
-        64
-    };
-    let payload = match rng.below(40) {
-        0 => rng.below(1600) as usize,
-        1 => 1400 + rng.below(80) as usize,
-        _ => rng.below(60) as usize,
-    };
-    let sport = 4000 + rng.below(3) as u16;
-    let mut f = match rng.below(3) {
-        0 if !services.is_empty() => {
-            let (ip, port) = services[rng.below(services.len() as u64) as usize];
-            udp(src, ip, src.gateway, (sport, port), payload, ttl)
-        }
-        _ if src.bridged
-            && to.host.ns == src.host.ns
-            && to.host != src.host
-            && rng.below(20) > 0 =>
-        {
-            udp(src, to.ip, to.mac, (sport, 7), payload, ttl)
-        }
-        _ => udp(src, to.ip, src.gateway, (sport, 7), payload, ttl),
-    };
-    match rng.below(60) {
-        0 => {
-            let at = rng.below(f.len() as u64) as usize;
-            f[at] ^= 1 << rng.below(8);
-        }
-        1 => f.truncate(rng.below(f.len() as u64) as usize),
-        2 => f.extend([0; 9]),
-        3 => (f[40], f[41]) = (0, 0),
-        _ => {}
-    }
-    f
 }
 
 /// Pods answer some of what they got.
@@ -335,25 +313,8 @@ fn answer(rng: &mut Rng, fast: &mut Side, slow: &mut Side) {
     for (i, end) in fast.ends.clone().iter().enumerate() {
         let mut frames = Vec::new();
         for (ns, f) in &got {
-            if *ns != end.ns
-                || f.len() < 42
-                || f[14] != 0x45
-                || f[23] != proto::UDP
-                || rng.below(2) == 0
-            {
-                continue;
-            }
-            let ip = |at: usize| Ipv4Addr::new(f[at], f[at + 1], f[at + 2], f[at + 3]);
-            let port = |at: usize| u16::from_be_bytes([f[at], f[at + 1]]);
-            if ip(30) == end.ip && frames.len() < BATCH {
-                frames.push(udp(
-                    end,
-                    ip(26),
-                    end.gateway,
-                    (port(36), port(34)),
-                    rng.below(50) as usize,
-                    64,
-                ));
+            if *ns == end.ns && frames.len() < BATCH && rng.below(2) == 0 {
+                frames.extend(traffic::answer(rng, end, f));
             }
         }
         fast.send(i, &frames);
