@@ -1,6 +1,7 @@
 //! Frames on their way through the fast path together.
 //!
-//! Only a frame's first line is copied (and what else of it is rewritten); the rest stays where it came from. Invariant: `fates[i]` is of frame
+//! Only a frame's first line is copied (and what else of it is rewritten); the rest stays where it came
+//! from. Invariant: `fates[i]` is of frame
 //! `i`, and frames keep their order.
 
 use crate::fast::apply::{TAIL, has_tail};

@@ -40,7 +40,8 @@ impl Record {
 }
 
 /// Whether a match gives every packet of a flow the same answer, and remembers none of them. The flow is its
-/// addresses, protocol, ports, TCP flags, TOS and devices, its connection, and the state of the configuration.
+/// addresses, protocol, ports, TCP flags, TOS and devices, its connection, and the state of the
+/// configuration.
 pub(super) fn steady(m: &Match, sets: &Sets) -> bool {
     match m {
         Match::Source(_) | Match::Destination(_) | Match::Protocol(_) | Match::Fragment(_) => true,

@@ -1,7 +1,8 @@
 //! The fast path against the walk: the same frames through two equal worlds, one with compiled paths and one
 //! that walks every frame, leave the same frames in the same order and the same state.
 //!
-//! Frames are drawn from a seed: pods to pods and Services, UDP and TCP, both families, odd shapes among them, while time passes and the
+//! Frames are drawn from a seed: pods to pods and Services, UDP and TCP, both families, odd shapes among them, while
+//! time passes and the
 //! configuration changes. What is compared is everything that a namespace holds.
 
 #![allow(missing_docs, reason = "a test binary")]
