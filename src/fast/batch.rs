@@ -38,7 +38,7 @@ pub struct Batch<'a> {
     pub frames: Box<[&'a [u8]; BATCH]>,
     /// Where each came in: numbers of ports.
     pub ingress: Box<[u16; BATCH]>,
-    /// What became of each.
+    /// What became of each, once the batch was carried.
     pub fates: Box<[Fate; BATCH]>,
     len: usize,
 }
@@ -93,7 +93,6 @@ impl<'a> Batch<'a> {
             }
         }
         self.ingress[i] = ingress;
-        self.fates[i] = Fate::Waiting;
         self.frames[i] = frame;
         self.len = i + 1;
         true

@@ -119,11 +119,12 @@ impl Group {
         other: &mut Other<'_, impl Follow>,
     ) -> Option<Miss> {
         let skip = at - self.from;
-        let frames = &batch.frames[self.from..self.to];
-        let heads = &mut batch.heads[self.from..self.to];
-        let tails = &mut batch.tails[self.from..self.to];
-        let fates = &mut batch.fates[self.from..self.to];
-        for n in skip..frames.len().min(GROUP) {
+        let len = (self.to - self.from).min(GROUP);
+        let frames = &batch.frames[self.from..][..len];
+        let heads = &mut batch.heads[self.from..][..len];
+        let tails = &mut batch.tails[self.from..][..len];
+        let fates = &mut batch.fates[self.from..][..len];
+        for n in skip..len {
             let (key, total) = (self.keys[n], self.totals[n]);
             let miss = Miss {
                 at: self.from + n,

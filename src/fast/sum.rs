@@ -2,7 +2,7 @@
 //!
 //! Invariant: the same answer as conntrack's own (kernel: `nf_ip_checksum` in `udp_error` and `tcp_error`).
 
-use crate::fast::key::{HEAD, Key, L4_V4, L4_V6, u16_at};
+use crate::fast::key::{HEAD, Key, L4_V4, L4_V6, u16_at, u32_at};
 use crate::wire::proto;
 
 /// One's complement sum, in this machine's byte order, of bytes that begin at an even place.
@@ -20,7 +20,7 @@ fn bytes(b: &[u8]) -> u64 {
 
 #[inline(always)]
 fn word(head: &[u8; HEAD], at: usize) -> u64 {
-    let w = u64::from_ne_bytes([
+    u64::from_ne_bytes([
         head[at],
         head[at + 1],
         head[at + 2],
@@ -29,22 +29,26 @@ fn word(head: &[u8; HEAD], at: usize) -> u64 {
         head[at + 5],
         head[at + 6],
         head[at + 7],
-    ]);
-    (w & 0xffff_ffff) + (w >> 32)
+    ])
+}
+
+/// One's complement addition of 64 bits: 0xffff divides their modulus, too.
+#[inline(always)]
+fn add(a: u64, b: u64) -> u64 {
+    let (sum, carry) = a.overflowing_add(b);
+    sum.wrapping_add(u64::from(carry))
 }
 
 /// One's complement sum of the first line from an IPv4 header's addresses on: they are the pseudo-header's,
 /// too.
 #[inline(always)]
 fn line(head: &[u8; HEAD]) -> u64 {
-    let last = u32::from_ne_bytes([head[58], head[59], head[60], head[61]]);
-    let end = u16_at(head, 62);
-    word(head, 26)
-        + word(head, 34)
-        + word(head, 42)
-        + word(head, 50)
-        + u64::from(last)
-        + u64::from(end)
+    let last = u64::from(u32_at(head, 58)) + u64::from(u16_at(head, 62));
+    let words = add(
+        add(word(head, 26), word(head, 34)),
+        add(word(head, 42), word(head, 50)),
+    );
+    add(words, last)
 }
 
 #[inline(always)]
@@ -73,7 +77,7 @@ pub fn udp_fits(head: &[u8; HEAD], frame: &[u8], total: u16) -> bool {
     let Some(rest) = behind(frame, L4_V4 + usize::from(len)) else {
         return false;
     };
-    let sum = line(head) + pseudo(proto::UDP, len) + rest;
+    let sum = add(line(head), pseudo(proto::UDP, len) + rest);
     sum.is_multiple_of(0xffff) | (u16_at(head, L4_V4 + 6) == 0)
 }
 
