@@ -19,6 +19,9 @@ const SOURCE: usize = if cfg!(debug_assertions) {
     1 << 20
 };
 
+/// Frames that it is copied into, in turn.
+const RING: usize = 2048;
+
 /// Frames between two looks at the clock.
 const CARRIED: usize = if cfg!(debug_assertions) {
     1 << 10
@@ -313,7 +316,7 @@ fn entries(f: &Flow) -> [(Key, Act); 2] {
 pub struct Limit {
     table: Table,
     source: Lines<Frame>,
-    ring: Vec<Frame>,
+    ring: Lines<Frame>,
     at: usize,
     tick: u32,
 }
@@ -338,7 +341,7 @@ impl Limit {
         Ok(Limit {
             table,
             source,
-            ring: vec![[0; HEAD]; 2048],
+            ring: Lines::new(RING)?,
             at: 0,
             tick: 0,
         })
@@ -353,8 +356,8 @@ impl Limit {
         };
         let mut slow = 0;
         for _ in 0..frames / BATCH {
-            let o = self.at % self.ring.len();
-            let ring = &mut self.ring[o..o + BATCH];
+            let o = self.at % RING;
+            let ring = &mut self.ring.all_mut()[o..o + BATCH];
             ring.copy_from_slice(&self.source.all()[self.at..self.at + BATCH]);
             slow += pass(ring, &mut v, self.tick);
             self.at = (self.at + BATCH) % SOURCE;
