@@ -72,7 +72,9 @@ impl Classes {
 
     /// Writes the sums into the world.
     pub fn write(&mut self, world: &mut World) {
-        for n in std::mem::take(&mut self.dirty) {
+        // Its room stays: writing allocates nothing.
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for n in dirty.drain(..) {
             let Some(c) = self.all.get_mut(n as usize) else {
                 continue;
             };
@@ -81,6 +83,7 @@ impl Classes {
                 write(world, *ns, share, sum, c.last);
             }
         }
+        self.dirty = dirty;
     }
 }
 
