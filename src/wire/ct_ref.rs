@@ -82,6 +82,8 @@ impl CtRef {
 pub struct Bridged {
     /// The port it came in by; `None` if this host sent it through its bridge.
     pub physin: Option<DevId>,
+    /// The hooks see it as for this host, and it is not (`pkt_otherhost`).
+    pub other_host: bool,
     /// The port it leaves by, once known.
     pub physout: Option<DevId>,
     /// PREROUTING was run in the bridge and has been left out once in the IP layer (`sabotage_in_done`).
