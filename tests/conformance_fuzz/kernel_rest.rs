@@ -46,7 +46,7 @@ impl Kernel {
         Ok(before)
     }
 
-    /// Puts every link address back behind its port. The bridge learned what rules wrote, and who answered on a
+    /// Puts every link address back behind its port, and forgets who was spoken to. The bridge learned what rules wrote, and who answered on a
     /// cable that a frame of another's came out of (`dup`, `fwd`, flooding): the entry moves, static or not
     /// (`br_fdb_update`).
     pub(super) fn forget_places(&self) -> Result<(), String> {
@@ -64,7 +64,17 @@ impl Kernel {
                 run("bridge", &words, "")?;
             }
         }
-        Ok(())
+        // A neighbour that has been spoken to keeps a link header: what is translated within the bridge then
+        // goes right to its port, and by br0's own queue otherwise (`br_nf_pre_routing_finish_bridge`).
+        let mut batch = "neigh flush dev br0 nud permanent\n".to_owned();
+        for line in self.shape.lines() {
+            if let Some(rest) = line.strip_prefix("ip neigh")
+                && rest.contains("dev br0")
+            {
+                batch += &format!("neigh{rest}\n");
+            }
+        }
+        run("ip", &["-batch", "-"], &batch).map(drop)
     }
 
     /// Reads events to the last: that of a connection made now, which comes behind those of the round however

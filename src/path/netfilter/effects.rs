@@ -51,7 +51,14 @@ impl<O: Observer> Walker<'_, O> {
 
     /// A copy on its own way to `gateway`; a copy is not copied again (kernel: `nf_dup_ipv4`,
     /// `nf_dup_ipv6`, `nf_skb_duplicated`).
-    fn nf_tee(&mut self, at: &At, f: &mut Frame, gateway: IpAddr, oif: Option<DevId>, mut copy: Frame) {
+    fn nf_tee(
+        &mut self,
+        at: &At,
+        f: &mut Frame,
+        gateway: IpAddr,
+        oif: Option<DevId>,
+        mut copy: Frame,
+    ) {
         if self.teeing {
             return;
         }
