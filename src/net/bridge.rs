@@ -6,7 +6,39 @@
 use crate::base::{DevId, Instant, limits};
 use crate::wire::MacAddr;
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+
+/// What a bridged frame and its TEE copies know together (kernel: `struct nf_bridge_info` is an extension of the
+/// skb that copies share): whether one of them has been up in the IP layer. Of the latest frames only.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct SharedInfo {
+    last: u32,
+    up: VecDeque<u32>,
+}
+
+impl SharedInfo {
+    /// A number for a frame that is being copied.
+    pub(crate) fn number(&mut self) -> u32 {
+        self.last = self.last.wrapping_add(1).max(1);
+        self.last
+    }
+
+    /// Whether a frame that comes up leaves PREROUTING out: the first that shares this does, and every frame
+    /// that shares with none (0) (`sabotage_in_done`).
+    pub(crate) fn skip(&mut self, shared: u32) -> bool {
+        if shared == 0 {
+            return true;
+        }
+        if self.up.contains(&shared) {
+            return false;
+        }
+        if self.up.len() >= limits::BRIDGE_SHARED_MAX {
+            self.up.pop_front();
+        }
+        self.up.push_back(shared);
+        true
+    }
+}
 
 /// Flags of one port (`bridge -d link`).
 #[derive(Clone, PartialEq, Eq, Debug)]

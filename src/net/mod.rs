@@ -18,6 +18,7 @@ pub mod sysctl;
 pub mod text;
 
 pub use addr::{IfAddr, Scope};
+pub(crate) use bridge::SharedInfo;
 pub use bridge::{Bridge, BridgePort, Fdb, FdbEntry};
 pub use device::{Device, DeviceKind, Ipip, PortAt, Vxlan, VxlanDst};
 pub use edit::{Edit, EditError, LinkSpec};

@@ -5,6 +5,7 @@
 
 use crate::base::{DevId, Instant, NodeId, NsId, Origin, limits};
 use crate::ipvs::Ipvs;
+use crate::net::SharedInfo;
 use crate::net::addr::{Scope, is_group};
 use crate::net::device::{Device, DeviceKind};
 use crate::net::edit::Edit;
@@ -75,6 +76,8 @@ pub struct NetNs {
     pub(crate) ipvs: Option<Box<Ipvs>>,
     /// A bridged, translated frame may be waiting for a neighbour: its connection must outlive the walk.
     pub(crate) bridge_waits: bool,
+    /// What bridged frames and their copies have in common.
+    pub(crate) bridge_shared: SharedInfo,
 }
 
 impl NetNs {
@@ -101,6 +104,7 @@ impl NetNs {
             nf: None,
             ipvs: None,
             bridge_waits: false,
+            bridge_shared: SharedInfo::default(),
         };
         ns.edit().add_loopback();
         ns

@@ -54,6 +54,9 @@ pub struct Frame {
     pub hops: u16,
     /// Next hop the route named, for tunnels that take their remote from it.
     pub nexthop: Option<std::net::IpAddr>,
+    /// The device of the route that OUTPUT looked up anew; the hook's own device stays the one it was called
+    /// with (kernel: `skb_dst(skb)->dev` and `state->out`).
+    pub rerouted: Option<DevId>,
     /// Whether a local socket or the kernel itself sent it (it then obeys the PMTU cache).
     pub local: bool,
     /// Its connection in the table of the namespace it is in.

@@ -372,6 +372,7 @@ impl Kernel {
             }
         }
         nft_kernel::clean(r)?;
+        self.forget_places()?;
         if rest::queued() > 0 {
             // A rule stood in the way of those that end it.
             if let Some((b, v6)) = self.loaded.take() {

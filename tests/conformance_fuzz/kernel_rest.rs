@@ -1,5 +1,7 @@
-//! When a round is over: every event has been read, and no fragment is left waiting.
+//! When a round is over: every event has been read, no fragment is left waiting, and the bridge knows where
+//! everybody is.
 
+use super::super::net::Shape;
 use super::super::packet::shifted;
 use super::super::round::{LOCAL, Round, Sent};
 use super::{FRAMES_MAX, Kernel, run};
@@ -42,6 +44,37 @@ impl Kernel {
             }
         }
         Ok(before)
+    }
+
+    /// Puts every link address back behind its port, and forgets who was spoken to. The bridge learned what rules wrote, and who answered on a
+    /// cable that a frame of another's came out of (`dup`, `fwd`, flooding): the entry moves, static or not
+    /// (`br_fdb_update`).
+    pub(super) fn forget_places(&self) -> Result<(), String> {
+        if self.shape != Shape::Bridged {
+            return Ok(());
+        }
+        // Not by `ip link set`: its notice makes listener reports (`addrconf_notify`, NETDEV_CHANGE), which later
+        // rounds would count.
+        let flush = ["fdb", "flush", "dev", "br0", "nopermanent", "nostatic"];
+        run("bridge", &flush, "")?;
+        for line in self.shape.lines() {
+            if let Some(rest) = line.strip_prefix("bridge fdb add ") {
+                let words = ["fdb", "replace"].into_iter();
+                let words: Vec<&str> = words.chain(rest.split_whitespace()).collect();
+                run("bridge", &words, "")?;
+            }
+        }
+        // A neighbour that has been spoken to keeps a link header: what is translated within the bridge then
+        // goes right to its port, and by br0's own queue otherwise (`br_nf_pre_routing_finish_bridge`).
+        let mut batch = "neigh flush dev br0 nud permanent\n".to_owned();
+        for line in self.shape.lines() {
+            if let Some(rest) = line.strip_prefix("ip neigh")
+                && rest.contains("dev br0")
+            {
+                batch += &format!("neigh{rest}\n");
+            }
+        }
+        run("ip", &["-batch", "-"], &batch).map(drop)
     }
 
     /// Reads events to the last: that of a connection made now, which comes behind those of the round however

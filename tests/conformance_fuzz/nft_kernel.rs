@@ -3,7 +3,6 @@
 //! Called with the thread in the router's namespace.
 
 use super::kernel::run;
-use super::net::Shape;
 use super::round::Round;
 use std::time::Duration;
 
@@ -93,21 +92,6 @@ pub fn clean(r: &Round) -> Result<(), String> {
     }
     run("nft", &["flush", "ruleset"], "")?;
     let _ = std::fs::write(ACCOUNTING, "0");
-    if r.shape == Shape::Bridged && r.nft.contains("ether saddr set") {
-        // The bridge learned what rules wrote; of static entries too the port (`br_fdb_update`).
-        run(
-            "ip",
-            &["link", "set", "br0", "type", "bridge", "fdb_flush"],
-            "",
-        )?;
-        for line in r.shape.lines() {
-            if let Some(rest) = line.strip_prefix("bridge fdb add ") {
-                let words = ["fdb", "replace"].into_iter();
-                let words: Vec<&str> = words.chain(rest.split_whitespace()).collect();
-                run("bridge", &words, "")?;
-            }
-        }
-    }
     std::thread::sleep(LET_GO);
     Ok(())
 }

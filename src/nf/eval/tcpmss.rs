@@ -91,13 +91,11 @@ impl Env<'_, '_> {
             _ => r.dev() != Some(out),
         };
         // One that was routed anew within OUTPUT has its new way, `out` is as it was.
-        let anew = |r: &Found| {
-            let via = r.nexthop().and_then(|n| n.via);
-            self.at.hook == Hook::Output && f.nexthop == via
-        };
-        let there = match (there, self.at.output) {
-            // A TEE copy goes where its gateway is, not where it is addressed.
-            (Ok(r), Some(out)) if by_another(&r, out) && !anew(&r) => match self.ns.dev(out) {
+        let anew = f.rerouted.filter(|_| self.at.hook == Hook::Output);
+        let there = match (there, anew.or(self.at.output)) {
+            // A TEE copy goes where its gateway is, not where it is addressed; a packet to a group by the route
+            // that its socket asked for, without a source.
+            (Ok(r), Some(out)) if by_another(&r, out) => match self.ns.dev(out) {
                 Some(d) => (d.mtu as usize).min(LOCAL_MTU),
                 None => mtu(self.pkt.dst, r),
             },

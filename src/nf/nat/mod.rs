@@ -12,7 +12,7 @@ pub mod masquerade;
 pub mod unique;
 
 mod addr;
-mod crc32c;
+pub(crate) mod crc32c;
 mod hook;
 mod setup;
 mod target;

@@ -1,8 +1,8 @@
 //! `ct protocol udp` in front of a field of UDP.
 //!
 //! nft takes what a connection is of for what the packet is of (nftables ct.c `ct_expr_pctx_update`) and asks
-//! no `meta l4proto` any more, so that such a rule reads ICMP errors about the connection at the same place.
-//! The kernel's listing does not tell it from a rule that asks; here it is kept as `@th,16,16`.
+//! no `meta l4proto` any more, so that such a rule reads and writes ICMP errors about the connection at the same
+//! place. The kernel's listing does not tell it from a rule that asks; here it is [`Expr::Unasked`].
 //! Invariant: a rule is changed in a table of one IP family only, and once.
 
 use super::expr::*;
@@ -10,7 +10,7 @@ use super::fields::{self, CtKey};
 use super::model::{Family, Rule};
 use super::types::Value;
 
-/// Fields of the protocol that `ct protocol` has named become bits at their place.
+/// Fields of the protocol that `ct protocol` has named are asked for no more.
 pub(super) fn unasked(family: Family, rule: &mut Rule) {
     if !matches!(family, Family::Ip | Family::Ip6) {
         return;
@@ -31,7 +31,8 @@ pub(super) fn unasked(family: Family, rule: &mut Rule) {
             } => return,
             Stmt::Match { left, right, .. } => both(said, left, right),
             Stmt::Vmap(key, _) => read(said, key),
-            Stmt::Object(_, of) | Stmt::Set(_, of) => read(said, of),
+            Stmt::Object(_, of) => read(said, of),
+            Stmt::Set(to, of) => both(said, to, of),
             Stmt::SetOp(op) => {
                 read(said, &mut op.key);
                 op.data.iter_mut().for_each(|e| read(said, e));
@@ -54,7 +55,7 @@ fn both(said: Option<u128>, a: &mut Expr, b: &mut Expr) {
 fn read(said: Option<u128>, e: &mut Expr) {
     match e {
         Expr::Payload(f) if said.is_some() && fields::l4proto(f.proto).map(u128::from) == said => {
-            *e = Expr::Raw(f.base, f.offset, f.bits);
+            *e = Expr::Unasked(f);
         }
         Expr::Concat(all) => all.iter_mut().for_each(|e| read(said, e)),
         Expr::Binop(_, a, b) => both(said, a, b),

@@ -28,6 +28,8 @@ pub enum Expr {
     Concat(Vec<Expr>),
     /// A named header field.
     Payload(&'static Field),
+    /// A named field of the upper layer that is taken for there: what is at its place, whatever the packet is of.
+    Unasked(&'static Field),
     /// `@th,16,16`: base, first bit, bits.
     Raw(Base, u16, u16),
     /// A field of an IPv6 extension header.
@@ -572,7 +574,7 @@ impl Expr {
     /// The type of its value; None of a literal or a concatenation.
     pub fn dtype(&self) -> Option<Type> {
         Some(match self {
-            Expr::Payload(f) => f.dtype,
+            Expr::Payload(f) | Expr::Unasked(f) => f.dtype,
             Expr::Raw(_, _, bits) => Type::Hex(*bits),
             Expr::TcpOptionRaw(_, _, bits) => Type::Hex(*bits),
             Expr::Exthdr(f) | Expr::TcpOption(f) | Expr::IpOption(f) | Expr::SctpChunk(f) => {

@@ -86,18 +86,20 @@ impl<O: Observer> Walker<'_, O> {
     }
 
     /// Shows a frame for somebody else as one for this host while the hooks run
-    /// (kernel: `nf_bridge->pkt_otherhost`).
+    /// (kernel: `nf_bridge->pkt_otherhost`, which stays with the first fragment of what they put together).
     fn as_host(
         &mut self,
         mut f: Frame,
         hooks: impl FnOnce(&mut Self, Frame) -> Option<Frame>,
     ) -> Option<Frame> {
-        let other = f.pkt_type == PacketType::OtherHost;
-        if other {
+        if let (PacketType::OtherHost, Some(b)) = (f.pkt_type, &mut f.bridged) {
+            b.other_host = true;
             f.pkt_type = PacketType::Host;
         }
         let mut f = hooks(self, f)?;
-        if other {
+        if let Some(b) = &mut f.bridged
+            && core::mem::take(&mut b.other_host)
+        {
             f.pkt_type = PacketType::OtherHost;
         }
         Some(f)
@@ -218,14 +220,12 @@ impl<O: Observer> Walker<'_, O> {
                 });
                 let proto = f.ethertype();
                 f.set_ethernet(mac, src, proto);
-                f.pkt_type = PacketType::OtherHost;
                 self.bridge_input(bridge, port, flags, f);
             }
             None => {
                 if let Some(b) = &mut f.bridged {
                     b.dnat_from = Some(src);
                 }
-                f.pkt_type = PacketType::Host;
                 self.ns.bridge_waits = true;
                 self.neigh_output(bridge, hop, f);
             }
@@ -249,7 +249,6 @@ impl<O: Observer> Walker<'_, O> {
         };
         let (dst, proto) = (f.dst_mac(), f.ethertype());
         f.set_ethernet(dst, src, proto);
-        f.pkt_type = PacketType::OtherHost;
         self.bridge_input(bridge, port, &flags, f);
         None
     }

@@ -6,7 +6,7 @@ use crate::nf::eval::{At, Effect, Paused, RuleRef};
 use crate::nf::nft::eval::Halted;
 use crate::path::observer::{Observer, Step};
 use crate::path::walker::Walker;
-use crate::wire::{CtRef, Frame, IpHeader, PacketType, ip, proto};
+use crate::wire::{CtRef, Frame, IpHeader, ip, proto};
 use std::net::IpAddr;
 
 /// Where an operation stopped, to go on once what it asked for has happened.
@@ -51,7 +51,14 @@ impl<O: Observer> Walker<'_, O> {
 
     /// A copy on its own way to `gateway`; a copy is not copied again (kernel: `nf_dup_ipv4`,
     /// `nf_dup_ipv6`, `nf_skb_duplicated`).
-    fn nf_tee(&mut self, at: &At, f: &Frame, gateway: IpAddr, oif: Option<DevId>, mut copy: Frame) {
+    fn nf_tee(
+        &mut self,
+        at: &At,
+        f: &mut Frame,
+        gateway: IpAddr,
+        oif: Option<DevId>,
+        mut copy: Frame,
+    ) {
         if self.teeing {
             return;
         }
@@ -71,13 +78,13 @@ impl<O: Observer> Walker<'_, O> {
         // its original.
         copy.ignore_df |= f.local && !h.is_v4() && h.proto != proto::TCP;
         copy.local = true;
-        if at.hook == Hook::Prerouting
-            && f.pkt_type == PacketType::Host
-            && let Some(b) = &mut copy.bridged
-        {
-            // Both share one nf_bridge_info; the original goes up through `ip_sabotage_in` before the
-            // copy, should that be for this host, comes by `lo`.
-            b.skipped = true;
+        // Both share one nf_bridge_info: whichever goes up first, the original or a copy that comes by `lo`,
+        // leaves PREROUTING out (`ip_sabotage_in`).
+        if let (Some(own), Some(other)) = (&mut f.bridged, &mut copy.bridged) {
+            if own.shared == 0 {
+                own.shared = self.ns.bridge_shared.number();
+            }
+            other.shared = own.shared;
         }
         if h.is_v4() {
             ip::set_df(copy.l3_mut());

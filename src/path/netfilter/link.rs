@@ -182,6 +182,8 @@ impl<O: Observer> Walker<'_, O> {
         };
         let mut r = self.child_of(&f, Frame::ip(&packet));
         r.set_ethernet(f.src_mac(), f.dst_mac(), f.ethertype());
+        // Made without a route: on `lo` it is looked at as if it came from elsewhere.
+        r.route_lost = true;
         self.step(Some(port), &f, |_| Step::Answer { what: "reject" });
         let bridge = self
             .device(port)

@@ -76,7 +76,9 @@ impl<O: Observer> Walker<'_, O> {
             && !b.skipped
         {
             b.skipped = true;
-            return Some((h, f));
+            if self.ns.bridge_shared.skip(b.shared) {
+                return Some((h, f));
+            }
         }
         let f = self.nf_run(Hook::Prerouting, f, Some(dev), None, None)?;
         self.nf_header(Some(dev), f)

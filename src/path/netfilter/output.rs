@@ -69,6 +69,7 @@ impl<O: Observer> Walker<'_, O> {
         let out = self.out_device(&found);
         let dst = IpHeader::parse_lax(f.l3()).map(|h| h.dst);
         f.nexthop = dst.ok().and_then(|dst| gateway(&found, dst)).or(f.nexthop);
+        f.rerouted = None;
         let (mut errno, mut sent) = (Errno::Perm, false);
         let mut route = OutRoute {
             found: &mut found,
@@ -150,6 +151,7 @@ impl<O: Observer> Walker<'_, O> {
                     self.show_route(dev, &f, &found);
                 }
                 f.nexthop = gateway(&found, h.dst);
+                f.rerouted = self.out_device(&found);
                 *r.found = found;
                 r.changed = true;
                 self.copy_rerouted = self.teeing;

@@ -54,6 +54,11 @@ impl Walk<'_, '_, '_> {
         }
         match e {
             Expr::Payload(field) => n(self.payload(field, f)),
+            Expr::Unasked(x) => {
+                let (from, bits) = (usize::from(x.offset), usize::from(x.bits));
+                let header = self.header(x.base, from, bits, f);
+                n(header.and_then(|b| bits_at(b, from, bits)))
+            }
             Expr::Raw(base, from, bits) => {
                 if *base == Base::Inner {
                     return Err(Stop::Unknown);
@@ -477,7 +482,9 @@ pub(super) fn yes(b: bool) -> Value {
 fn is_beyond(e: &Expr, f: &Frame) -> bool {
     match e {
         Expr::Ct(..) | Expr::Fib(_) | Expr::Rt(_) | Expr::Socket(_) => true,
-        Expr::Payload(Field { base, .. }) | Expr::Raw(base, ..) => {
+        Expr::Payload(Field { base, .. })
+        | Expr::Unasked(Field { base, .. })
+        | Expr::Raw(base, ..) => {
             *base != Base::Link && f.ethertype() == ETH_P_8021Q
         }
         Expr::Meta(MetaKey::Protocol | MetaKey::L4Proto) => f.ethertype() == ETH_P_8021Q,

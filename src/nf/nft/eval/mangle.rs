@@ -8,12 +8,43 @@ use super::super::fields::{Base, ExtField};
 use super::run::{After, Stop, Walk};
 use crate::nf::Family;
 use crate::nf::eval::packet::Pkt;
+use crate::nf::nat::crc32c;
 use crate::wire::{Frame, checksum, proto};
+
+/// What stands for a checksum of 0 (kernel: include/net/checksum.h).
+const CSUM_MANGLED_0: u16 = 0xffff;
 
 fn word(b: &[u8], at: usize) -> u16 {
     match b.get(at..at + 2) {
         Some(w) => u16::from_be_bytes([w[0], w[1]]),
         None => b.get(at).map_or(0, |x| u16::from(*x) << 8),
+    }
+}
+
+/// The checksum that a field's protocol has (nftables proto.c, `checksum_key` and `checksum_type`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Sum {
+    /// None: `th` is no protocol of its own, nor is `@th`.
+    None,
+    /// The IP header's own, if it has one, and that of the upper layer, which covers the addresses.
+    Ip,
+    /// The Internet checksum, so many bytes behind the header's beginning.
+    Inet(usize),
+    /// A CRC of the whole packet.
+    Sctp,
+}
+
+impl Sum {
+    /// Of a protocol by nft's name for it.
+    pub(super) fn of(proto: &str) -> Sum {
+        match proto {
+            "ip" | "ip6" => Sum::Ip,
+            "tcp" => Sum::Inet(16),
+            "udp" | "udplite" => Sum::Inet(6),
+            "icmp" | "icmpv6" | "igmp" => Sum::Inet(2),
+            "sctp" => Sum::Sctp,
+            _ => Sum::None,
+        }
     }
 }
 
@@ -28,6 +59,16 @@ fn follow(b: &mut [u8], at: usize, from: usize, old: &[u8]) {
     }
 }
 
+/// The same as `nft_csum_replace`, which never leaves it 0.
+fn replace(b: &mut [u8], at: usize, from: usize, old: &[u8]) {
+    follow(b, at, from, old);
+    if word(b, at) == 0
+        && let Some(w) = b.get_mut(at..at + 2)
+    {
+        w.copy_from_slice(&CSUM_MANGLED_0.to_be_bytes());
+    }
+}
+
 /// Writes the low `bits` bits of a value from bit `first` on.
 fn write_bits(b: &mut [u8], first: usize, bits: usize, value: u128) {
     for i in 0..bits.min(128) {
@@ -39,6 +80,15 @@ fn write_bits(b: &mut [u8], first: usize, bits: usize, value: u128) {
             *byte = if bit { *byte | mask } else { *byte & !mask };
         }
     }
+}
+
+/// Sums an SCTP packet anew (`nft_payload_csum_sctp`); nothing if its header is cut.
+fn sctp_sum(packet: Option<&mut [u8]>) -> Option<()> {
+    let packet = packet?;
+    packet.get_mut(8..12)?.fill(0);
+    let sum = crc32c::of(packet);
+    packet.get_mut(8..12)?.copy_from_slice(&sum.to_le_bytes());
+    Some(())
 }
 
 /// What conntrack summed of an IPv6 packet fits no more once an address is written:
@@ -57,31 +107,31 @@ fn summed_before(f: &mut Frame, from: usize, old: &[u8]) {
 }
 
 impl Walk<'_, '_, '_> {
-    /// Where the upper layer keeps its checksum, if it sums plainly and has one.
-    fn l4_check(&self, f: &Frame) -> Option<(usize, bool)> {
+    /// Where the upper layer keeps its checksum, if it covers the addresses and is there
+    /// (`nft_payload_l4csum_offset`).
+    fn l4_check(&self, f: &Frame) -> Option<usize> {
         let p = &self.env.pkt;
         if p.fragoff != 0 {
             return None;
         }
-        let (at, pseudo) = match p.proto.ok()? {
-            proto::TCP => (16, true),
-            proto::UDP | 136 => (6, true),
-            proto::ICMP => (2, false),
-            proto::ICMPV6 => (2, true),
+        let at = match p.proto.ok()? {
+            proto::TCP => 16,
+            proto::UDP | 136 => 6,
+            proto::ICMPV6 => 2,
             _ => return None,
         };
         let there = f.l3().len() >= p.l4 + at + 2;
         let unused = p.proto == Ok(proto::UDP) && word(f.l3(), p.l4 + at) == 0;
-        (there && !unused).then_some((p.l4 + at, pseudo))
+        (there && !unused).then_some(p.l4 + at)
     }
 
-    /// Writes a field. `sums`: checksums follow, as nft asks for named fields only
-    /// (nftables `netlink_gen_payload_stmt`).
+    /// Writes a field; the checksum that it names follows (nftables `netlink_gen_payload_stmt`). The upper
+    /// layer's is brought along whether UDP uses it or not, at that place of whatever packet it is (seen on 6.18).
     pub(super) fn set_payload(
         &mut self,
         (base, offset, bits): (Base, u16, u16),
         value: u128,
-        sums: bool,
+        sum: Sum,
         f: &mut Frame,
     ) -> Result<(), Stop> {
         let p = self.env.pkt;
@@ -100,7 +150,14 @@ impl Walk<'_, '_, '_> {
         if f.l3().len() < (first + bits).div_ceil(8) {
             return Err(Stop::Break);
         }
-        let l4 = self.l4_check(f).filter(|_| sums);
+        let check = match (base, sum) {
+            (Base::Transport, Sum::Inet(at)) => Some(start + at),
+            _ => None,
+        };
+        if check.is_some_and(|at| f.l3().len() < at + 2) {
+            return Err(Stop::Break);
+        }
+        let l4 = self.l4_check(f).filter(|_| sum == Sum::Ip);
         let b = f.l3_mut();
         let to = to.min(b.len());
         let old = b[from..to].to_vec();
@@ -108,15 +165,17 @@ impl Walk<'_, '_, '_> {
         let v4 = p.family == Family::V4;
         let own = |at: usize| from <= at && at < to;
         if base == Base::Network {
-            if v4 && sums && !own(10) {
-                follow(b, 10, from, &old);
+            if v4 && sum == Sum::Ip && !own(10) {
+                replace(b, 10, from, &old);
             }
             let addresses = if v4 { 12..20 } else { 8..40 };
-            if let Some((at, true)) = l4.filter(|_| addresses.contains(&from)) {
-                follow(b, at, from, &old);
+            if let Some(at) = l4.filter(|_| addresses.contains(&from)) {
+                replace(b, at, from, &old);
             }
-        } else if let Some((at, _)) = l4.filter(|(at, _)| !own(*at)) {
-            follow(b, at, from, &old);
+        } else if let Some(at) = check.filter(|at| !own(*at)) {
+            replace(b, at, from, &old);
+        } else if sum == Sum::Sctp && p.proto == Ok(proto::SCTP) {
+            sctp_sum(b.get_mut(start..)).ok_or(Stop::Break)?;
         }
         if base == Base::Network && !v4 && from >= 8 {
             summed_before(f, from, &old);

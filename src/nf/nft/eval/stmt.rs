@@ -9,6 +9,7 @@ use super::super::fields::{CtKey, MetaKey};
 use super::super::model::{ObjectBody, ObjectKind};
 use super::super::types::Value;
 use super::super::{Element, Part};
+use super::mangle::Sum;
 use super::program::{PExpr, PSet, PSetOp, PStmt};
 use super::run::{After, Stop, Walk, key_of, verdict_of};
 use super::state::{Seen, Slot, ask};
@@ -236,15 +237,15 @@ impl Walk<'_, '_, '_> {
             Expr::Meta(MetaKey::NfTrace | MetaKey::SecMark) => {}
             Expr::Ct(CtKey::Zone, dir) => self.zone(low as u16, *dir, f),
             Expr::Ct(key, _) => self.set_ct(*key, n.unwrap_or(0), f)?,
-            Expr::Payload(field) => {
+            Expr::Payload(field) | Expr::Unasked(field) => {
                 self.load(to, f)?;
                 let place = (field.base, field.offset, field.bits);
-                // `th` is no protocol of its own and has no checksum.
-                let sums = field.proto != "th";
-                self.set_payload(place, n.ok_or(Stop::Break)?, sums, f)?;
+                let sum = Sum::of(field.proto);
+                self.set_payload(place, n.ok_or(Stop::Break)?, sum, f)?;
             }
             Expr::Raw(base, from, bits) => {
-                self.set_payload((*base, *from, *bits), n.ok_or(Stop::Break)?, false, f)?;
+                let place = (*base, *from, *bits);
+                self.set_payload(place, n.ok_or(Stop::Break)?, Sum::None, f)?;
             }
             Expr::TcpOption(x) => self.set_option(x, low, f)?,
             _ => return Err(Stop::Unknown),

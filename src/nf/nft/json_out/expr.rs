@@ -80,7 +80,9 @@ pub(super) fn expr(e: &Expr, types: &[Type]) -> Json {
         }
         Expr::SetRef(n) => format!("@{n}").into(),
         Expr::Map(key, of) => map(key, of, types),
-        Expr::Payload(f) => json!({"payload": {"protocol": f.proto, "field": f.name}}),
+        Expr::Payload(f) | Expr::Unasked(f) => {
+            json!({"payload": {"protocol": f.proto, "field": f.name}})
+        }
         Expr::Raw(base, offset, bits) => {
             json!({"payload": {"base": base.as_str(), "offset": offset, "len": bits}})
         }

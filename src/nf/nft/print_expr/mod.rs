@@ -180,7 +180,7 @@ pub fn expr(e: &Expr, types: &[Type], out: &mut String) {
 
 fn field(e: &Expr, out: &mut String) -> core::fmt::Result {
     match e {
-        Expr::Payload(f) => write!(out, "{} {}", f.proto, f.name),
+        Expr::Payload(f) | Expr::Unasked(f) => write!(out, "{} {}", f.proto, f.name),
         Expr::Raw(base, offset, bits) => write!(out, "@{},{offset},{bits}", base.as_str()),
         Expr::Exthdr(f) => write!(out, "{} {}", f.header, f.name),
         Expr::ExthdrExists(name, _) => write!(out, "exthdr {name}"),
