@@ -5,7 +5,7 @@
 
 use crate::base::{DevId, Instant};
 use crate::nf::eval::RuleRef;
-use crate::nf::record::CounterAt;
+use crate::nf::record::CountAt;
 use crate::wire::{ConnId, MacAddr};
 use std::net::IpAddr;
 
@@ -14,8 +14,6 @@ use std::net::IpAddr;
 pub enum Varies {
     /// A rule looks at more than the flow, or remembers packets.
     Rule(RuleRef),
-    /// A native nftables chain was asked.
-    Nftables,
     /// IPVS was asked.
     Ipvs,
     /// The connection is not settled: its state depends on the packet or on the moment.
@@ -34,7 +32,7 @@ pub enum Varies {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Touch {
     /// A rule's counters; the packet had this length there.
-    Counter(CounterAt, usize),
+    Counter(CountAt, usize),
     /// A connection of the namespace; `reply` says by which direction.
     Conn {
         /// Which.

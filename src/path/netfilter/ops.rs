@@ -111,12 +111,7 @@ impl<O: Observer> Walker<'_, O> {
 impl<O: Observer> Walker<'_, O> {
     /// Tells whoever compiles what an operation touched.
     fn nf_touched(&mut self, kind: OpKind, f: &Frame, record: &Record) {
-        for counter in &record.counters {
-            self.touch(None, Touch::Counter(*counter, f.l3().len()));
-        }
-        if let Some(rule) = record.varies {
-            self.touch(None, Touch::Varies(Varies::Rule(rule)));
-        }
+        self.nf_recorded(record);
         match kind {
             OpKind::Conntrack => {
                 let touched = match f.ct {
@@ -129,9 +124,21 @@ impl<O: Observer> Walker<'_, O> {
                 };
                 self.touch(None, touched);
             }
-            OpKind::Nft { .. } => self.touch(None, Touch::Varies(Varies::Nftables)),
             OpKind::Ipvs(_) => self.touch(None, Touch::Varies(Varies::Ipvs)),
             _ => {}
+        }
+    }
+
+    /// Tells what rules touched.
+    pub(super) fn nf_recorded(&mut self, record: &Record) {
+        for (counter, len) in &record.counters {
+            self.touch(None, Touch::Counter(*counter, *len));
+        }
+        if let Some(end) = record.until {
+            self.touch(None, Touch::Until(end));
+        }
+        if let Some(rule) = record.varies {
+            self.touch(None, Touch::Varies(Varies::Rule(rule)));
         }
     }
 

@@ -113,7 +113,7 @@ fn write(world: &mut World, ns: NsId, share: &Share, sum: Counters, last: Instan
                 bytes: longer(sum, extra),
             };
             if let Some(nf) = ns.nf.as_deref_mut() {
-                nf.count(&at, n);
+                nf.count(&at, n, last);
             }
         }
         Share::Neigh(dev, ip) => {

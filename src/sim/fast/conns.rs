@@ -102,7 +102,8 @@ impl FastPath {
     }
 }
 
-fn stamp_of(conn: &Conn) -> Stamp {
+/// What rules may ask of a connection.
+pub(super) fn stamp_of(conn: &Conn) -> Stamp {
     (conn.status.0, conn.mark)
 }
 

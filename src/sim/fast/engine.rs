@@ -54,7 +54,6 @@ impl core::fmt::Display for Why {
             Why::Varies(Varies::Connection) => {
                 "the connection was new, or its state was about to change"
             }
-            Why::Varies(Varies::Nftables) => "a native nftables chain was asked",
             Why::Varies(Varies::Ipvs) => "IPVS was asked",
             Why::Varies(Varies::Neighbour) => "a neighbour was not confirmed",
             Why::Varies(Varies::Learned) => "a bridge learned an address",
@@ -396,8 +395,12 @@ impl FastPath {
         let entry = compile::entry(key, came, left.data(), &mut self.pairs).ok_or(Why::Rewrite)?;
         let port = self.port(*to).ok_or(Why::Full)?;
         let mut conns = SmallVec::<[_; 4]>::new();
-        for held in &rec.conns {
+        for (held, before) in rec.conns.iter().zip(&rec.stamps) {
             let stamp = self.stamp(world, held).ok_or(Why::Full)?;
+            if *before != Some(stamp) {
+                // The next packet finds another mark than this one found.
+                return Err(Why::Varies(Varies::Connection));
+            }
             conns.push((*held, stamp));
         }
         let entry = Entry {

@@ -5,8 +5,10 @@
 
 use crate::base::{DevId, Instant, NsId};
 use crate::net::NetNs;
-use crate::nf::record::CounterAt;
+use crate::nf::record::CountAt;
 use crate::path::{Direction, Disposition, Observer, Place, Touch, Varies};
+use crate::sim::fast::conns::stamp_of;
+use crate::sim::fast::ties::Stamp;
 use crate::wire::{ConnId, Frame, MacAddr};
 use smallvec::SmallVec;
 use std::net::IpAddr;
@@ -19,7 +21,7 @@ pub(super) enum Share {
     /// A device sent it.
     Tx(DevId, i32),
     /// A rule counted it.
-    Counter(CounterAt, i32),
+    Counter(CountAt, i32),
     /// A neighbour was used.
     Neigh(DevId, IpAddr),
     /// A bridge saw an address again: bridge, VLAN, address, port.
@@ -47,6 +49,8 @@ pub(super) struct Recorder {
     total: usize,
     pub shares: Vec<(NsId, Share)>,
     pub conns: SmallVec<[Held; 4]>,
+    /// What rules could ask of each when the packet met it.
+    pub stamps: SmallVec<[Option<Stamp>; 4]>,
     /// Longest packet that goes the same way.
     pub cap: usize,
     /// Until when it does.
@@ -65,6 +69,7 @@ impl Recorder {
             total,
             shares: room,
             conns: SmallVec::new(),
+            stamps: SmallVec::new(),
             cap: usize::MAX,
             until: Instant::from_nanos(u64::MAX),
             varies: None,
@@ -100,6 +105,8 @@ impl Observer for Recorder {
             Touch::Counter(c, len) => Share::Counter(c, self.extra(len)),
             Touch::Conn { id, reply } => {
                 self.conns.push(Held { ns, id, reply });
+                let conn = at.ns.nf().and_then(|nf| nf.ct.get(id));
+                self.stamps.push(conn.map(stamp_of));
                 Share::Conn(reply)
             }
             Touch::Neigh { dev, ip } => Share::Neigh(dev, ip),
