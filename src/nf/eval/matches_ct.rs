@@ -36,7 +36,8 @@ impl Env<'_, '_> {
     pub fn conntrack(&mut self, f: &Frame, m: &Conntrack) -> bool {
         let conn = self.conn(f);
         // A packet that is carried may assure an open connection.
-        let open = |c: &Conn| c.status.any(CtStatus::SEEN_REPLY) && !c.status.any(CtStatus::ASSURED);
+        let open =
+            |c: &Conn| c.status.any(CtStatus::SEEN_REPLY) && !c.status.any(CtStatus::ASSURED);
         if m.status.is_some() && conn.is_some_and(|(c, _)| open(c)) {
             self.varies();
         }

@@ -69,6 +69,8 @@ impl<O: Observer> Walker<'_, O> {
         };
         let mut steps = O::TRACING.then(Vec::new);
         nf.record = O::RECORDING.then(|| self.cx.record.take().unwrap_or_default());
+        // It was looked up at another hook already.
+        let tracked = matches!(f.ct, CtRef::Conn { .. } | CtRef::Untracked);
         let mut cx = Cx {
             now: self.now,
             rng: &mut self.cx.rng,
@@ -97,7 +99,7 @@ impl<O: Observer> Walker<'_, O> {
         let record = nf.record.take();
         self.ns.nf = Some(nf);
         if let Some(mut record) = record {
-            self.nf_touched(kind, f, &record);
+            self.nf_touched(kind, f, tracked, &record);
             record.clear();
             self.cx.record = Some(record);
         }
@@ -109,11 +111,11 @@ impl<O: Observer> Walker<'_, O> {
 }
 
 impl<O: Observer> Walker<'_, O> {
-    /// Tells whoever compiles what an operation touched.
-    fn nf_touched(&mut self, kind: OpKind, f: &Frame, record: &Record) {
+    /// Tells whoever compiles what an operation touched; `tracked`: conntrack knew the packet before.
+    fn nf_touched(&mut self, kind: OpKind, f: &Frame, tracked: bool, record: &Record) {
         self.nf_recorded(record);
         match kind {
-            OpKind::Conntrack => {
+            OpKind::Conntrack if !tracked => {
                 let touched = match f.ct {
                     CtRef::Conn { id, info } if self.settled(id) => Touch::Conn {
                         id,
@@ -124,7 +126,6 @@ impl<O: Observer> Walker<'_, O> {
                 };
                 self.touch(None, touched);
             }
-            OpKind::Ipvs(_) => self.touch(None, Touch::Varies(Varies::Ipvs)),
             _ => {}
         }
     }

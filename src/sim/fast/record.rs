@@ -4,10 +4,11 @@
 //! differs from the length of the IP packet that came in.
 
 use crate::base::{DevId, Instant, NsId};
+use crate::ipvs::DestId;
 use crate::net::NetNs;
 use crate::nf::record::CountAt;
 use crate::path::{Direction, Disposition, Observer, Place, Touch, Varies};
-use crate::sim::fast::conns::stamp_of;
+use crate::sim::fast::conns::stamp_in;
 use crate::sim::fast::ties::Stamp;
 use crate::wire::{ConnId, Frame, MacAddr};
 use smallvec::SmallVec;
@@ -31,13 +32,24 @@ pub(super) enum Share {
     /// `IpForwDatagrams`
     Forwarded,
     /// A connection of the namespace, this one by the direction of replies.
-    Conn(bool),
+    Conn(Kept, bool),
+    /// A real server of IPVS counted it, as a reply or not.
+    Server(DestId, bool, i32),
+}
+
+/// Who keeps a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Kept {
+    Conntrack,
+    Ipvs,
 }
 
 /// A connection that a frame belonged to on its way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Held {
+    pub kept: Kept,
     pub ns: NsId,
+    /// Of IPVS: the halves of its number.
     pub id: ConnId,
     pub reply: bool,
 }
@@ -51,6 +63,8 @@ pub(super) struct Recorder {
     pub conns: SmallVec<[Held; 4]>,
     /// What rules could ask of each when the packet met it.
     pub stamps: SmallVec<[Option<Stamp>; 4]>,
+    /// Packets that no connection of IPVS was found for.
+    pub strangers: SmallVec<[(NsId, u64); 4]>,
     /// Longest packet that goes the same way.
     pub cap: usize,
     /// Until when it does.
@@ -70,6 +84,7 @@ impl Recorder {
             shares: room,
             conns: SmallVec::new(),
             stamps: SmallVec::new(),
+            strangers: SmallVec::new(),
             cap: usize::MAX,
             until: Instant::from_nanos(u64::MAX),
             varies: None,
@@ -85,6 +100,17 @@ impl Recorder {
     fn limit(&mut self, max: usize, len: usize) {
         let room = max.saturating_sub(len);
         self.cap = self.cap.min(self.total + room);
+    }
+
+    fn conn(&mut self, ns: &NetNs, kept: Kept, id: ConnId, reply: bool) {
+        let held = Held {
+            kept,
+            ns: ns.id,
+            id,
+            reply,
+        };
+        self.stamps.push(stamp_in(ns, &held));
+        self.conns.push(held);
     }
 
     /// Learned path MTUs are forgotten some day.
@@ -104,11 +130,23 @@ impl Observer for Recorder {
         let share = match what {
             Touch::Counter(c, len) => Share::Counter(c, self.extra(len)),
             Touch::Conn { id, reply } => {
-                self.conns.push(Held { ns, id, reply });
-                let conn = at.ns.nf().and_then(|nf| nf.ct.get(id));
-                self.stamps.push(conn.map(stamp_of));
-                Share::Conn(reply)
+                self.conn(at.ns, Kept::Conntrack, id, reply);
+                Share::Conn(Kept::Conntrack, reply)
             }
+            Touch::Server {
+                id,
+                dest,
+                reply,
+                len,
+            } => {
+                let (slot, generation) = id.halves();
+                self.conn(at.ns, Kept::Ipvs, ConnId { slot, generation }, reply);
+                let extra = self.extra(len);
+                self.shares
+                    .extend(dest.map(|d| (ns, Share::Server(d, reply, extra))));
+                Share::Conn(Kept::Ipvs, reply)
+            }
+            Touch::Stranger(hash) => return self.strangers.push((ns, hash)),
             Touch::Neigh { dev, ip } => Share::Neigh(dev, ip),
             Touch::FdbSeen {
                 bridge,
