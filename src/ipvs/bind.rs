@@ -62,6 +62,13 @@ impl Ipvs {
             in_pkts: 0,
             open: b.open,
         });
+        if !b.template {
+            let (ip, port) = match (fwd, spec) {
+                (Forward::Masq, Some(s)) => (s.ip, b.dport),
+                _ => (b.key.vaddr, b.key.vport),
+            };
+            self.made(&b.key, (ip, port));
+        }
         if let Some(d) = dest.and_then(|d| self.dests.get_mut(&d)) {
             d.refs += 1;
             match b.template {
@@ -90,6 +97,7 @@ impl Ipvs {
     pub(super) fn expire_now(&mut self, id: ConnId, now: Instant) {
         if self.conns.get(id).is_some_and(|c| c.expires > now) {
             self.conns.set_expiry(id, now);
+            self.surprised();
         }
     }
 

@@ -66,7 +66,7 @@ pub struct Conn {
 
 /// A connection's place; never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct ConnId(u64);
+pub struct ConnId(pub(super) u64);
 
 /// All connections of a namespace.
 #[derive(Clone, Debug, Default)]

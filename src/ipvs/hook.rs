@@ -3,6 +3,7 @@
 //! Replies are translated here and now; requests are handed to the walker as an [`Order`], which has to
 //! find a route first. Invariant: a packet marked `ipvs` is never looked at twice.
 
+use super::carried::Met;
 use super::conn::{ConnId, Key};
 use super::service::{DestId, Forward, Virtual};
 use super::state::Way;
@@ -107,10 +108,12 @@ impl Ipvs {
         {
             return Verdict::Accept;
         }
+        self.met = Met::Other;
         if let Some(v) = self.request_icmp(f, seen) {
             return v;
         }
         let Some(p) = Packet::of(f.l3()) else {
+            self.met = Met::Nothing;
             return Verdict::Accept;
         };
         let l4 = p.h.payload(f.l3());
@@ -128,7 +131,9 @@ impl Ipvs {
         };
         self.count_in(id, p.h.total_len);
         let secure = seen.ns.sysctl().vs.secure_tcp == 3;
+        let before = found.and_then(|id| self.conns.get(id)).map(|c| c.state);
         self.set_state(id, Way::In, l4, secure);
+        self.met = self.meets(id, before, false);
         let mut order = self.order(id, false);
         if let Some(c) = self.conns.get_mut(id) {
             c.in_pkts += 1;
@@ -204,10 +209,12 @@ impl Ipvs {
         if f.ipvs {
             return Verdict::Accept;
         }
+        self.met = Met::Other;
         if let Some(v) = self.reply_icmp(f, seen) {
             return v;
         }
         let Some(p) = Packet::of(f.l3()) else {
+            self.met = Met::Nothing;
             return Verdict::Accept;
         };
         let found = self
@@ -215,14 +222,20 @@ impl Ipvs {
             .find_out(p.h.proto, p.h.src, p.sport, p.h.dst, p.dport);
         let order = found.and_then(|id| self.order(id, false).map(|o| (id, o)));
         let Some((id, order)) = order.filter(|(_, o)| o.fwd == Forward::Masq) else {
+            if found.is_none() && seen.ns.sysctl().vs.nat_icmp_send == 0 {
+                self.met = Met::Stranger(p.hash());
+            }
             return self.stray(&p, f.l3(), seen);
         };
+
         if !xmit::translate_reply(f.l3_mut(), &order) {
             return Verdict::Drop("its header is cut off");
         }
         self.count_out(id, p.h.total_len);
         let secure = seen.ns.sysctl().vs.secure_tcp == 3;
+        let before = self.conns.get(id).map(|c| c.state);
         self.set_state(id, Way::Out, p.h.payload(f.l3()), secure);
+        self.met = self.meets(id, before, true);
         self.conn_put(id, seen.now);
         Verdict::Translated(order)
     }
@@ -268,7 +281,13 @@ impl Ipvs {
 
     fn counted(&mut self, id: ConnId, count: impl Fn(&mut super::stats::Stats)) {
         let dest: Option<DestId> = self.conns.get(id).and_then(|c| c.dest);
-        let Some(d) = dest.and_then(|d| self.dests.get_mut(&d)) else {
+        if let Some(dest) = dest {
+            self.counted_at(dest, count);
+        }
+    }
+
+    pub(super) fn counted_at(&mut self, dest: DestId, count: impl Fn(&mut super::stats::Stats)) {
+        let Some(d) = self.dests.get_mut(&dest) else {
             return;
         };
         if !d.available {

@@ -5,6 +5,7 @@
 //! namespace's `ipvs` is taken out while a packet is looked at, so it may read the namespace but no more.
 
 mod bind;
+mod carried;
 pub mod conn;
 mod hook;
 mod icmp;
@@ -19,6 +20,7 @@ mod table;
 pub mod text;
 pub mod xmit;
 
+pub use carried::Met;
 pub use hook::{Order, Seen, Verdict};
 pub use sched::Scheduler;
 pub use service::{Dest, DestId, DestSpec, Forward, Mask, Service, ServiceSpec, Virtual};
@@ -27,6 +29,7 @@ pub use table::Refused;
 
 use crate::base::Instant;
 use crate::nf::ct::CtTuple;
+use carried::Strangers;
 use conn::Conns;
 use core::time::Duration;
 use stats::Stats;
@@ -55,6 +58,9 @@ pub struct Ipvs {
     open_choices: u32,
     last_open: Option<OpenChoice>,
     assumed: Option<SocketAddr>,
+    /// What the packet at hand met.
+    met: Met,
+    strangers: Strangers,
 }
 
 /// A choice of a real server of which nobody knows how it ends, as after a dump.

@@ -4,6 +4,7 @@
 //! Invariant: a connection is made only for a destination that the scheduler or a template named.
 
 use super::bind::Born;
+use super::carried::Met;
 use super::conn::{ConnId, Key};
 use super::hook::{Packet, Seen, Verdict};
 use super::sched::{self, Pick, Scheduler};
@@ -79,6 +80,7 @@ impl Ipvs {
             return Err(Verdict::Accept);
         }
         let Some(at) = self.service_of(p, seen.mark) else {
+            self.met = Met::Stranger(p.hash());
             return Err(Verdict::Accept);
         };
         if self.drops_now(sysctl) {

@@ -3,6 +3,8 @@
 //! Packets are counted at once, but what `ipvsadm --stats` shows is what the estimator saw last, every two
 //! seconds. Invariant: `shown` and the rates change only in [`Stats::estimate`] and [`Stats::zero`].
 
+use crate::nf::Counters;
+
 /// The largest rate there is room for.
 const RATE_MAX: u64 = 1 << 52;
 
@@ -56,6 +58,16 @@ impl Stats {
     pub fn packet_out(&mut self, bytes: usize) {
         self.live.out_pkts += 1;
         self.live.out_bytes += bytes as u64;
+    }
+
+    /// Packets by one of the two ways.
+    pub fn packets(&mut self, reply: bool, n: Counters) {
+        let (pkts, bytes) = match reply {
+            false => (&mut self.live.in_pkts, &mut self.live.in_bytes),
+            true => (&mut self.live.out_pkts, &mut self.live.out_bytes),
+        };
+        *pkts += n.packets;
+        *bytes += n.bytes;
     }
 
     /// What a listing shows.

@@ -8,6 +8,7 @@ use super::ipset::Sets;
 use super::netfilter::Backend;
 use super::target::Target;
 use super::{Family, Match, TableName};
+use crate::base::Instant;
 
 /// A rule's or policy's counters in a loaded rule set.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -22,13 +23,28 @@ pub struct CounterAt {
     pub id: u32,
 }
 
+/// What counts packets, or notes when the last one came, and says nothing else of them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum CountAt {
+    /// Of an iptables rule.
+    Table(CounterAt),
+    /// A statement of a native rule, by its number in the loaded rule set.
+    Native(u32),
+    /// A native counter with a name: its table and its place there.
+    Object(u16, u16),
+    /// Of a set's element: the element's number among those that were counted at, and which of its own.
+    Element(u32, u8),
+}
+
 /// What was touched.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
-    /// Counters that went up by one packet.
-    pub counters: Vec<CounterAt>,
+    /// What counted one packet, and the length that it had there.
+    pub counters: Vec<(CountAt, usize)>,
     /// The first rule whose answer is not the flow's alone.
     pub varies: Option<RuleRef>,
+    /// When the first of the sets' elements goes that were found.
+    pub until: Option<Instant>,
 }
 
 impl Record {
@@ -36,6 +52,12 @@ impl Record {
     pub fn clear(&mut self) {
         self.counters.clear();
         self.varies = None;
+        self.until = None;
+    }
+
+    /// The answer holds until then.
+    pub fn until(&mut self, end: Instant) {
+        self.until = Some(self.until.map_or(end, |t| t.min(end)));
     }
 }
 

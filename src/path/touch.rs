@@ -4,8 +4,9 @@
 //! changes and does not tell here makes it tell [`Touch::Varies`].
 
 use crate::base::{DevId, Instant};
+use crate::ipvs::{self, DestId};
 use crate::nf::eval::RuleRef;
-use crate::nf::record::CounterAt;
+use crate::nf::record::CountAt;
 use crate::wire::{ConnId, MacAddr};
 use std::net::IpAddr;
 
@@ -14,9 +15,7 @@ use std::net::IpAddr;
 pub enum Varies {
     /// A rule looks at more than the flow, or remembers packets.
     Rule(RuleRef),
-    /// A native nftables chain was asked.
-    Nftables,
-    /// IPVS was asked.
+    /// IPVS made a connection, or treats each packet of its own anew.
     Ipvs,
     /// The connection is not settled: its state depends on the packet or on the moment.
     Connection,
@@ -34,7 +33,7 @@ pub enum Varies {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Touch {
     /// A rule's counters; the packet had this length there.
-    Counter(CounterAt, usize),
+    Counter(CountAt, usize),
     /// A connection of the namespace; `reply` says by which direction.
     Conn {
         /// Which.
@@ -42,6 +41,19 @@ pub enum Touch {
         /// The packet goes as replies do.
         reply: bool,
     },
+    /// A connection of IPVS; the packet was counted with this length at its real server.
+    Server {
+        /// Which.
+        id: ipvs::conn::ConnId,
+        /// The real server, if one counts.
+        dest: Option<DestId>,
+        /// The packet goes as replies do.
+        reply: bool,
+        /// Bytes.
+        len: usize,
+    },
+    /// IPVS had no connection for it; the hash names those that it would be of.
+    Stranger(u64),
     /// A neighbour entry was used.
     Neigh {
         /// The device.

@@ -71,6 +71,8 @@ pub struct World {
     changes: u64,
     pub(super) shared: Shared,
     pub(super) deliveries: Vec<Delivery>,
+    /// Namespaces in which connections with compiled paths ended.
+    ended: Vec<NsId>,
 }
 
 impl World {
@@ -87,6 +89,7 @@ impl World {
             changes: 0,
             shared: Shared::new(seed),
             deliveries: Vec::new(),
+            ended: Vec::new(),
         }
     }
 
@@ -318,14 +321,36 @@ impl World {
             return Vec::new();
         };
         let sets = ns.nf().map_or(0, |nf| nf.sets_changed);
+        let surprises = |ns: &NetNs| ns.ipvs().map_or(0, |vs| vs.surprises());
+        let surprised = surprises(ns);
         let mut walker = Walker::new(ns, self.now, &mut self.shared, obs);
         f(&mut walker);
         walker.finish();
-        if ns.nf().map_or(0, |nf| nf.sets_changed) != sets {
+        if ns.nf().map_or(0, |nf| nf.sets_changed) != sets || surprises(ns) != surprised {
             self.shared.learned += 1;
         }
+        self.mark_ended(id);
         self.reschedule(id);
         std::mem::take(&mut self.shared.out)
+    }
+
+    /// Notes a namespace in which connections with compiled paths ended.
+    pub(super) fn mark_ended(&mut self, id: NsId) {
+        let ended = |ns: &NetNs| ns.nf().is_some_and(|nf| nf.ct.has_ended());
+        if self.ns(id).is_some_and(ended) && !self.ended.contains(&id) {
+            self.ended.push(id);
+        }
+    }
+
+    /// Compiled paths that ended with their connections since the last call.
+    pub(super) fn take_ended(&mut self) -> Vec<u32> {
+        let mut gone = Vec::new();
+        while let Some(id) = self.ended.pop() {
+            if let Some(nf) = self.space_mut(id).and_then(|ns| ns.nf.as_deref_mut()) {
+                gone.extend(nf.ct.take_ended());
+            }
+        }
+        gone
     }
 
     /// Takes back the emptied room of [`World::walk_out`].

@@ -1,6 +1,7 @@
 //! Frames as pods send them: mostly ordinary, now and then not.
 
-use crate::End;
+use crate::odd;
+use crate::side::End;
 use podpath::base::Rng;
 use podpath::wire::{ETH_P_IP, ETH_P_IPV6, Frame, MacAddr, build, checksum, proto};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -47,6 +48,7 @@ fn segment(src: IpAddr, dst: IpAddr, said: &Said) -> Vec<u8> {
 fn frame(src: &End, from: IpAddr, dst: IpAddr, mac: MacAddr, said: &Said, ttl: u8) -> Vec<u8> {
     let l4 = match said.protocol {
         proto::TCP => segment(from, dst, said),
+        proto::ICMP | proto::ICMPV6 => odd::echo(from, dst, said.ports.0, said.payload),
         _ => build::udp(
             from,
             dst,
@@ -78,8 +80,17 @@ fn client_segment(rng: &mut Rng) -> (u8, u32, u32, u16) {
     (flags, seq, ack, 60_000 + rng.below(4000) as u16)
 }
 
-/// A frame of a pod.
-pub fn draw(rng: &mut Rng, ends: &[End], from: usize, services: &[(IpAddr, u16)]) -> Vec<u8> {
+/// Where frames may go besides pods: a Service's address, or a port of a node.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    pub ip: IpAddr,
+    pub port: u16,
+    /// The node's own MAC: hosts outside send to it.
+    pub mac: Option<MacAddr>,
+}
+
+/// A frame of a pod or host.
+pub fn draw(rng: &mut Rng, ends: &[End], from: usize, services: &[Target]) -> Vec<u8> {
     let src = &ends[from];
     let mut to = rng.below(ends.len() as u64) as usize;
     if to == from && rng.below(20) > 0 {
@@ -101,10 +112,10 @@ pub fn draw(rng: &mut Rng, ends: &[End], from: usize, services: &[(IpAddr, u16)]
         Some(ip) if v6 => IpAddr::V6(ip),
         _ => IpAddr::V4(end.ip),
     };
-    let protocol = if rng.below(2) == 0 {
-        proto::TCP
-    } else {
-        proto::UDP
+    let protocol = match rng.below(40) {
+        0..=18 => proto::TCP,
+        19 => odd::icmp(v6),
+        _ => proto::UDP,
     };
     let mut said = Said {
         protocol,
@@ -115,18 +126,23 @@ pub fn draw(rng: &mut Rng, ends: &[End], from: usize, services: &[(IpAddr, u16)]
     if said.tcp.0 == SYN {
         said.payload = 0;
     }
-    let services: Vec<_> = services.iter().filter(|s| s.0.is_ipv6() == v6).collect();
+    // A pod's frames go by its gateway; a host outside sends to the nodes.
+    let may = |t: &&Target| t.ip.is_ipv6() == v6 && (!src.outside || t.mac.is_some());
+    let services: Vec<_> = services.iter().filter(may).collect();
     let near = src.bridged && to.host.ns == src.host.ns && to.host != src.host;
-    let (dst, mac) = match rng.below(3) {
+    let share = if src.outside { 0 } else { rng.below(3) };
+    let (dst, mac) = match share {
         0 if !services.is_empty() => {
-            let (ip, port) = *services[rng.below(services.len() as u64) as usize];
-            said.ports.1 = port;
-            (ip, src.gateway)
+            let target = services[rng.below(services.len() as u64) as usize];
+            said.ports.1 = target.port;
+            let mac = target.mac.filter(|_| src.outside);
+            (target.ip, mac.unwrap_or(src.gateway))
         }
         _ if near && rng.below(20) > 0 => (ip(to), to.mac),
         _ => (ip(to), src.gateway),
     };
     let mut f = frame(src, ip(src), dst, mac, &said, ttl);
+    odd::shape(rng, &mut f);
     spoil(rng, &mut f);
     f
 }

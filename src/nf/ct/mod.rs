@@ -390,6 +390,12 @@ impl Conntrack {
             .is_some_and(|c| c.is_settled() && !(self.events.listening && open(c)))
     }
 
+    /// Whether compiled paths ended with their connections since the last call of
+    /// [`Conntrack::take_ended`].
+    pub fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
+    }
+
     /// Compiled paths that ended with their connections since the last call.
     pub fn take_ended(&mut self) -> Vec<u32> {
         core::mem::take(&mut self.ended)

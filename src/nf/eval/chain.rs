@@ -13,7 +13,7 @@ use super::{At, Cx, Effect, NfStep, RuleRef, Verdict, matches_ipvs, targets};
 use crate::base::{DevId, limits};
 use crate::net::NetNs;
 use crate::nf::netfilter::{Backend, Netfilter};
-use crate::nf::record::{self, CounterAt};
+use crate::nf::record::{self, CountAt, CounterAt};
 use crate::nf::{Counters, Hook, Match, Policy, TableName, Target};
 use crate::wire::Frame;
 use std::sync::Arc;
@@ -325,12 +325,13 @@ impl<'p> Walk<'p, '_, '_> {
             ..
         } = self.env.rule;
         if let Some(r) = &mut self.env.nf.record {
-            r.counters.push(CounterAt {
+            let at = CounterAt {
                 family,
                 backend,
                 table,
                 id,
-            });
+            };
+            r.counters.push((CountAt::Table(at), self.env.pkt.len));
         }
     }
 
@@ -454,7 +455,7 @@ impl Env<'_, '_> {
     }
 
     /// Notes for whoever compiles that the rule at hand does not answer by the flow alone.
-    fn varies(&mut self) {
+    pub(in crate::nf) fn varies(&mut self) {
         let rule = self.rule;
         if let Some(r) = &mut self.nf.record {
             r.varies.get_or_insert(rule);

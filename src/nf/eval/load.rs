@@ -8,12 +8,13 @@ use super::recent::{list_name, ring_size};
 use super::state::Slot;
 use super::{RuleRef, State};
 use crate::base::Finding;
+use crate::base::Instant;
 use crate::nf::hook::NatChain;
 use crate::nf::hook::{self, HookOp, OpKind};
 use crate::nf::netfilter::{Backend, Netfilter, Registered, Rules};
 use crate::nf::nft::eval::link::LinkOps;
 use crate::nf::nft::model::ChainType;
-use crate::nf::record::CounterAt;
+use crate::nf::record::CountAt;
 use crate::nf::{Chain, Counters, Family, Hook, Match, Rule, RuleSet, Table, TableName, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -261,8 +262,12 @@ impl Netfilter {
         self.rules(family).loaded[backend as usize].as_deref()
     }
 
-    /// Adds packets that a rule or policy would have counted, had they been walked.
-    pub fn count(&mut self, at: &CounterAt, n: Counters) {
+    /// Adds packets that a rule or policy would have counted, had they been walked; the last came at `last`.
+    pub fn count(&mut self, at: &CountAt, n: Counters, last: Instant) {
+        let at = match at {
+            CountAt::Table(at) => at,
+            native => return self.nft.count(native, n, last),
+        };
         let loaded = self.loaded_mut(at.family, at.backend);
         let table = loaded.map(|l| &mut l.live.counters[at.table as usize]);
         if let Some(c) = table.and_then(|t| t.get_mut(at.id as usize)) {

@@ -6,7 +6,7 @@
 use super::chain::{Answer, Env};
 use super::state::Slot;
 use crate::base::limits;
-use crate::nf::ct::{Conn, CtTuple, Dir};
+use crate::nf::ct::{Conn, CtStatus, CtTuple, Dir};
 use crate::nf::field::Is;
 use crate::nf::flags::{CtStates, CtStatus as StatusSet};
 use crate::nf::matches::{
@@ -33,12 +33,18 @@ fn state_bit(ct: CtRef) -> u32 {
 
 impl Env<'_, '_> {
     /// `conntrack_mt`
-    pub fn conntrack(&self, f: &Frame, m: &Conntrack) -> bool {
+    pub fn conntrack(&mut self, f: &Frame, m: &Conntrack) -> bool {
+        let conn = self.conn(f);
+        // A packet that is carried may assure an open connection.
+        let open =
+            |c: &Conn| c.status.any(CtStatus::SEEN_REPLY) && !c.status.any(CtStatus::ASSURED);
+        if m.status.is_some() && conn.is_some_and(|(c, _)| open(c)) {
+            self.varies();
+        }
         let conn = self.conn(f);
         if let Some(is) = m.state {
             let mut bits = state_bit(f.ct);
             if let Some((c, _)) = conn {
-                use crate::nf::ct::CtStatus;
                 bits |= if c.status.any(CtStatus::SRC_NAT) {
                     CtStates::SNAT.0
                 } else {

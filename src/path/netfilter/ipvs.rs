@@ -5,35 +5,41 @@
 
 use super::{OutRoute, ops};
 use crate::base::limits::UNDECIDED_MAX;
-use crate::base::{DevId, Origin};
+use crate::base::{DevId, Instant, Origin};
 use crate::ipvs::xmit::{self, Side};
-use crate::ipvs::{Forward, Order, Seen, Verdict, Virtual};
+use crate::ipvs::{Forward, Met, Order, Seen, Verdict, Virtual};
 use crate::net::fib::Found;
-use crate::net::{DeviceKind, RouteKind};
+use crate::net::{DeviceKind, NetNs, RouteKind};
 use crate::nf::Hook;
 use crate::nf::eval::At;
 use crate::nf::hook::IpvsOp;
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::DropReason;
+use crate::path::touch::{Touch, Varies};
 use crate::path::walker::Walker;
 use crate::wire::{Frame, IpHeader, ip, proto};
 use std::net::{IpAddr, SocketAddr};
 
+/// Lets connections of IPVS go whose time has come, with conntrack's entries for them, and its estimator look.
+pub(crate) fn vs_timers(ns: &mut NetNs, now: Instant) {
+    let Some(vs) = ns.ipvs.as_deref_mut() else {
+        return;
+    };
+    vs.expire(now);
+    let gone = vs.take_dropped();
+    if let Some(nf) = ns.nf.as_deref_mut() {
+        for tuple in gone {
+            if let Some((id, _)) = nf.ct.find(&tuple, 0) {
+                nf.ct.kill(id);
+            }
+        }
+    }
+}
+
 impl<O: Observer> Walker<'_, O> {
     /// Lets connections go whose time has come, with conntrack's entries for them.
     pub(super) fn vs_timers(&mut self) {
-        let Some(vs) = self.ns.ipvs.as_deref_mut() else {
-            return;
-        };
-        vs.expire(self.now);
-        let gone = vs.take_dropped();
-        if let Some(nf) = self.ns.nf.as_deref_mut() {
-            for tuple in gone {
-                if let Some((id, _)) = nf.ct.find(&tuple, 0) {
-                    nf.ct.kill(id);
-                }
-            }
-        }
+        vs_timers(self.ns, self.now);
     }
 
     /// One of IPVS's hooks; `None`: the packet went no further here, or went on by another way.
@@ -67,7 +73,9 @@ impl<O: Observer> Walker<'_, O> {
         {
             self.cx.open_choices.push((self.ns.id, open));
         }
+        let met = vs.take_met();
         self.ns.ipvs = Some(vs);
+        self.vs_touched(met, f.l3().len());
         let dev = at.input.or(at.output);
         match verdict {
             Verdict::Accept => Some(f),
@@ -95,6 +103,22 @@ impl<O: Observer> Walker<'_, O> {
                 on
             }
         }
+    }
+
+    /// Tells whoever compiles what a packet met.
+    fn vs_touched(&mut self, met: Met, len: usize) {
+        let touch = match met {
+            Met::Nothing => return,
+            Met::Stranger(hash) => Touch::Stranger(hash),
+            Met::Other => Touch::Varies(Varies::Ipvs),
+            Met::Conn { id, dest, reply } => Touch::Server {
+                id,
+                dest,
+                reply,
+                len,
+            },
+        };
+        self.touch(None, touch);
     }
 
     /// Fragments that pass by are put together first (`ip_vs_gather_frags`).
@@ -261,6 +285,8 @@ impl<O: Observer> Walker<'_, O> {
         let tunnel = matches!(o.fwd, Forward::Tunnel(..));
         let path = self.ns.path_mtu(o.to, found, self.now);
         let mtu = path.saturating_sub(xmit::overhead(o));
+        let len = f.l3().len();
+        self.touch(at.input, Touch::Cap { max: mtu, len });
         let big = f.l3().len() > mtu && h.df && !o.icmp;
         if !big || tunnel && h.is_v4() && self.ns.sysctl.vs.pmtu_disc == 0 {
             return Some(());

@@ -12,7 +12,6 @@ use crate::nf::target::RejectWith;
 use crate::nf::{Family, Hook};
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::{Disposition, DropReason, IcmpSent};
-use crate::path::touch::{Touch, Varies};
 use crate::path::walker::Walker;
 use crate::wire::{Frame, IpHeader, build, proto};
 
@@ -102,6 +101,7 @@ impl<O: Observer> Walker<'_, O> {
     fn link_chain(&mut self, at: &LinkAt, op: &LinkOp, mut f: Frame) -> Option<Frame> {
         let mut nf = self.ns.nf.take()?;
         let mut steps = O::TRACING.then(Vec::new);
+        nf.record = O::RECORDING.then(|| self.cx.record.take().unwrap_or_default());
         let mut cx = Cx {
             now: self.now,
             rng: &mut self.cx.rng,
@@ -114,13 +114,18 @@ impl<O: Observer> Walker<'_, O> {
         };
         let mut fx: Vec<Effect> = Vec::new();
         let done = link::run(&mut nf, self.ns, &mut f, at, op, &mut cx, &mut fx);
+        let record = nf.record.take();
         self.ns.nf = Some(nf);
+        if let Some(mut record) = record {
+            self.nf_recorded(&record);
+            record.clear();
+            self.cx.record = Some(record);
+        }
         let ip_at = at.as_ip(&f);
         if let Some(steps) = steps {
             self.nf_tell(&ip_at, &f, steps);
         }
         self.nf_effects(&ip_at, &mut f, fx);
-        self.touch(None, Touch::Varies(Varies::Nftables));
         let LinkOutcome {
             verdict,
             sent,

@@ -69,6 +69,8 @@ impl<O: Observer> Walker<'_, O> {
         };
         let mut steps = O::TRACING.then(Vec::new);
         nf.record = O::RECORDING.then(|| self.cx.record.take().unwrap_or_default());
+        // It was looked up at another hook already.
+        let tracked = matches!(f.ct, CtRef::Conn { .. } | CtRef::Untracked);
         let mut cx = Cx {
             now: self.now,
             rng: &mut self.cx.rng,
@@ -97,7 +99,7 @@ impl<O: Observer> Walker<'_, O> {
         let record = nf.record.take();
         self.ns.nf = Some(nf);
         if let Some(mut record) = record {
-            self.nf_touched(kind, f, &record);
+            self.nf_touched(kind, f, tracked, &record);
             record.clear();
             self.cx.record = Some(record);
         }
@@ -109,16 +111,11 @@ impl<O: Observer> Walker<'_, O> {
 }
 
 impl<O: Observer> Walker<'_, O> {
-    /// Tells whoever compiles what an operation touched.
-    fn nf_touched(&mut self, kind: OpKind, f: &Frame, record: &Record) {
-        for counter in &record.counters {
-            self.touch(None, Touch::Counter(*counter, f.l3().len()));
-        }
-        if let Some(rule) = record.varies {
-            self.touch(None, Touch::Varies(Varies::Rule(rule)));
-        }
+    /// Tells whoever compiles what an operation touched; `tracked`: conntrack knew the packet before.
+    fn nf_touched(&mut self, kind: OpKind, f: &Frame, tracked: bool, record: &Record) {
+        self.nf_recorded(record);
         match kind {
-            OpKind::Conntrack => {
+            OpKind::Conntrack if !tracked => {
                 let touched = match f.ct {
                     CtRef::Conn { id, info } if self.settled(id) => Touch::Conn {
                         id,
@@ -129,9 +126,20 @@ impl<O: Observer> Walker<'_, O> {
                 };
                 self.touch(None, touched);
             }
-            OpKind::Nft { .. } => self.touch(None, Touch::Varies(Varies::Nftables)),
-            OpKind::Ipvs(_) => self.touch(None, Touch::Varies(Varies::Ipvs)),
             _ => {}
+        }
+    }
+
+    /// Tells what rules touched.
+    pub(super) fn nf_recorded(&mut self, record: &Record) {
+        for (counter, len) in &record.counters {
+            self.touch(None, Touch::Counter(*counter, *len));
+        }
+        if let Some(end) = record.until {
+            self.touch(None, Touch::Until(end));
+        }
+        if let Some(rule) = record.varies {
+            self.touch(None, Touch::Varies(Varies::Rule(rule)));
         }
     }
 

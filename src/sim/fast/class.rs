@@ -7,7 +7,7 @@ use crate::base::Instant;
 use crate::base::NsId;
 use crate::nf::Counters;
 use crate::sim::World;
-use crate::sim::fast::record::Share;
+use crate::sim::fast::record::{Kept, Share};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
@@ -49,10 +49,10 @@ impl Classes {
 
     /// Where the connections of a flow of the class are, and whether it goes by their replies' direction, in
     /// order.
-    pub fn holders(&self, class: u32) -> impl Iterator<Item = (NsId, bool)> {
+    pub fn holders(&self, class: u32) -> impl Iterator<Item = (NsId, Kept, bool)> {
         let shares = self.all.get(class as usize).map_or(&[][..], |c| &c.shares);
         shares.iter().filter_map(|(ns, share)| match share {
-            Share::Conn(reply) => Some((*ns, *reply)),
+            Share::Conn(kept, reply) => Some((*ns, *kept, *reply)),
             _ => None,
         })
     }
@@ -116,7 +116,7 @@ fn write(world: &mut World, ns: NsId, share: &Share, sum: Counters, last: Instan
                 bytes: longer(sum, extra),
             };
             if let Some(nf) = ns.nf.as_deref_mut() {
-                nf.count(&at, n);
+                nf.count(&at, n, last);
             }
         }
         Share::Neigh(dev, ip) => {
@@ -134,6 +134,15 @@ fn write(world: &mut World, ns: NsId, share: &Share, sum: Counters, last: Instan
         Share::IpId => ns.ip_id = ns.ip_id.wrapping_add(sum.packets as u16),
         Share::Forwarded => ns.snmp.forwarded += sum.packets,
         // Each flow has its own: see `ties`.
-        Share::Conn(_) => {}
+        Share::Conn(..) => {}
+        Share::Server(dest, reply, extra) => {
+            let n = Counters {
+                packets: sum.packets,
+                bytes: longer(sum, extra),
+            };
+            if let Some(vs) = ns.ipvs.as_deref_mut() {
+                vs.count(dest, reply, n);
+            }
+        }
     }
 }

@@ -3,13 +3,16 @@
 //!
 //! Invariant: a connection names the entry of each direction, or that there are several; those end together.
 
+use crate::base::Instant;
 use crate::fast::{Follow, Key, flag};
+use crate::ipvs;
+use crate::net::NetNs;
+use crate::nf::Counters;
 use crate::nf::ct::{Conn, Dir, TcpStep};
 use crate::sim::World;
-use crate::sim::carry::Carried;
 use crate::sim::fast::class::Classes;
 use crate::sim::fast::engine::{FastPath, MANY};
-use crate::sim::fast::record::{Held, Recorder};
+use crate::sim::fast::record::{Held, Kept, Recorder};
 use crate::sim::fast::ties::{Stamp, Ties};
 use crate::wire::proto;
 use core::time::Duration;
@@ -18,12 +21,13 @@ use smallvec::SmallVec;
 impl FastPath {
     /// What rules may ask of a connection now; its life bounds how long an entry may rest.
     pub(super) fn stamp(&mut self, world: &World, held: &Held) -> Option<Stamp> {
-        let conn = conn(world, held)?;
+        let life = match held.kept {
+            Kept::Conntrack => conn(world, held)?.timeout(),
+            Kept::Ipvs => vs_conn(world.ns(held.ns)?, held)?.timeout,
+        };
         // Lives end on ticks of 4 ms: a little early is walked, and nothing lost.
-        self.idle = self
-            .idle
-            .min(conn.timeout().saturating_sub(Duration::from_millis(8)));
-        Some(stamp_of(conn))
+        self.idle = self.idle.min(life.saturating_sub(Duration::from_millis(8)));
+        stamp_in(world.ns(held.ns)?, held)
     }
 
     /// Tells the connections of an entry of it.
@@ -63,13 +67,8 @@ impl FastPath {
     }
 
     /// Forgets the entries whose connections ended or came into another state in a walk.
-    pub(super) fn forget(&mut self, world: &mut World, carried: &Carried, rec: &Recorder) {
-        let mut gone = Vec::new();
-        for ns in &carried.spaces {
-            if let Some(nf) = world.space_mut(*ns).and_then(|ns| ns.nf.as_deref_mut()) {
-                gone.extend(nf.ct.take_ended());
-            }
-        }
+    pub(super) fn forget(&mut self, world: &mut World, rec: &Recorder) {
+        let mut gone = world.take_ended();
         for held in &rec.conns {
             let Some(conn) = conn(world, held) else {
                 continue;
@@ -90,6 +89,16 @@ impl FastPath {
                 }
             }
         }
+        self.let_go(world, gone);
+    }
+
+    /// Forgets the entries whose connections ended behind the cache's back.
+    pub(super) fn forget_ended(&mut self, world: &mut World) {
+        let gone = world.take_ended();
+        self.let_go(world, gone);
+    }
+
+    fn let_go(&mut self, world: &mut World, gone: Vec<u32>) {
         for n in gone {
             match n {
                 MANY => {
@@ -106,13 +115,56 @@ fn stamp_of(conn: &Conn) -> Stamp {
     (conn.status.0, conn.mark)
 }
 
+/// What rules may ask of a connection, and IPVS of its own.
+pub(super) fn stamp_in(ns: &NetNs, held: &Held) -> Option<Stamp> {
+    match held.kept {
+        Kept::Conntrack => ns.nf()?.ct.get(held.id).map(stamp_of),
+        Kept::Ipvs => vs_conn(ns, held).map(ipvs::conn::Conn::stamp),
+    }
+}
+
+/// The number of a connection of IPVS.
+fn vs_id(held: &Held) -> ipvs::conn::ConnId {
+    ipvs::conn::ConnId::of_halves((held.id.slot, held.id.generation))
+}
+
+fn vs_conn<'n>(ns: &'n NetNs, held: &Held) -> Option<&'n ipvs::conn::Conn> {
+    ns.ipvs()?.conns().get(vs_id(held))
+}
+
 fn conn<'w>(world: &'w World, held: &Held) -> Option<&'w Conn> {
-    world.ns(held.ns)?.nf()?.ct.get(held.id)
+    match held.kept {
+        Kept::Conntrack => world.ns(held.ns)?.nf()?.ct.get(held.id),
+        Kept::Ipvs => None,
+    }
 }
 
 fn conn_mut<'w>(world: &'w mut World, held: &Held) -> Option<&'w mut Conn> {
     let nf = world.space_mut(held.ns)?.nf.as_deref_mut()?;
-    nf.ct.get_mut(held.id)
+    match held.kept {
+        Kept::Conntrack => nf.ct.get_mut(held.id),
+        Kept::Ipvs => None,
+    }
+}
+
+/// Tells a connection of the packets that were carried for it; whether that assured it.
+pub(super) fn carried(world: &mut World, held: &Held, n: Counters, last: Instant) -> bool {
+    let Some(ns) = world.space_mut(held.ns) else {
+        return false;
+    };
+    match held.kept {
+        Kept::Conntrack => {
+            let dir = dir_of(held);
+            let (nf, sysctl) = (ns.nf.as_deref_mut(), &ns.sysctl.ct);
+            nf.is_some_and(|nf| nf.ct.carried(held.id, dir, n, last, sysctl))
+        }
+        Kept::Ipvs => {
+            if let Some(vs) = ns.ipvs.as_deref_mut() {
+                vs.carried(vs_id(held), held.reply, n.packets, last);
+            }
+            false
+        }
+    }
 }
 
 /// What the conntracks on the way look at in each packet.
@@ -140,10 +192,16 @@ impl Follow for Followed<'_> {
     fn follow(&mut self, entry: u32, segment: &[u8]) -> bool {
         let now = self.world.now();
         let mut steps = SmallVec::<[(Held, TcpStep); 4]>::new();
-        for (held, _) in self.ties.of(entry, self.classes) {
+        for (held, stamp) in self.ties.of(entry, self.classes) {
             let Some(ns) = self.world.ns(held.ns) else {
                 return false;
             };
+            if held.kept == Kept::Ipvs {
+                if stamp_in(ns, &held) != Some(stamp) {
+                    return false;
+                }
+                continue;
+            }
             let step = ns.nf().and_then(|nf| {
                 let dir = dir_of(&held);
                 nf.ct.step(held.id, dir, segment, now, &ns.sysctl().ct)
@@ -162,7 +220,7 @@ impl Follow for Followed<'_> {
 }
 
 /// The direction in which an entry's packets go through a connection.
-pub(super) fn dir_of(held: &Held) -> Dir {
+fn dir_of(held: &Held) -> Dir {
     match held.reply {
         true => Dir::Reply,
         false => Dir::Original,

@@ -11,15 +11,15 @@ use crate::sim::World;
 use crate::sim::carry::Carried;
 use crate::sim::fast::class::{Classes, Shares};
 use crate::sim::fast::compile;
-use crate::sim::fast::conns::{Followed, dir_of, flags};
+use crate::sim::fast::conns::{Followed, carried, flags};
 use crate::sim::fast::moment::Moments;
-use crate::sim::fast::record::{Held, Recorder};
+use crate::sim::fast::record::Recorder;
 use crate::sim::fast::ties::{Stamp, Ties};
 use crate::sim::fast::verify::Verified;
 use crate::wire::Frame;
 use core::time::Duration;
 use smallvec::SmallVec;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// `Conn::paths` of a connection with several entries in one direction.
 pub(super) const MANY: u32 = u32::MAX;
@@ -54,8 +54,9 @@ impl core::fmt::Display for Why {
             Why::Varies(Varies::Connection) => {
                 "the connection was new, or its state was about to change"
             }
-            Why::Varies(Varies::Nftables) => "a native nftables chain was asked",
-            Why::Varies(Varies::Ipvs) => "IPVS was asked",
+            Why::Varies(Varies::Ipvs) => {
+                "IPVS made a connection, or looks at each packet of its own"
+            }
             Why::Varies(Varies::Neighbour) => "a neighbour was not confirmed",
             Why::Varies(Varies::Learned) => "a bridge learned an address",
             Why::Varies(Varies::TunnelLearned) => "a tunnel learned an address",
@@ -99,6 +100,9 @@ pub struct FastPath {
     pub(super) epoch: u16,
     version: (u64, u64),
     until: Instant,
+    /// Namespaces whose IPVS counts packets of entries, and when their estimators look next.
+    pub(super) servers: BTreeSet<NsId>,
+    pub(super) tick: Instant,
     /// Entries with hits that were not written back.
     dirty: Dirty,
     group: Group,
@@ -142,6 +146,8 @@ impl FastPath {
             epoch: 1,
             version: (0, 0),
             until: Instant::ZERO,
+            servers: BTreeSet::new(),
+            tick: Instant::from_nanos(u64::MAX),
             dirty: Dirty::new(flows),
             group: Group::default(),
             room: Shares::new(),
@@ -262,6 +268,10 @@ impl FastPath {
                 self.next_epoch();
             }
         }
+        if world.now() >= self.tick {
+            self.estimate(world);
+        }
+        self.forget_ended(world);
         if world.version() == self.version && world.now() < self.until {
             return;
         }
@@ -346,7 +356,7 @@ impl FastPath {
         let edge = |ns: NsId| edges.get(ns.0 as usize).copied().unwrap_or(false);
         let carried = world.carry(at, Frame::ethernet(came), edge, &mut rec);
         let random = *world.rng() != rng;
-        self.forget(world, &carried, &rec);
+        self.forget(world, &rec);
         if world.version() != self.version {
             self.version = world.version();
             self.next_epoch();
@@ -396,8 +406,12 @@ impl FastPath {
         let entry = compile::entry(key, came, left.data(), &mut self.pairs).ok_or(Why::Rewrite)?;
         let port = self.port(*to).ok_or(Why::Full)?;
         let mut conns = SmallVec::<[_; 4]>::new();
-        for held in &rec.conns {
+        for (held, before) in rec.conns.iter().zip(&rec.stamps) {
             let stamp = self.stamp(world, held).ok_or(Why::Full)?;
+            if *before != Some(stamp) {
+                // The next packet finds another mark than this one found.
+                return Err(Why::Varies(Varies::Connection));
+            }
             conns.push((*held, stamp));
         }
         let entry = Entry {
@@ -408,6 +422,12 @@ impl FastPath {
             seen: self.moment,
             ..entry
         };
+        for (ns, hash) in &rec.strangers {
+            if let Some(vs) = world.space_mut(*ns).and_then(|ns| ns.ipvs.as_deref_mut()) {
+                vs.remember(*hash);
+            }
+        }
+        self.watch(world.now(), &rec.conns);
         self.until = self.until.min(rec.until);
         let class = self.classes.of(&rec.shares);
         let n = self.put(world, entry);
@@ -502,14 +522,4 @@ impl FastPath {
             self.remove(world, n);
         }
     }
-}
-
-/// Tells a connection of the packets that were carried for it.
-fn carried(world: &mut World, held: &Held, n: Counters, last: Instant) -> bool {
-    let Some(ns) = world.space_mut(held.ns) else {
-        return false;
-    };
-    let dir = dir_of(held);
-    let (nf, sysctl) = (ns.nf.as_deref_mut(), &ns.sysctl.ct);
-    nf.is_some_and(|nf| nf.ct.carried(held.id, dir, n, last, sysctl))
 }

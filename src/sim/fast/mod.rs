@@ -10,6 +10,7 @@ mod conns;
 mod engine;
 mod moment;
 mod record;
+mod servers;
 mod ties;
 mod verify;
 

@@ -4,9 +4,12 @@
 //! differs from the length of the IP packet that came in.
 
 use crate::base::{DevId, Instant, NsId};
+use crate::ipvs::DestId;
 use crate::net::NetNs;
-use crate::nf::record::CounterAt;
+use crate::nf::record::CountAt;
 use crate::path::{Direction, Disposition, Observer, Place, Touch, Varies};
+use crate::sim::fast::conns::stamp_in;
+use crate::sim::fast::ties::Stamp;
 use crate::wire::{ConnId, Frame, MacAddr};
 use smallvec::SmallVec;
 use std::net::IpAddr;
@@ -19,7 +22,7 @@ pub(super) enum Share {
     /// A device sent it.
     Tx(DevId, i32),
     /// A rule counted it.
-    Counter(CounterAt, i32),
+    Counter(CountAt, i32),
     /// A neighbour was used.
     Neigh(DevId, IpAddr),
     /// A bridge saw an address again: bridge, VLAN, address, port.
@@ -29,13 +32,24 @@ pub(super) enum Share {
     /// `IpForwDatagrams`
     Forwarded,
     /// A connection of the namespace, this one by the direction of replies.
-    Conn(bool),
+    Conn(Kept, bool),
+    /// A real server of IPVS counted it, as a reply or not.
+    Server(DestId, bool, i32),
+}
+
+/// Who keeps a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Kept {
+    Conntrack,
+    Ipvs,
 }
 
 /// A connection that a frame belonged to on its way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Held {
+    pub kept: Kept,
     pub ns: NsId,
+    /// Of IPVS: the halves of its number.
     pub id: ConnId,
     pub reply: bool,
 }
@@ -47,6 +61,10 @@ pub(super) struct Recorder {
     total: usize,
     pub shares: Vec<(NsId, Share)>,
     pub conns: SmallVec<[Held; 4]>,
+    /// What rules could ask of each when the packet met it.
+    pub stamps: SmallVec<[Option<Stamp>; 4]>,
+    /// Packets that no connection of IPVS was found for.
+    pub strangers: SmallVec<[(NsId, u64); 4]>,
     /// Longest packet that goes the same way.
     pub cap: usize,
     /// Until when it does.
@@ -65,6 +83,8 @@ impl Recorder {
             total,
             shares: room,
             conns: SmallVec::new(),
+            stamps: SmallVec::new(),
+            strangers: SmallVec::new(),
             cap: usize::MAX,
             until: Instant::from_nanos(u64::MAX),
             varies: None,
@@ -80,6 +100,17 @@ impl Recorder {
     fn limit(&mut self, max: usize, len: usize) {
         let room = max.saturating_sub(len);
         self.cap = self.cap.min(self.total + room);
+    }
+
+    fn conn(&mut self, ns: &NetNs, kept: Kept, id: ConnId, reply: bool) {
+        let held = Held {
+            kept,
+            ns: ns.id,
+            id,
+            reply,
+        };
+        self.stamps.push(stamp_in(ns, &held));
+        self.conns.push(held);
     }
 
     /// Learned path MTUs are forgotten some day.
@@ -99,9 +130,23 @@ impl Observer for Recorder {
         let share = match what {
             Touch::Counter(c, len) => Share::Counter(c, self.extra(len)),
             Touch::Conn { id, reply } => {
-                self.conns.push(Held { ns, id, reply });
-                Share::Conn(reply)
+                self.conn(at.ns, Kept::Conntrack, id, reply);
+                Share::Conn(Kept::Conntrack, reply)
             }
+            Touch::Server {
+                id,
+                dest,
+                reply,
+                len,
+            } => {
+                let (slot, generation) = id.halves();
+                self.conn(at.ns, Kept::Ipvs, ConnId { slot, generation }, reply);
+                let extra = self.extra(len);
+                self.shares
+                    .extend(dest.map(|d| (ns, Share::Server(d, reply, extra))));
+                Share::Conn(Kept::Ipvs, reply)
+            }
+            Touch::Stranger(hash) => return self.strangers.push((ns, hash)),
             Touch::Neigh { dev, ip } => Share::Neigh(dev, ip),
             Touch::FdbSeen {
                 bridge,

@@ -5,7 +5,7 @@
 
 use crate::base::NsId;
 use crate::sim::fast::class::Classes;
-use crate::sim::fast::record::Held;
+use crate::sim::fast::record::{Held, Kept};
 use crate::wire::ConnId;
 use smallvec::SmallVec;
 
@@ -81,14 +81,20 @@ impl Ties {
     /// The connections of an entry and what was known of them.
     pub fn of(&self, n: u32, classes: &Classes) -> SmallVec<[(Held, Stamp); 4]> {
         let holders = classes.holders(self.class(n)).zip(&self.planes);
-        let tie = |((ns, reply), plane): ((NsId, bool), &Vec<Tie>)| {
+        let tie = |((ns, kept, reply), plane): ((NsId, Kept, bool), &Vec<Tie>)| {
             let tie = plane.get(n as usize)?;
             let id = ConnId {
                 slot: tie.slot,
                 generation: tie.generation,
             };
             let stamp = self.stamps.get_index(tie.stamp as usize).copied()?;
-            Some((Held { ns, id, reply }, stamp))
+            let held = Held {
+                kept,
+                ns,
+                id,
+                reply,
+            };
+            Some((held, stamp))
         };
         holders.filter_map(tie).collect()
     }

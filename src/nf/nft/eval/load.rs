@@ -479,7 +479,7 @@ pub(super) fn yes(b: bool) -> Value {
 
 /// What podpath cannot say below the IP layer: connections, which `nf_conntrack_bridge` would know, and what
 /// stands behind a VLAN tag.
-fn is_beyond(e: &Expr, f: &Frame) -> bool {
+pub(super) fn is_beyond(e: &Expr, f: &Frame) -> bool {
     match e {
         Expr::Ct(..) | Expr::Fib(_) | Expr::Rt(_) | Expr::Socket(_) => true,
         Expr::Payload(Field { base, .. })

@@ -14,6 +14,7 @@ mod program;
 mod run;
 mod show;
 mod state;
+mod steady;
 mod stmt;
 
 pub mod forced;
@@ -33,6 +34,7 @@ use crate::nf::eval::packet::Pkt;
 use crate::nf::eval::{At, Cx, Effect, RuleRef, Verdict};
 use crate::nf::{Backend, Family, Hook, Netfilter, TableName};
 use crate::wire::Frame;
+use indexmap::IndexSet;
 use program::Program;
 pub use run::Halted;
 use run::Walk;
@@ -65,6 +67,8 @@ pub struct Nft {
     elements: BTreeMap<(u16, u16, Key), SmallVec<[Slot; 1]>>,
     objects: BTreeMap<(u16, u16), Slot>,
     graves: BTreeMap<(u16, u16), Graves>,
+    /// Elements that counted while somebody asked what was touched, for their numbers.
+    noted: IndexSet<(u16, u16, Key)>,
     /// When it was loaded: sweeps are counted from there.
     since: u64,
 }
@@ -93,6 +97,7 @@ impl Nft {
             elements: BTreeMap::new(),
             objects: BTreeMap::new(),
             graves: BTreeMap::new(),
+            noted: IndexSet::new(),
             since: millis(now),
         }
     }

@@ -13,11 +13,12 @@ use super::load::scale;
 use super::program::{PExpr, PRule, PSet, PStmt, Program, Rhs, data_parts};
 use super::state::{Seen, Slot, ask};
 use super::{ChainRef, Nft};
-use crate::base::limits;
+use crate::base::{Instant, limits};
 use crate::nf::ct::Dir;
 use crate::nf::eval::chain::Env;
 use crate::nf::eval::packet::Pkt;
 use crate::nf::eval::{Effect, NfStep, Verdict};
+use crate::nf::record::CountAt;
 use crate::wire::Frame;
 use smallvec::SmallVec;
 
@@ -141,6 +142,7 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
                     return verdict;
                 }
                 After::Unknown => {
+                    self.env.varies();
                     self.tell();
                     return Verdict::Depends(self.env.rule);
                 }
@@ -287,7 +289,7 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
             Rhs::Set(set) => {
                 let parts = self.parts(left, f)?;
                 let key = key_of(&parts, types);
-                let found = self.find(set, &key)?.is_some();
+                let found = self.asked(set, &key)?;
                 if found && !not && !self.element_states(set, &key, f) {
                     return Err(Stop::Break);
                 }
@@ -323,6 +325,9 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
 
     /// All parts of an expression's value.
     pub(super) fn parts(&mut self, e: &PExpr, f: &Frame) -> Result<Parts, Stop> {
+        if self.env.nf.record.is_some() && !self.is_steady(e, f) {
+            self.env.varies();
+        }
         let one = |v: Value| core::iter::once(Part::Value(v)).collect();
         let n = |n: u32| one(Value::Num(n.into()));
         Ok(match e {
@@ -381,6 +386,7 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
         };
         let types = self.types(set);
         let key = key_of(&parts, &types);
+        self.asked(set, &key)?;
         let e = self.find(set, &key)?.cloned().ok_or(Stop::Break)?;
         if self.env.cx.steps.is_some() {
             self.found.push(super::show::found(&parts, &types, &e));
@@ -421,6 +427,16 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
         Ok(found.filter(|e| e.expires.is_none_or(|end| end > now)))
     }
 
+    /// Whether there is a live element; its end is told to whoever compiles.
+    fn asked(&mut self, set: &PSet, key: &[u8]) -> Result<bool, Stop> {
+        let found = self.find(set, key)?;
+        let (there, end) = (found.is_some(), found.and_then(|e| e.expires));
+        if let (Some(r), Some(ms)) = (&mut self.env.nf.record, end) {
+            r.until(Instant::from_nanos(ms.saturating_mul(1_000_000)));
+        }
+        Ok(there)
+    }
+
     /// Runs what an element carries: counters, limits (`nft_set_elem_update_expr`).
     pub(super) fn element_states(&mut self, set: &PSet, key: &Key, f: &Frame) -> bool {
         let PSet::Named(n) = set else { return true };
@@ -432,7 +448,7 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
         let own = key_of(&own, &self.types(set));
         let conn = self.own_tuple(f);
         let place = (self.t as u16, *n, own);
-        let slots = self.nft.elements.entry(place).or_default();
+        let slots = self.nft.elements.entry(place.clone()).or_default();
         if slots.len() != states.len() {
             *slots = states.iter().map(Slot::of).collect();
         }
@@ -443,7 +459,15 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
             conn,
         };
         let mut pairs = states.iter().zip(slots.iter_mut());
-        pairs.all(|(s, slot)| ask(s, slot, &seen))
+        let stop = pairs.position(|(s, slot)| !ask(s, slot, &seen));
+        if self.env.nf.record.is_some() {
+            let number = self.nft.noted.insert_full(place).0 as u32;
+            let asked = stop.map_or(states.len(), |n| n + 1);
+            for (i, s) in states.iter().take(asked).enumerate() {
+                self.noted(s, CountAt::Element(number, i as u8));
+            }
+        }
+        stop.is_none()
     }
 
     /// The packet's zone and original tuple.

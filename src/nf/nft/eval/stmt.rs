@@ -13,12 +13,14 @@ use super::mangle::Sum;
 use super::program::{PExpr, PSet, PSetOp, PStmt};
 use super::run::{After, Stop, Walk, key_of, verdict_of};
 use super::state::{Seen, Slot, ask};
+use super::steady;
 use crate::nf::Family;
 use crate::nf::ct::Template;
 use crate::nf::ct::conn::Zones;
 use crate::nf::ct::{CtStatus, EventBits};
 use crate::nf::eval::conn::helper;
 use crate::nf::eval::{Effect, Verdict};
+use crate::nf::record::CountAt;
 use crate::nf::target::{FullMark, RejectWith, Tproxy};
 use crate::nf::value::MarkMask;
 use crate::wire::{CtRef, ETH_P_IP, ETH_P_IPV6, Frame, PacketType, proto};
@@ -46,6 +48,9 @@ impl Walk<'_, '_, '_> {
     }
 
     fn run_stmt(&mut self, s: &PStmt, f: &mut Frame) -> Result<After, Stop> {
+        if self.env.nf.record.is_some() && !steady::statement(s) {
+            self.env.varies();
+        }
         let holds = |yes: bool| if yes { After::Next } else { After::Break };
         Ok(match s {
             PStmt::Match {
@@ -98,8 +103,10 @@ impl Walk<'_, '_, '_> {
             ct: &self.env.nf.ct,
             conn,
         };
-        let slot = self.nft.slots.get_mut(slot as usize);
-        slot.is_some_and(|slot| ask(what, slot, &seen))
+        let state = self.nft.slots.get_mut(slot as usize);
+        let holds = state.is_some_and(|state| ask(what, state, &seen));
+        self.noted(what, CountAt::Native(slot));
+        holds
     }
 
     /// `nft_objref_eval`, `nft_objref_map_eval`
@@ -120,6 +127,7 @@ impl Walk<'_, '_, '_> {
         let holds = match &mut object.body {
             ObjectBody::Counter(c) => {
                 super::state::count(c, seen.len);
+                self.counted(CountAt::Object(t as u16, at as u16));
                 true
             }
             ObjectBody::Quota(q) => {
@@ -265,10 +273,12 @@ impl Walk<'_, '_, '_> {
             CtKey::Mark if c.mark != n as u32 => {
                 c.mark = n as u32;
                 c.events.set(EventBits::MARK);
+                self.env.varies();
             }
             CtKey::Label if c.labels() & n != n => {
                 c.add_labels(n);
                 c.events.set(EventBits::LABEL);
+                self.env.varies();
             }
             CtKey::Event if !c.is_confirmed() => c.set_event_mask(Some(n as u32)),
             CtKey::Mark | CtKey::Label | CtKey::Event | CtKey::SecMark => {}
@@ -399,7 +409,9 @@ impl Walk<'_, '_, '_> {
             set.elements.retain(|e| !dead(e));
         }
         if op.verb == SetVerb::Delete || set.elements.find(&key).is_some_and(dead) {
-            graves.dead += usize::from(set.elements.remove(&fresh).is_some());
+            let gone = set.elements.remove(&fresh).is_some();
+            graves.dead += usize::from(gone);
+            self.env.nf.sets_changed += u64::from(gone);
             self.nft.elements.remove(&place);
         }
         if op.verb == SetVerb::Delete {
@@ -409,7 +421,10 @@ impl Walk<'_, '_, '_> {
         if let Some(e) = set.elements.get_mut(&key) {
             if op.verb == SetVerb::Update && e.expires.is_some() {
                 // Without a timeout of the rule's or the set's own that is now.
-                e.expires = Some(now.saturating_add(life.unwrap_or(0)));
+                let end = Some(now.saturating_add(life.unwrap_or(0)));
+                // Whoever counts on the former end is asked anew then; not so on an earlier one.
+                self.env.nf.sets_changed += u64::from(end < e.expires);
+                e.expires = end;
             }
         } else {
             // The dead take room until they are swept.
@@ -432,6 +447,7 @@ impl Walk<'_, '_, '_> {
                 ..fresh
             };
             let _ = set.elements.insert(element);
+            self.env.nf.sets_changed += 1;
         }
         Ok(match self.element_states(&PSet::Named(n), &key, f) {
             true => After::Next,

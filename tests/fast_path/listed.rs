@@ -1,0 +1,1 @@
+//! What a tool lists after frames that were carried: counters of native rules, IPVS's real servers.
