@@ -11,7 +11,10 @@ FUZZ_ARGS ?=
 # Recordings to run, by name; all when empty.
 NAMES ?=
 
-.PHONY: build demo test lint conformance conformance-fuzz vectors dns-dig dns-hostile fuzz docs
+# Options of `podpath bench kernel`: BENCH="--flows 4096,50000 --size 512 -o json".
+BENCH ?=
+
+.PHONY: build demo test lint bench-kernel conformance conformance-fuzz vectors dns-dig dns-hostile fuzz docs
 
 build: ## the release binary
 	$(CARGO) build --release
@@ -26,6 +29,9 @@ lint: ## format, clippy and documentation without a warning
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+bench-kernel: ## the kernel and podpath on the same paths, in turns (root): make bench-kernel BENCH="--size 512"
+	$(CARGO) run --release --quiet -- bench kernel $(if $(findstring --flows,$(BENCH)),,--flows 4096) $(BENCH)
 
 conformance: ## every kernel recording, frame by frame: make conformance NAMES="arp-answer vxlan"
 	@$(CARGO) test --release --quiet --test conformance --no-run

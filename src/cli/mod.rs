@@ -20,6 +20,7 @@ mod run;
 mod show;
 mod topo;
 mod trace;
+pub mod workers;
 
 use crate::base::{Finding, Span};
 use crate::kube::manifest::closest;

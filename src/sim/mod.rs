@@ -8,6 +8,7 @@ pub mod capture;
 mod carry;
 pub mod fast;
 pub mod link;
+pub mod shard;
 pub mod world;
 
 pub use capture::{Captured, Captures};

@@ -15,6 +15,7 @@ pub mod mac;
 pub mod ndp;
 pub mod options;
 pub mod print;
+pub mod shard;
 pub mod tuple;
 
 pub use ct_ref::{Bridged, ConnId, CtInfo, CtRef};

@@ -22,6 +22,8 @@ pub enum Scenario {
     Policy,
     /// Names answered
     Dns,
+    /// The kernel on the same paths, in turns with podpath (root)
+    Kernel,
 }
 
 impl core::fmt::Display for Scenario {

@@ -9,6 +9,7 @@ mod dns;
 mod dns_wire;
 mod drive;
 pub mod figures;
+mod kernel;
 mod limit;
 mod path;
 mod policy;
@@ -35,6 +36,7 @@ fn section(scenario: Scenario, a: &BenchArgs, bar: &ProgressBar) -> anyhow::Resu
     match scenario {
         Scenario::Policy => policy::run(bar),
         Scenario::Dns => dns::run(a, bar),
+        Scenario::Kernel => kernel::run(a, bar),
         scenario => path::run(scenario, a, bar),
     }
 }

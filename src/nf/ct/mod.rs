@@ -86,6 +86,8 @@ pub struct Conntrack {
     /// confirmed, the second is dropped (`nf_ct_resolve_clash_harder` came with "allow insertion of
     /// clashing entries", commit 6a757c07e51f).
     pub drops_clashes: bool,
+    /// Of several workers that share a namespace's traffic, the one whose connections these are.
+    pub shard: Option<crate::wire::shard::Shard>,
 }
 
 impl Conntrack {

@@ -10,9 +10,10 @@ use crate::nf::ct::tcp::TcpState;
 use crate::nf::ct::{Conn, Conntrack, CtStatus, CtTuple, Dir, ProtoState};
 use crate::nf::eval::{Cx, NfStep, RuleRef};
 use crate::nf::forced::{Forced, Place};
-use crate::wire::{ConnId, proto};
+use crate::wire::shard::{FlowKey, Shard};
+use crate::wire::{ConnId, Tuple, proto};
 use core::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Why NAT itself drops a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,7 +86,12 @@ impl Nat<'_> {
             expected: conn.master().is_some(),
             forced: self.wanted(&orig, &current, range, manip),
         };
-        let mut live = Live { id, ct: self.ct };
+        let shard = self.ct.shard.filter(|_| chooses(&wish));
+        let mut live = Live {
+            id,
+            ct: self.ct,
+            shard,
+        };
         let new = unique::choose(&wish, &mut live, cx.rng);
         if new != current {
             self.ct.alter_reply(id, inverse(&new));
@@ -190,11 +196,43 @@ pub(super) fn follow_master(nat: &mut Nat<'_>, id: ConnId, cx: &mut Cx<'_>) -> R
 struct Live<'a> {
     ct: &'a mut Conntrack,
     id: ConnId,
+    /// Whose the replies have to be.
+    shard: Option<Shard>,
+}
+
+/// Whether the source is about to change and its port may be any: of several workers one takes a port such
+/// that replies come to it.
+fn chooses(w: &Wish<'_>) -> bool {
+    let other = |(a, b): (IpAddr, IpAddr)| !(a..=b).contains(&w.current.src);
+    w.manip == Manip::Src
+        && w.range.addrs.is_some_and(other)
+        && w.range.ports.is_none_or(|(a, b)| a != b)
+}
+
+impl Live<'_> {
+    /// Whether replies would go to another worker.
+    fn elsewhere(&self, reply: &CtTuple) -> bool {
+        let Some(shard) = self.shard else {
+            return false;
+        };
+        let (sport, dport) = match reply.is_icmp() {
+            true => (reply.sport, reply.sport),
+            false => (reply.sport, reply.dport),
+        };
+        let (proto, src, dst) = (reply.proto, reply.src, reply.dst);
+        !shard.owns(&FlowKey::of(&Tuple {
+            proto,
+            src,
+            dst,
+            sport,
+            dport,
+        }))
+    }
 }
 
 impl Mappings for Live<'_> {
     fn taken(&mut self, reply: &CtTuple) -> bool {
-        self.ct.tuple_taken(reply, self.id)
+        self.ct.tuple_taken(reply, self.id) || self.elsewhere(reply)
     }
 
     /// Where both ends began at once, the second connection is the first one's reply and may be entered as
@@ -228,6 +266,9 @@ impl Mappings for Live<'_> {
     /// A connection in TIME_WAIT or closed gives its port up to a SYN that is beyond its last byte
     /// (kernel: `nf_nat_used_tuple_harder`, `nf_nat_may_kill`, `nf_seq_has_advanced`).
     fn taken_after_all(&mut self, reply: &CtTuple) -> bool {
+        if self.elsewhere(reply) {
+            return true;
+        }
         let Some((zone, end)) = self.ct.get(self.id).and_then(|own| match own.proto() {
             ProtoState::Tcp(t) if t.state == TcpState::SynSent => {
                 Some((own.zones(), t.sides[0].end))
