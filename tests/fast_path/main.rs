@@ -61,38 +61,26 @@ fn cluster(topology: &str) -> Cluster {
 }
 
 fn ends(c: &Cluster) -> Vec<End> {
-    let world = &c.lab.world;
-    let mut ends = Vec::new();
-    for pod in c.pods.values().filter(|p| !p.host_network) {
-        let ns = world.ns(pod.ns).unwrap();
-        let Some(eth) = ns.devices().find(|d| d.name == "eth0" && d.peer.is_some()) else {
-            continue;
-        };
-        let host = eth.peer.unwrap();
-        let node = world.ns(host.ns).unwrap();
-        let veth = node.dev(host.dev).unwrap();
-        let gateway = match &veth.master {
-            Some((bridge, _)) => node.dev(*bridge).unwrap().mac,
-            None => veth.mac,
-        };
-        let Some(IpAddr::V4(ip)) = pod.ips.iter().copied().find(IpAddr::is_ipv4) else {
-            continue;
-        };
-        let v6 = pod.ips.iter().find_map(|ip| match ip {
-            IpAddr::V6(ip) => Some(*ip),
-            IpAddr::V4(_) => None,
-        });
-        ends.push(End {
-            ns: pod.ns,
-            ip,
-            v6,
-            mac: eth.mac,
-            host,
-            gateway,
-            bridged: veth.master.is_some(),
-        });
-    }
-    ends
+    let v4 = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => Some(*ip),
+        IpAddr::V6(_) => None,
+    };
+    let v6 = |ip: &IpAddr| match ip {
+        IpAddr::V6(ip) => Some(*ip),
+        IpAddr::V4(_) => None,
+    };
+    let end = |e: &podpath::cluster::End| {
+        Some(End {
+            ns: e.ns,
+            ip: e.ips.iter().find_map(v4)?,
+            v6: e.ips.iter().find_map(v6),
+            mac: e.mac,
+            host: e.port,
+            gateway: e.gateway,
+            bridged: e.bridged,
+        })
+    };
+    c.pod_ends().iter().filter_map(end).collect()
 }
 
 impl Side {

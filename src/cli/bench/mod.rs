@@ -13,29 +13,37 @@ mod limit;
 mod path;
 mod policy;
 mod scene;
+mod words;
 
 use crate::cli::Exit;
 use crate::cli::bench::args::{BenchArgs, Scenario};
 use figures::Section;
 use indicatif::{ProgressBar, ProgressStyle};
+use words::Job;
 
 /// Runs the scenarios.
 pub fn run(a: &BenchArgs) -> anyhow::Result<Exit> {
     let mut sections = Vec::new();
-    for scenario in &a.scenarios {
-        let bar = progress(&scenario.to_string());
-        sections.extend(section(*scenario, a, &bar)?);
+    for job in words::jobs(a)? {
+        let bar = progress(&job.scenario.to_string());
+        sections.extend(section(&job, a, &bar)?);
         bar.finish_and_clear();
     }
     figures::print(&sections, a.output)?;
     Ok(Exit::Clean)
 }
 
-fn section(scenario: Scenario, a: &BenchArgs, bar: &ProgressBar) -> anyhow::Result<Vec<Section>> {
-    match scenario {
+fn section(job: &Job, a: &BenchArgs, bar: &ProgressBar) -> anyhow::Result<Vec<Section>> {
+    match job.scenario {
         Scenario::Policy => policy::run(bar),
         Scenario::Dns => dns::run(a, bar),
-        scenario => path::run(scenario, a, bar),
+        Scenario::Bridge
+        | Scenario::Route
+        | Scenario::Service
+        | Scenario::ServiceVxlan
+        | Scenario::ServiceIpip
+        | Scenario::Connect => path::run(job.scenario, a, bar),
+        other => anyhow::bail!("{other} cannot be measured yet"),
     }
 }
 
