@@ -165,6 +165,8 @@ fn a_udp_flow_takes_few_bytes() {
             "{n} flows, by source too: {nat}: {each:.1} bytes each, {most:.1} at most on the way"
         );
         assert_eq!(b.ct.count(), n);
+        let told = b.ct.bytes() as f64 / n as f64;
+        assert!((told - each).abs() < 2.0, "{told} told, {each} allocated");
         let bound = if nat { 130.0 } else { 115.0 };
         assert!(each <= bound && most <= bound, "{each} {most}");
     }

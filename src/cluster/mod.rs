@@ -11,6 +11,7 @@ mod change;
 mod choices;
 mod controllers;
 pub mod dns;
+mod ends;
 mod faults;
 mod fork;
 mod health;
@@ -26,6 +27,7 @@ mod underlay;
 
 pub use change::run_command;
 pub use choices::EndpointRun;
+pub use ends::End;
 pub use fork::{Assumed, Assumption, Branch, Fork};
 pub use kube_proxy::NodeProxy;
 pub use policy::PolicyAgents;

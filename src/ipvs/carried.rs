@@ -4,10 +4,10 @@
 //! Invariant: a packet of which nothing is known met nothing; one that met no connection is a stranger, whose
 //! compiled paths end when a connection is made that it might be of.
 
-use super::{Ipvs, state};
 use super::conn::{Conn, ConnId, Key};
 use super::hook::Packet;
 use super::service::{DestId, Forward};
+use super::{Ipvs, state};
 use crate::base::{Instant, limits};
 use crate::nf::Counters;
 use crate::wire::proto;

@@ -3,6 +3,7 @@
 //! Pure: values in, text out. Knows neither terminals (colours are ANSI styles in the text, stripped at
 //! the edge) nor files. Invariant: same input, same bytes.
 
+pub mod chart;
 pub mod dns;
 pub mod fork;
 pub mod policy;

@@ -114,7 +114,8 @@ fn neighbours(rng: &mut Rng, side: &mut Side, ns: NsId) -> String {
     let known: Vec<String> = {
         let ns = side.cluster.lab.world.ns(ns).unwrap();
         let all = ns.neigh().iter();
-        all.map(|(dev, ip, _)| format!("{ip} dev {}", ns.dev_name(dev))).collect()
+        all.map(|(dev, ip, _)| format!("{ip} dev {}", ns.dev_name(dev)))
+            .collect()
     };
     if known.is_empty() {
         return "no neighbour".into();
@@ -141,7 +142,9 @@ fn device(rng: &mut Rng, side: &mut Side, ns: NsId) -> String {
     let names: Vec<String> = {
         let ns = side.cluster.lab.world.ns(ns).unwrap();
         let named = ns.devices().map(|d| d.name.clone());
-        named.filter(|n| n != "lo" && !n.starts_with("eth")).collect()
+        named
+            .filter(|n| n != "lo" && !n.starts_with("eth"))
+            .collect()
     };
     if names.is_empty() {
         return "no device".into();
@@ -169,7 +172,11 @@ fn servers(rng: &mut Rng, side: &mut Side, ns: NsId) -> String {
             side.cluster.lab.world.now(),
         );
         let _ = vs;
-        plain.lines().filter(|l| l.starts_with("-a")).map(str::to_owned).collect()
+        plain
+            .lines()
+            .filter(|l| l.starts_with("-a"))
+            .map(str::to_owned)
+            .collect()
     };
     if known.is_empty() {
         return "no real server".into();

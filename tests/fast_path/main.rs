@@ -229,7 +229,7 @@ fn the_topologies_too() {
         ("services-dual-stack", "ipvs", 4),
         ("policy-calico", "iptables", 1),
     ];
-    let packets = if cfg!(debug_assertions) { 700 } else { 8_000 };
+    let packets = if cfg!(debug_assertions) { 2_500 } else { 8_000 };
     for (name, mode, kinds) in scenes {
         let mut play = Play::new(|| topology(name, mode), None, 11);
         let mut round = 0;

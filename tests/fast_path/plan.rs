@@ -159,7 +159,11 @@ impl Plan {
             format!("10.96.0.{}", 100 + n),
             format!("fd00:10:96::{}", 100 + n),
         );
-        let dual = if self.v6 { "RequireDualStack" } else { "SingleStack" };
+        let dual = if self.v6 {
+            "RequireDualStack"
+        } else {
+            "SingleStack"
+        };
         let outside = rng.below(2) == 0;
         let mut spec = json!({
             "ipFamilyPolicy": dual, "clusterIP": ips[0], "clusterIPs": ips,

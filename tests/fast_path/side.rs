@@ -59,31 +59,19 @@ fn v6_of(ips: &[IpAddr]) -> Option<Ipv6Addr> {
 /// All pods, and the hosts outside.
 pub fn ends(c: &Cluster) -> Vec<End> {
     let world = &c.lab.world;
-    let mut ends = Vec::new();
-    for pod in c.pods.values().filter(|p| !p.host_network) {
-        let ns = world.ns(pod.ns).unwrap();
-        let Some(eth) = ns.devices().find(|d| d.name == "eth0" && d.peer.is_some()) else {
-            continue;
-        };
-        let host = eth.peer.unwrap();
-        let node = world.ns(host.ns).unwrap();
-        let veth = node.dev(host.dev).unwrap();
-        let gateway = match &veth.master {
-            Some((bridge, _)) => node.dev(*bridge).unwrap().mac,
-            None => veth.mac,
-        };
-        let Some(ip) = v4_of(&pod.ips) else { continue };
-        ends.push(End {
-            ns: pod.ns,
-            ip,
-            v6: v6_of(&pod.ips),
-            mac: eth.mac,
-            host,
-            gateway,
-            bridged: veth.master.is_some(),
+    let own = c.pod_ends().into_iter().filter_map(|e| {
+        Some(End {
+            ns: e.ns,
+            ip: v4_of(&e.ips)?,
+            v6: v6_of(&e.ips),
+            mac: e.mac,
+            host: e.port,
+            gateway: e.gateway,
+            bridged: e.bridged,
             outside: false,
-        });
-    }
+        })
+    });
+    let mut ends: Vec<End> = own.collect();
     let first = c.nodes.values().next().map(|n| n.uplink);
     let mac = |at: PortAt| world.ns(at.ns).unwrap().dev(at.dev).unwrap().mac;
     for ns in c.hosts.values() {

@@ -58,11 +58,6 @@ pub fn peak_memory() -> u64 {
     status("VmHWM:")
 }
 
-/// Memory that this process has now, in bytes (`VmRSS` of proc(5)).
-pub fn memory() -> u64 {
-    status("VmRSS:")
-}
-
 fn status(name: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find_map(|l| l.strip_prefix(name));

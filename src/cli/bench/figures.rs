@@ -65,6 +65,11 @@ impl Row {
         self
     }
 
+    /// A figure by name; none where it is no number.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.0.iter().find(|f| f.name == name)?.value.as_f64()
+    }
+
     fn json(&self) -> Value {
         let pairs = self.0.iter().map(|f| (f.name.to_owned(), f.value.clone()));
         Value::Object(pairs.collect::<Map<_, _>>())

@@ -12,32 +12,58 @@ pub mod figures;
 mod kernel;
 mod limit;
 mod path;
+mod plan;
+mod plot;
 mod policy;
+mod ring;
+mod rules;
+mod sample;
 mod scene;
+mod traffic;
+mod words;
 
 use crate::cli::Exit;
 use crate::cli::bench::args::{BenchArgs, Scenario};
 use figures::Section;
 use indicatif::{ProgressBar, ProgressStyle};
+use plot::Point;
+use words::Job;
 
 /// Runs the scenarios.
 pub fn run(a: &BenchArgs) -> anyhow::Result<Exit> {
     let mut sections = Vec::new();
-    for scenario in &a.scenarios {
-        let bar = progress(&scenario.to_string());
-        sections.extend(section(*scenario, a, &bar)?);
+    let mut points = Vec::new();
+    for job in words::jobs(a)? {
+        let bar = progress(&job.scenario.to_string());
+        sections.extend(section(&job, a, &bar, &mut points)?);
         bar.finish_and_clear();
+    }
+    if let Some(file) = &a.plot {
+        plot::write(&points, file)?;
     }
     figures::print(&sections, a.output)?;
     Ok(Exit::Clean)
 }
 
-fn section(scenario: Scenario, a: &BenchArgs, bar: &ProgressBar) -> anyhow::Result<Vec<Section>> {
-    match scenario {
-        Scenario::Policy => policy::run(bar),
+fn section(
+    job: &Job,
+    a: &BenchArgs,
+    bar: &ProgressBar,
+    points: &mut Vec<Point>,
+) -> anyhow::Result<Vec<Section>> {
+    let mut path = |scenario| path::run(scenario, a, bar, points);
+    match job.scenario {
+        Scenario::Policy => {
+            let mut sections = vec![path(Scenario::Policy)?];
+            sections.extend(policy::run(bar)?);
+            Ok(sections)
+        }
         Scenario::Dns => dns::run(a, bar),
         Scenario::Kernel => kernel::run(a, bar),
-        scenario => path::run(scenario, a, bar),
+        Scenario::Churn | Scenario::Replay => {
+            anyhow::bail!("{} cannot be measured yet", job.scenario)
+        }
+        scenario => Ok(vec![path(scenario)?]),
     }
 }
 

@@ -3,103 +3,118 @@
 //! Invariant: the limit and the scenario take turns, repetition by repetition, so that whatever slows the
 //! machine slows both.
 
-use super::clock::{Timing, memory};
-use super::drive::Scene;
+use super::clock::Timing;
+use super::drive::{Scene, Tally, Until};
 use super::figures::{Row, Section};
 use super::limit::Limit;
-use super::scene::{Plan, To};
+use super::plan::Plan;
+use super::plot::Point;
+use super::ring::Ring;
+use super::rules::Visits;
+use crate::base::Rng;
 use crate::cli::bench::args::{BenchArgs, Scenario};
 use indicatif::ProgressBar;
 
-/// What a scenario is made of.
-fn plan(scenario: Scenario, services: u32) -> Plan {
-    let base = Plan {
-        cni: ("calico", "none"),
-        proxy: "iptables",
-        far: false,
-        to: To::ClusterIp,
-        services,
-        policies: 1,
-    };
-    match scenario {
-        Scenario::Bridge => Plan {
-            cni: ("flannel", "vxlan"),
-            to: To::Pod,
-            policies: 0,
-            ..base
-        },
-        Scenario::Route => Plan {
-            cni: ("flannel", "host-gw"),
-            to: To::Pod,
-            far: true,
-            policies: 0,
-            ..base
-        },
-        Scenario::ServiceVxlan => Plan {
-            cni: ("flannel", "vxlan"),
-            far: true,
-            policies: 0,
-            ..base
-        },
-        Scenario::ServiceIpip => Plan {
-            cni: ("calico", "ipip"),
-            far: true,
-            ..base
-        },
-        _ => base,
-    }
-}
+/// New flows whose rules are counted.
+const COUNTED: u64 = 256;
+/// Flows that stay closed: those whose rules are counted, and those that made the neighbours known.
+const SPARE: u64 = 512;
+/// Most bytes of a ring in a debug build, which measures nothing.
+const DEBUG_RING: usize = 1 << 20;
 
 /// Measures a scenario.
-pub fn run(scenario: Scenario, a: &BenchArgs, bar: &ProgressBar) -> anyhow::Result<Vec<Section>> {
+pub fn run(
+    scenario: Scenario,
+    a: &BenchArgs,
+    bar: &ProgressBar,
+    points: &mut Vec<Point>,
+) -> anyhow::Result<Section> {
     let (mut rows, mut notes) = (Vec::new(), Vec::new());
-    bar.set_length((a.services.len() * a.flows.len()) as u64);
+    let steps = u64::from(a.repetitions) + 3;
+    bar.set_length((a.services.len() * a.flows.len()) as u64 * steps);
     for services in &a.services {
         for flows in &a.flows {
             bar.set_message(format!("{services} Services, {flows} flows"));
-            let plan = plan(scenario, *services);
-            rows.push(match scenario {
-                Scenario::Connect => connect(plan, *flows, a)?,
-                _ => established(plan, *flows, a, &mut notes)?,
-            });
-            bar.inc(1);
+            let plan = Plan::of(scenario, *services, a);
+            let flows = (*flows).min(most(&plan));
+            let row = match scenario {
+                Scenario::Connect => connect(plan, flows, a)?,
+                _ => established(plan, flows, a, bar, &mut notes)?,
+            };
+            points.push(Point::of(scenario, &row));
+            rows.push(row);
         }
     }
     let title = match scenario {
         Scenario::Connect => "first frames of flows",
+        Scenario::Mix => "frames of 64, 594 and 1514 bytes (7:4:1), every tenth of a new flow",
+        Scenario::Nodeport => "frames of hosts outside and answers to them, of random flows",
         _ => "frames of established flows, every frame of a random one",
     };
-    Ok(vec![Section {
+    Ok(Section {
         name: scenario.to_string(),
         title: title.to_owned(),
         rows,
         notes,
-    }])
+    })
+}
+
+/// Flows that can be open; a mix keeps some for new ones.
+fn most(plan: &Plan) -> u64 {
+    match plan.mix {
+        true => plan.flows() / 4 * 3,
+        false => plan.flows().saturating_sub(SPARE).max(1),
+    }
+}
+
+/// Bytes of the ring.
+pub fn ring_bytes(a: &BenchArgs) -> usize {
+    let bytes = (a.ring as usize) << 20;
+    match cfg!(debug_assertions) {
+        true => bytes.min(DEBUG_RING),
+        false => bytes,
+    }
+}
+
+/// Rules that a Linux node evaluates for a new flow, on average, where the first `open` flows are open.
+pub fn rules(scene: &mut Scene, open: u64) -> f64 {
+    let mut visits = Visits::default();
+    let closed = scene.plan().flows().saturating_sub(open + SPARE / 2);
+    let counted = COUNTED.min(closed);
+    let mut rng = Rng::new(9);
+    for _ in 0..counted {
+        let n = open + rng.below(closed);
+        let (port, frame) = scene.frame(n, scene.plan().size);
+        let world = &mut scene.cluster.lab.world;
+        scene.fast.look(world, port, &frame, &mut visits);
+    }
+    visits.rules as f64 / counted as f64
 }
 
 fn established(
     plan: Plan,
     flows: u64,
     a: &BenchArgs,
+    bar: &ProgressBar,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Row> {
-    let at_least = a.seconds;
-    let flows = flows.min(plan.flows());
-    let mut scene = Scene::new(plan, flows, usize::from(a.size), 1)?;
-    let before = memory();
-    let opened = scene.open(0..flows, true)?;
-    let bytes = memory().saturating_sub(before);
-    let mut ring = scene.ring(flows, (a.ring as usize) << 20)?;
+    let (at_least, until) = (a.seconds, Until::of(a));
+    let mut scene = Scene::new(plan, flows, 1)?;
+    bar.inc(1);
+    let opened = scene.open(0..flows, true, &mut |_| Ok(()))?;
+    bar.inc(1);
+    let mut ring = Ring::new(&mut scene, flows, ring_bytes(a))?;
     let mut limit = Limit::new(flows)?;
     limit.repetition(at_least);
-    scene.repetition(&mut ring, at_least)?;
-    let (mut ours, mut bare, mut hits, mut all) = (Vec::new(), Vec::new(), 0, 0);
+    scene.repetition(&mut ring, until)?;
+    bar.inc(1);
+    let (mut ours, mut bare, mut all) = (Vec::new(), Vec::new(), Tally::default());
     for _ in 0..a.repetitions {
         bare.push(limit.repetition(at_least));
-        let (each, tally) = scene.repetition(&mut ring, at_least)?;
-        ours.push(each);
-        hits += tally.hits;
-        all += tally.arrived;
+        let tally = scene.repetition(&mut ring, until)?;
+        ours.push(tally.each());
+        all.add(&tally);
+        bar.inc(1);
     }
     let checked = match a.verify {
         0 => 0,
@@ -108,7 +123,10 @@ fn established(
     if a.why_slow {
         notes.extend(slow(&scene, flows));
     }
+    let bytes = scene.bytes();
+    let rules = rules(&mut scene, flows);
     let (ours, bare) = (Timing::of(ours), Timing::of(bare));
+    let len = all.bytes as f64 / all.sent as f64;
     Ok(Row::default()
         .count("services", plan.services.into())
         .count("flows", flows)
@@ -116,37 +134,48 @@ fn established(
         .number("ns_per_packet", ours.least(), 1)
         .number("ns_median", ours.median(), 1)
         .number("spread_percent", ours.spread() * 100.0, 0)
-        .number("gbit_s", f64::from(a.size) * 8.0 / ours.least(), 1)
+        .number("gbit_s", len * 8.0 / ours.least(), 1)
         .number("limit_ns", bare.least(), 1)
         .number("times_limit", ours.least() / bare.least(), 2)
-        .number("hit_percent", hits as f64 * 100.0 / all as f64, 2)
+        .number("hit_percent", all.hits as f64 * 100.0 / all.sent as f64, 2)
         .number(
             "first_packet_ns",
             opened.as_nanos() as f64 / flows as f64,
             0,
         )
         .number("bytes_per_flow", bytes as f64 / flows as f64, 0)
+        .number("rules_per_flow", rules, 1)
+        .count("sampled", all.sampled)
         .count("verified", checked)
         .count("entries", scene.fast.len() as u64))
 }
 
 fn connect(plan: Plan, flows: u64, a: &BenchArgs) -> anyhow::Result<Row> {
-    let flows = flows.min(plan.flows());
-    let mut scene = Scene::new(plan, flows, usize::from(a.size), 1)?;
-    let before = memory();
-    let took = scene.open(0..flows, false)?;
-    let bytes = memory().saturating_sub(before);
-    let each = took.as_nanos() as f64 / flows as f64;
+    let mut each = Vec::new();
+    let (mut bytes, mut linear) = (0, f64::NAN);
+    for n in 0..a.repetitions {
+        let mut scene = Scene::new(plan, flows, 1)?;
+        let took = scene.open(0..flows, false, &mut |_| Ok(()))?;
+        each.push(took.as_nanos() as f64 / flows as f64);
+        bytes = scene.bytes();
+        if n == 0 {
+            linear = rules(&mut scene, flows);
+        }
+    }
+    let each = Timing::of(each);
     Ok(Row::default()
         .count("services", plan.services.into())
         .count("flows", flows)
-        .number("flows_s", 1e9 / each, 0)
-        .number("ns_per_flow", each, 0)
-        .number("bytes_per_flow", bytes as f64 / flows as f64, 0))
+        .number("flows_s", 1e9 / each.least(), 0)
+        .number("ns_per_flow", each.least(), 0)
+        .number("ns_median", each.median(), 0)
+        .number("spread_percent", each.spread() * 100.0, 0)
+        .number("bytes_per_flow", bytes as f64 / flows as f64, 0)
+        .number("rules_per_flow", linear, 1))
 }
 
 /// What was walked, and why it was not compiled.
-fn slow(scene: &Scene, flows: u64) -> Vec<String> {
+pub fn slow(scene: &Scene, flows: u64) -> Vec<String> {
     let stats = scene.fast.stats();
     let mut out = vec![format!(
         "{flows} flows: {} frames walked, {} entries compiled, {} frames carried by them",

@@ -1,155 +1,133 @@
 //! Clusters to measure on: pods that send, pods that are sent to, Services in front of them, policies.
 //!
 //! Written as manifests and built as any other cluster is, so that what is measured is what `podpath trace`
-//! walks. Invariant: flow `n` of a scene is the same in every run.
+//! walks. Invariant: a plan's cluster is the same in every run.
 
-use crate::cluster::Cluster;
+use super::plan::{
+    CLIENTS, GROUPS, NODE_PORT, NODE_PORTS, PORT, Plan, SERVERS, TARGET, To, node_ip,
+};
+use crate::base::NsId;
+use crate::cluster::{Cluster, End};
 use crate::kube::manifest::Input;
 use crate::kube::store::Store;
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-/// Pods that send.
-pub const CLIENTS: u32 = 8;
-/// Pods that are sent to.
-pub const SERVERS: u32 = 16;
-/// Services share the servers in so many groups of two.
-const GROUPS: u32 = SERVERS / 2;
-/// Ports of a client, from 1,024 on.
-const PORTS: u32 = 64_512;
-/// The port that servers listen on.
-pub const TARGET: u16 = 7007;
-/// The port of every Service.
-pub const PORT: u16 = 7;
-
-/// Where frames are sent to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum To {
-    /// A pod's address.
-    Pod,
-    /// A Service's cluster IP.
-    ClusterIp,
+/// Builds a plan's cluster.
+pub fn build(plan: &Plan, seed: u64) -> anyhow::Result<Cluster> {
+    let mut items = vec![cluster(plan)];
+    items.extend([1, 2].map(|n| node(plan, n)));
+    if plan.to != To::NodePort {
+        items.extend((0..CLIENTS).map(|n| pod("client", n, plan.client_ip(n), 1, true)));
+    }
+    items.extend((0..SERVERS).map(|n| server(plan, n, true)));
+    items.extend((0..plan.services).map(|n| service(plan, n)));
+    items.extend((0..plan.policies).map(|n| policy(plan, n)));
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+    let (store, findings) = Store::load(&[Input::new("bench", list.to_string())]);
+    if let Some(f) = findings.iter().find(|f| f.is_error()) {
+        bail!("the bench's own cluster: {f}");
+    }
+    let (cluster, findings) = Cluster::build(store, seed);
+    if let Some(f) = findings.iter().find(|f| f.is_error()) {
+        bail!("the bench's own cluster: {f}");
+    }
+    Ok(cluster)
 }
 
-/// A cluster and what is sent through it.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// The CNI plugin and its back end, as in a Cluster's `spec.cni`.
-    pub cni: (&'static str, &'static str),
-    /// kube-proxy's mode.
-    pub proxy: &'static str,
-    /// The servers are on the other node.
-    pub far: bool,
-    /// Where to.
-    pub to: To,
-    /// How many Services.
-    pub services: u32,
-    /// How many NetworkPolicies.
-    pub policies: u32,
-}
-
-/// One flow's addresses.
-#[derive(Clone, Copy, Debug)]
-pub struct Flow {
-    /// Which client.
-    pub client: usize,
-    /// Its port.
-    pub sport: u16,
-    /// Where to.
-    pub to: (Ipv4Addr, u16),
-}
-
-impl Plan {
-    /// How many different flows there are.
-    pub fn flows(&self) -> u64 {
-        u64::from(CLIENTS) * u64::from(self.targets()) * u64::from(PORTS)
-    }
-
-    fn targets(&self) -> u32 {
-        match self.to {
-            To::Pod => SERVERS,
-            To::ClusterIp => self.services,
-        }
-    }
-
-    /// A flow by number.
-    pub fn flow(&self, n: u64) -> Flow {
-        let clients = u64::from(CLIENTS);
-        let targets = u64::from(self.targets());
-        let target = (n / clients % targets) as u32;
-        let to = match self.to {
-            To::Pod => (server_ip(target, self.far), TARGET),
-            To::ClusterIp => (service_ip(target), PORT),
-        };
-        Flow {
-            client: (n % clients) as usize,
-            sport: 1024 + (n / clients / targets % u64::from(PORTS)) as u16,
-            to,
-        }
-    }
-
-    /// Builds it.
-    pub fn build(&self, seed: u64) -> anyhow::Result<Cluster> {
-        let mut items = vec![self.cluster()];
-        items.extend([1, 2].map(node));
-        items.extend((0..CLIENTS).map(|n| pod("client", n, client_ip(n), 1)));
-        let at = if self.far { 2 } else { 1 };
-        items.extend((0..SERVERS).map(|n| pod("server", n, server_ip(n, self.far), at)));
-        items.extend((0..self.services).map(service));
-        items.extend((0..self.policies).map(policy));
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
-        let (store, findings) = Store::load(&[Input::new("bench", list.to_string())]);
-        if let Some(f) = findings.iter().find(|f| f.is_error()) {
-            bail!("the bench's own cluster: {f}");
-        }
-        let (cluster, findings) = Cluster::build(store, seed);
-        if let Some(f) = findings.iter().find(|f| f.is_error()) {
-            bail!("the bench's own cluster: {f}");
-        }
-        Ok(cluster)
-    }
-
-    fn cluster(&self) -> Value {
-        let (plugin, backend) = self.cni;
-        json!({
-            "apiVersion": "podpath.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": "bench"},
-            "spec": {
-                "cni": {"plugin": plugin, "backend": backend},
-                "podCIDRs": ["10.244.0.0/16"], "serviceCIDRs": ["10.96.0.0/12"],
-                 "proxy": {"mode": self.proxy},
-                // The scenes have more connections than kube-proxy usually allows.
-                "kubeProxyConfiguration": {
-                    "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
-                    "mode": self.proxy, "conntrack": {"maxPerCore": 0},
-                }, "underlay": {"cidr": "192.168.50.0/24"},
-                "node": {"sysctls": {"net.netfilter.nf_conntrack_max": "8000000"}},
+/// The clients of a plan, in order: each sends to its gateway what is not for its neighbours, hosts outside
+/// to the node.
+pub fn clients(plan: &Plan, c: &Cluster) -> anyhow::Result<Vec<End>> {
+    let node = c.nodes.get("n1").context("no node n1")?.uplink;
+    let world = &c.lab.world;
+    let node = world.ns(node.ns).and_then(|ns| ns.dev(node.dev));
+    let node = node.context("n1 has no uplink")?.mac;
+    let find = |n: u32| {
+        let end = c.end(c.owner_of(plan.client_ip(n))?)?;
+        Some(match plan.to {
+            To::NodePort => End {
+                gateway: node,
+                ..end
             },
+            _ => end,
         })
-    }
+    };
+    (0..CLIENTS)
+        .map(|n| find(n).with_context(|| format!("client {n} has no port")))
+        .collect()
 }
 
-fn client_ip(n: u32) -> Ipv4Addr {
-    Ipv4Addr::new(10, 244, 1, 10 + n as u8)
+/// Where frames leave the path: pods and hosts outside.
+pub fn edges(c: &Cluster) -> Vec<NsId> {
+    let pods = c.pods.values().map(|p| p.ns);
+    pods.chain(c.hosts.values().copied()).collect()
 }
 
-fn server_ip(n: u32, far: bool) -> Ipv4Addr {
-    Ipv4Addr::new(10, 244, if far { 2 } else { 1 }, 100 + n as u8)
-}
-
-fn service_ip(n: u32) -> Ipv4Addr {
-    Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(10, 96, 1, 0)) + n)
-}
-
-fn node(n: u32) -> Value {
+fn cluster(plan: &Plan) -> Value {
+    let (plugin, backend) = plan.cni;
+    let host = |n| {
+        let ip = plan.client_ip(n);
+        json!({"name": format!("outside-{n}"), "addresses": [format!("{ip}/24")]})
+    };
+    let hosts: Vec<Value> = match plan.to {
+        To::NodePort => (0..CLIENTS).map(host).collect(),
+        _ => Vec::new(),
+    };
+    let (pods, services) = match plan.v6 {
+        true => (
+            json!(["10.244.0.0/16", "fd00:10:244::/56"]),
+            json!(["10.96.0.0/12", "fd00:10:96::/108"]),
+        ),
+        false => (json!(["10.244.0.0/16"]), json!(["10.96.0.0/12"])),
+    };
     json!({
-        "apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("n{n}")},
-        "spec": {"podCIDRs": [format!("10.244.{n}.0/24")]},
-        "status": {"addresses": [{"type": "InternalIP", "address": format!("192.168.50.1{n}")}]},
+        "apiVersion": "podpath.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": "bench"},
+        "spec": {
+            "cni": {"plugin": plugin, "backend": backend},
+            "podCIDRs": pods, "serviceCIDRs": services,
+            "proxy": {"mode": plan.proxy},
+            // The scenes have more connections than kube-proxy usually allows.
+            "kubeProxyConfiguration": {
+                "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
+                "mode": plan.proxy, "conntrack": {"maxPerCore": 0},
+            },
+            "underlay": {"cidr": "192.168.50.0/24"},
+            "externalHosts": hosts,
+            "node": {"sysctls": {"net.netfilter.nf_conntrack_max": "8000000"}},
+        },
     })
 }
 
-fn pod(app: &str, n: u32, ip: Ipv4Addr, node: u32) -> Value {
+fn node(plan: &Plan, n: u8) -> Value {
+    let mut cidrs = vec![format!("10.244.{n}.0/24")];
+    let mut addresses = vec![json!({"type": "InternalIP", "address": node_ip(n)})];
+    if plan.v6 {
+        cidrs.push(format!("fd00:10:244:{n}::/64"));
+        addresses.push(json!({"type": "InternalIP", "address": format!("fd00:50::1{n}")}));
+    }
+    json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("n{n}")},
+        "spec": {"podCIDRs": cidrs}, "status": {"addresses": addresses},
+    })
+}
+
+/// A server, ready to serve or not.
+pub fn server(plan: &Plan, n: u32, ready: bool) -> Value {
+    let node = if plan.far { 2 } else { 1 };
+    pod("server", n, plan.server_ip(n), node, ready)
+}
+
+fn pod(app: &str, n: u32, ip: IpAddr, node: u32, ready: bool) -> Value {
+    let v4 = match (app, ip) {
+        (_, IpAddr::V4(_)) => None,
+        ("client", _) => Some(10 + n),
+        _ => Some(100 + n),
+    };
+    // A pod of a dual-stack cluster has an address of each family.
+    let v4 = v4.map(|host| json!({"ip": format!("10.244.{node}.{host}")}));
+    let ips: Vec<Value> = v4.into_iter().chain([json!({"ip": ip})]).collect();
+    let first = ips.first().map(|i| i["ip"].clone());
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
@@ -159,78 +137,53 @@ fn pod(app: &str, n: u32, ip: Ipv4Addr, node: u32) -> Value {
         "spec": {"nodeName": format!("n{node}"), "containers": [
             {"name": "c", "image": "i", "ports": [{"containerPort": TARGET, "protocol": "UDP"}]}]},
         "status": {
-            "phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
-            "podIP": ip, "podIPs": [{"ip": ip}],
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}],
+            "podIP": first, "podIPs": ips,
         },
     })
 }
 
-fn service(n: u32) -> Value {
-    let ip = service_ip(n);
+fn service(plan: &Plan, n: u32) -> Value {
+    let ip = plan.service_ip(n);
+    let mut port = json!({"port": PORT, "targetPort": TARGET, "protocol": "UDP"});
+    let mut kind = "ClusterIP";
+    if plan.to == To::NodePort && n < NODE_PORTS {
+        kind = "NodePort";
+        port["nodePort"] = json!(u32::from(NODE_PORT) + n);
+        // A port of the servers for each: a masqueraded flow needs a source port of its own there.
+        port["targetPort"] = json!(u32::from(TARGET) + n / GROUPS);
+    }
     json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": format!("s{n}"), "namespace": "default"},
         "spec": {
-            "clusterIP": ip, "clusterIPs": [ip],
+            "type": kind, "clusterIP": ip, "clusterIPs": [ip],
+            "ipFamilies": [if plan.v6 { "IPv6" } else { "IPv4" }], "ipFamilyPolicy": "SingleStack",
             "selector": {"app": "server", "group": format!("g{}", n % GROUPS)},
-            "ports": [{"port": PORT, "targetPort": TARGET, "protocol": "UDP"}],
+            "ports": [port],
         },
     })
 }
 
-/// The first policies let the clients in; the others are of pods that are elsewhere.
-fn policy(n: u32) -> Value {
+/// The first policy lets the clients in; the others are of pods that are elsewhere.
+fn policy(plan: &Plan, n: u32) -> Value {
     let pods = match n {
         0 => json!({"app": "server"}),
         n => json!({"app": format!("other-{n}")}),
     };
+    let mut port = json!({"port": TARGET, "protocol": "UDP"});
+    let mut from = json!({"podSelector": {"matchLabels": {"app": "client"}}});
+    if plan.to == To::NodePort {
+        port["endPort"] = json!(u32::from(TARGET) + NODE_PORTS / GROUPS);
+        from = json!({"ipBlock": {"cidr": "192.168.50.0/24"}});
+    }
     json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {"name": format!("p{n}"), "namespace": "default"},
         "spec": {
             "podSelector": {"matchLabels": pods}, "policyTypes": ["Ingress"],
-            "ingress": [{
-                "from": [{"podSelector": {"matchLabels": {"app": "client"}}}],
-                "ports": [{"port": TARGET, "protocol": "UDP"}],
-            }],
+            "ingress": [{"from": [from], "ports": [port]}],
         },
     })
-}
-
-/// Whose frames come in where: a client's address and MAC, its gateway's MAC, and the port of the node.
-#[derive(Clone, Copy, Debug)]
-pub struct Client {
-    /// Its address.
-    pub ip: Ipv4Addr,
-    /// Its MAC address.
-    pub mac: crate::wire::MacAddr,
-    /// Whom it sends to for everybody who is not its neighbour.
-    pub gateway: crate::wire::MacAddr,
-    /// Where its frames arrive.
-    pub port: crate::net::PortAt,
-}
-
-/// The clients of a scene, in order.
-pub fn clients(cluster: &Cluster) -> anyhow::Result<Vec<Client>> {
-    let world = &cluster.lab.world;
-    let find = |ip: Ipv4Addr| {
-        let ns = world.ns(cluster.owner_of(IpAddr::V4(ip))?)?;
-        let eth = ns.devices().find(|d| d.name == "eth0")?;
-        let port = eth.peer?;
-        let node = world.ns(port.ns)?;
-        let veth = node.dev(port.dev)?;
-        let gateway = match &veth.master {
-            Some((bridge, _)) => node.dev(*bridge)?.mac,
-            None => veth.mac,
-        };
-        Some(Client {
-            ip,
-            mac: eth.mac,
-            gateway,
-            port,
-        })
-    };
-    (0..CLIENTS)
-        .map(|n| find(client_ip(n)).with_context(|| format!("client {n} has no port")))
-        .collect()
 }

@@ -23,6 +23,11 @@ pub(super) struct Alarms {
 }
 
 impl Alarms {
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.levels.iter().map(Vec::capacity).sum::<usize>() * size_of::<u64>()
+    }
+
     /// Something in a slot ends at `end`.
     pub fn lower(&mut self, slot: u32, end: u64) {
         let mut at = slot as usize;

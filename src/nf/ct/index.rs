@@ -144,6 +144,14 @@ impl Index {
         }
     }
 
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let lists: usize = self.lists.iter().map(VecDeque::capacity).sum();
+        let heads = self.lists.capacity() * size_of::<VecDeque<u32>>();
+        let numbers = lists + self.spare.capacity();
+        self.table.allocation_size() + heads + numbers * size_of::<u32>()
+    }
+
     /// Keys there are.
     #[cfg(test)]
     pub fn len(&self) -> usize {

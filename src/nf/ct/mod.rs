@@ -112,6 +112,11 @@ impl Conntrack {
         self.table.count()
     }
 
+    /// Bytes that the table holds, but for what few connections have besides: helpers, labels, accounts.
+    pub fn bytes(&self) -> usize {
+        self.table.bytes()
+    }
+
     /// Confirmed connections, in the order of their slots.
     pub fn iter(&self) -> impl Iterator<Item = (ConnId, &Conn)> {
         self.table

@@ -73,6 +73,12 @@ impl Slots {
         full + self.blocks.last().map_or(0, Vec::len)
     }
 
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let slots: usize = self.blocks.iter().map(Vec::capacity).sum();
+        slots * size_of::<Slot>() + self.blocks.capacity() * size_of::<Vec<Slot>>()
+    }
+
     pub fn slot(&self, at: u32) -> Option<&Slot> {
         let at = at as usize;
         self.blocks.get(at / BLOCK)?.get(at % BLOCK)

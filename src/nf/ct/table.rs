@@ -63,6 +63,13 @@ fn has_source(slots: &Slots, slot: u32, t: &CtTuple) -> bool {
 }
 
 impl Table {
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let loose = self.loose.capacity() * size_of::<ConnId>();
+        let indices = self.index.bytes() + self.sources.bytes();
+        self.slots.bytes() + indices + self.alarms.bytes() + loose + self.holds.allocation_size()
+    }
+
     pub fn get(&self, id: ConnId) -> Option<&Conn> {
         self.slots.get(id)
     }

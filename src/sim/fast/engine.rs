@@ -96,7 +96,7 @@ pub struct FastPath {
     pub(super) pairs: Pairs,
     ports: Vec<PortAt>,
     numbers: BTreeMap<PortAt, u16>,
-    edges: Vec<bool>,
+    pub(super) edges: Vec<bool>,
     pub(super) epoch: u16,
     version: (u64, u64),
     until: Instant,

@@ -8,6 +8,7 @@ mod class;
 mod compile;
 mod conns;
 mod engine;
+mod look;
 mod moment;
 mod record;
 mod servers;

@@ -7,11 +7,13 @@
 mod net;
 mod tools;
 
-use super::args::BenchArgs;
+use super::args::{BenchArgs, Scenario};
 use super::clock::Timing;
-use super::drive::{Ring, Scene};
+use super::drive::{Scene, Until};
 use super::figures::{Row, Section};
-use super::scene::{Plan, To};
+use super::path::ring_bytes;
+use super::plan::Plan;
+use super::ring::Ring;
 use anyhow::ensure;
 use indicatif::ProgressBar;
 use net::{Net, Oracle, Rules, Way};
@@ -68,14 +70,13 @@ const fn pair(name: &'static str, way: Way, rules: Rules) -> Pair {
 }
 
 impl Pair {
-    fn plan(&self, services: u32) -> Plan {
+    fn plan(&self, services: u32, a: &BenchArgs) -> Plan {
         Plan {
             cni: self.cni,
             proxy: self.proxy,
             far: self.way != Way::Same,
-            to: To::ClusterIp,
-            services,
             policies: self.policies,
+            ..Plan::of(Scenario::Service, services, a)
         }
     }
 }
@@ -161,11 +162,11 @@ impl Side<'_> {
     }
 
     fn established(&mut self, flows: u64) -> anyhow::Result<Row> {
-        let (size, at_least) = (self.a.size, self.a.seconds);
-        let mut scene = Scene::new(self.pair.plan(self.services), flows, usize::from(size), 1)?;
-        scene.open(0..flows, true)?;
-        let mut ring: Ring = scene.ring(flows, (self.a.ring as usize) << 20);
-        scene.repetition(&mut ring, at_least)?;
+        let (size, until) = (self.a.size, Until::of(self.a));
+        let mut scene = Scene::new(self.pair.plan(self.services, self.a), flows, 1)?;
+        scene.open(0..flows, true, &mut |_| Ok(()))?;
+        let mut ring = Ring::new(&mut scene, flows, ring_bytes(self.a))?;
+        scene.repetition(&mut ring, until)?;
         self.net.establish(flows, size)?;
         let (mut theirs, mut ours, mut hits, mut all) = (Vec::new(), Vec::new(), 0, 0);
         for _ in 0..self.a.repetitions {
@@ -177,8 +178,8 @@ impl Side<'_> {
                 taken.sent
             );
             theirs.push(taken.each());
-            let (each, tally) = scene.repetition(&mut ring, at_least)?;
-            ours.push(each);
+            let tally = scene.repetition(&mut ring, until)?;
+            ours.push(tally.each());
             hits += tally.hits;
             all += tally.arrived;
         }
@@ -201,16 +202,16 @@ impl Side<'_> {
         let part = if slow { 8 } else { 1 };
         let size = self.a.size;
         let rounds = u64::from(self.a.repetitions);
-        let plan = self.pair.plan(self.services);
+        let plan = self.pair.plan(self.services, self.a);
         let each = NEW.min(plan.flows() / rounds.max(1));
-        let mut scene = Scene::new(plan, each * rounds, usize::from(size), 1)?;
+        let mut scene = Scene::new(plan, each * rounds, 1)?;
         let (mut theirs, mut tcp, mut ours, mut lost) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for round in 0..rounds {
             let taken = self.net.new_flows(NEW / part, size)?;
             ensure!(taken.done > 0, "no first frame arrived through the kernel");
             lost += taken.sent.saturating_sub(taken.done);
             theirs.push(taken.each());
-            let took = scene.open(round * each..(round + 1) * each, false)?;
+            let took = scene.open(round * each..(round + 1) * each, false, &mut |_| Ok(()))?;
             ours.push(took.as_nanos() as f64 / each as f64);
             let taken = self.net.connections(CONNECTIONS / part)?;
             ensure!(taken.done > 0, "no connection was made through the kernel");
