@@ -44,7 +44,11 @@ pub fn shape(rng: &mut Rng, f: &mut Vec<u8>) {
         7 => f[IP + 6] |= 0x40,
         8 => {
             // Router alert (RFC 2113), or nothing at all.
-            let option = if rng.below(2) == 0 { [148, 4, 0, 0] } else { [1, 1, 1, 0] };
+            let option = if rng.below(2) == 0 {
+                [148, 4, 0, 0]
+            } else {
+                [1, 1, 1, 0]
+            };
             for (i, b) in option.into_iter().enumerate() {
                 f.insert(IP + 20 + i, b);
             }

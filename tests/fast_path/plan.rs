@@ -30,17 +30,14 @@ impl Plan {
     /// The plan of a seed.
     pub fn draw(seed: u64) -> Plan {
         let mut rng = Rng::new(seed);
-        let cni = pick(
-            &mut rng,
-            &[
-                ("flannel", Some("vxlan")),
-                ("flannel", Some("host-gw")),
-                ("calico", Some("ipip")),
-                ("kindnet", None),
-            ],
-        );
-        // All modes in turn, so that a few seeds have them all.
+        // All modes and plugins in turn, so that a few seeds have them all.
         let mode = ["iptables", "nftables", "ipvs"][seed as usize % 3];
+        let cni = [
+            ("kindnet", None),
+            ("flannel", Some("vxlan")),
+            ("calico", Some("ipip")),
+            ("flannel", Some("host-gw")),
+        ][seed as usize % 4];
         Plan {
             cni,
             mode,
@@ -159,7 +156,11 @@ impl Plan {
             format!("10.96.0.{}", 100 + n),
             format!("fd00:10:96::{}", 100 + n),
         );
-        let dual = if self.v6 { "RequireDualStack" } else { "SingleStack" };
+        let dual = if self.v6 {
+            "RequireDualStack"
+        } else {
+            "SingleStack"
+        };
         let outside = rng.below(2) == 0;
         let mut spec = json!({
             "ipFamilyPolicy": dual, "clusterIP": ips[0], "clusterIPs": ips,
