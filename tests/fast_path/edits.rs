@@ -7,7 +7,7 @@ use podpath::net::PortAt;
 use std::time::Duration;
 
 /// Lines that a node's operator types; `NODE`'s own devices and addresses are put in for capital words.
-const LINES: [&str; 30] = [
+const LINES: [&str; 28] = [
     "iptables -I FORWARD -p udp --dport 7 -j ACCEPT",
     "iptables -D FORWARD -p udp --dport 7 -j ACCEPT",
     "iptables -A FORWARD -m conntrack --ctstatus ASSURED -j ACCEPT",
@@ -21,24 +21,44 @@ const LINES: [&str; 30] = [
     "iptables -t raw -A PREROUTING -p udp --sport 4001 -j NOTRACK",
     "iptables -t raw -F",
     "ip6tables -I FORWARD -p tcp -j ACCEPT",
-    "nft add table inet watch",
-    "nft add chain inet watch fwd { type filter hook forward priority 5 ; policy accept ; }",
-    "nft add set inet watch seen { type ipv4_addr ; flags dynamic,timeout ; timeout 5s ; counter ; }",
-    "nft add counter inet watch all",
-    "nft add rule inet watch fwd counter name all",
-    "nft add rule inet watch fwd meta l4proto udp counter last",
-    "nft add rule inet watch fwd update @seen { ip saddr }",
-    "nft add rule inet watch fwd ip daddr @seen counter accept",
-    "nft add rule inet watch fwd meta length 0-60 counter",
-    "nft add rule inet watch fwd ct mark set ct mark or 0x100",
-    "nft add rule inet watch fwd ip ttl 63 counter",
-    "nft delete table inet watch",
+    "nft add rule inet watch fwd 'counter name all'",
+    "nft add rule inet watch fwd 'meta l4proto udp counter last'",
+    "nft add rule inet watch fwd 'update @seen { ip saddr }'",
+    "nft add rule inet watch fwd 'ip daddr @seen counter accept'",
+    "nft add rule inet watch fwd 'meta length 0-60 counter'",
+    "nft add rule inet watch fwd 'ct mark set ct mark or 0x100'",
+    "nft add rule inet watch fwd 'ip ttl 63 counter'",
+    "nft add rule inet watch fwd 'tcp flags & (syn|ack) == ack counter'",
+    "nft add rule inet watch fwd 'tcp window 61000-64000 counter'",
+    "nft flush chain inet watch fwd",
     "sysctl -w net.ipv4.ip_forward=0",
     "sysctl -w net.ipv4.ip_forward=1",
     "sysctl -w net.netfilter.nf_conntrack_udp_timeout=7",
     "sysctl -w net.ipv4.vs.expire_nodest_conn=1",
     "sysctl -w net.netfilter.nf_conntrack_acct=1",
 ];
+
+/// A table beside kube-proxy's, on every node of half of the worlds.
+const TABLE: [&str; 4] = [
+    "nft add table inet watch",
+    "nft add chain inet watch fwd '{ type filter hook forward priority 5 ; policy accept ; }'",
+    "nft add set inet watch seen '{ type ipv4_addr ; flags dynamic,timeout ; timeout 5s ; counter ; }'",
+    "nft add counter inet watch all",
+];
+
+/// Loads the table, or does not.
+pub fn watch(rng: &mut Rng, sides: [&mut Side; 2]) {
+    if rng.below(2) == 0 {
+        return;
+    }
+    for side in sides {
+        for (ns, _) in nodes(side) {
+            for line in TABLE {
+                assert!(side.command(ns, line), "{line}");
+            }
+        }
+    }
+}
 
 fn nodes(side: &Side) -> Vec<(NsId, PortAt)> {
     let nodes = side.cluster.nodes.values();

@@ -90,7 +90,9 @@ pub struct Target {
 }
 
 /// A frame of a pod or host.
-pub fn draw(rng: &mut Rng, ends: &[End], from: usize, services: &[Target]) -> Vec<u8> {
+///
+/// Whether it is as most frames are, too.
+pub fn draw(rng: &mut Rng, ends: &[End], from: usize, services: &[Target]) -> (Vec<u8>, bool) {
     let src = &ends[from];
     let mut to = rng.below(ends.len() as u64) as usize;
     if to == from && rng.below(20) > 0 {
@@ -142,9 +144,11 @@ pub fn draw(rng: &mut Rng, ends: &[End], from: usize, services: &[Target]) -> Ve
         _ => (ip(to), src.gateway),
     };
     let mut f = frame(src, ip(src), dst, mac, &said, ttl);
+    let before = f.clone();
     odd::shape(rng, &mut f);
     spoil(rng, &mut f);
-    f
+    let plain = f == before && ttl == 64;
+    (f, plain)
 }
 
 /// One frame in fifteen is not what it was meant to be.
