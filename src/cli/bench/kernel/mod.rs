@@ -164,7 +164,7 @@ impl Side<'_> {
         let (size, at_least) = (self.a.size, self.a.seconds);
         let mut scene = Scene::new(self.pair.plan(self.services), flows, usize::from(size), 1)?;
         scene.open(0..flows, true)?;
-        let mut ring: Ring = scene.ring(flows, (self.a.ring as usize) << 20);
+        let mut ring: Ring = scene.ring(flows, (self.a.ring as usize) << 20)?;
         scene.repetition(&mut ring, at_least)?;
         self.net.establish(flows, size)?;
         let (mut theirs, mut ours, mut hits, mut all) = (Vec::new(), Vec::new(), 0, 0);
