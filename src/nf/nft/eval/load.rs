@@ -484,9 +484,7 @@ pub(super) fn is_beyond(e: &Expr, f: &Frame) -> bool {
         Expr::Ct(..) | Expr::Fib(_) | Expr::Rt(_) | Expr::Socket(_) => true,
         Expr::Payload(Field { base, .. })
         | Expr::Unasked(Field { base, .. })
-        | Expr::Raw(base, ..) => {
-            *base != Base::Link && f.ethertype() == ETH_P_8021Q
-        }
+        | Expr::Raw(base, ..) => *base != Base::Link && f.ethertype() == ETH_P_8021Q,
         Expr::Meta(MetaKey::Protocol | MetaKey::L4Proto) => f.ethertype() == ETH_P_8021Q,
         _ => false,
     }
