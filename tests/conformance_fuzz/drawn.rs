@@ -3,7 +3,7 @@
 //! What NAT drew is told by the event of a new connection. If the first packet is dropped behind the
 //! translation there is none, and yet a copy of the packet may be out already, with the number on it. Where
 //! rules make copies and draw, numbers that nobody told are left out of the comparison, checksum and all if it
-//! was right; the rest of the frame is compared.
+//! was right, also where a copied error quotes the packet whole; the rest of the frame is compared.
 
 use super::packet::{ICMP, ICMP6, Ip, TCP, UDP, checksum, pseudo};
 use super::round::Round;
@@ -16,8 +16,7 @@ pub struct Drawn(BTreeSet<u16>);
 impl Drawn {
     /// Of a round in which there may be others.
     pub fn of(r: &Round) -> Option<Drawn> {
-        let draws = r.rules.contains("random") || r.nft.contains("random");
-        if !(r.copies() && draws) {
+        if !(r.copies() && r.rules.lines().chain(r.nft.lines()).any(draws)) {
             return None;
         }
         let mut known = BTreeSet::new();
@@ -42,6 +41,8 @@ impl Drawn {
     /// Puts unknown numbers of a frame to zero.
     pub fn hide(&self, frame: &mut [u8]) {
         let Some(p) = frame.get_mut(14..) else { return };
+        let quoted = quoted(p).unwrap_or(0);
+        let Some(p) = p.get_mut(quoted..) else { return };
         let Some(l) = Layout::of(p).filter(|l| l.fits(p)) else {
             return;
         };
@@ -58,6 +59,33 @@ impl Drawn {
             p[l.sum..l.sum + 2].fill(0);
         }
     }
+}
+
+/// Whether a rule has the kernel draw a number: when told to, and a source's port out of a range
+/// (`nf_nat_l4proto_unique_tuple`: of a destination's range it takes the first).
+fn draws(rule: &str) -> bool {
+    let source = ["SNAT", "MASQUERADE", "snat", "masquerade"];
+    let ranged = || {
+        rule.split_whitespace().any(|w| {
+            let ports = w.rsplit(':').next().unwrap_or(w);
+            let ends = ports.split_once('-');
+            ends.is_some_and(|(a, b)| a.parse::<u16>().is_ok() && b.parse::<u16>().is_ok())
+        })
+    };
+    rule.contains("random") || source.iter().any(|s| rule.contains(s)) && ranged()
+}
+
+/// Where the packet begins that an ICMP error quotes.
+fn quoted(p: &[u8]) -> Option<usize> {
+    let (at, error) = match p.first()? >> 4 {
+        4 if *p.get(9)? == ICMP => {
+            let at = usize::from(p[0] & 15) * 4;
+            (at, matches!(p.get(at)?, 3 | 11 | 12))
+        }
+        6 if *p.get(6)? == ICMP6 => (40, *p.get(40)? < 128),
+        _ => return None,
+    };
+    error.then_some(at + 8)
 }
 
 /// Where a packet has its numbers and its checksum, from the IP header on.

@@ -5,7 +5,9 @@
 //! asked; what it refuses all the same is taken out, line by line.
 
 use super::net::{CABLES, Shape, host_mac, mac, router_mac};
-use super::nft_matches::{counted, header, mark, not, option, order, raw, transport};
+use super::nft_matches::{
+    counted, header, mark, not, option, order, raw, transport, with_ports_only,
+};
 use super::nft_sets::{MARKS, limit};
 use super::rng::Rng;
 use super::rules::any_address;
@@ -176,12 +178,7 @@ impl Table<'_> {
             words.retain(|w| !crossed(w));
         }
         words.retain(|w| !w.is_empty());
-        // What stands there in an ICMP message is its checksum: with what the kernel draws in what it quotes.
-        let ports =
-            |w: &String| w.contains("th dport") || w.contains("th sport") || w.contains("@th");
-        if !matches!(proto, "tcp" | "udp" | "sctp") && words.iter().any(ports) {
-            words.insert(0, "meta l4proto { tcp, udp, sctp }".to_owned());
-        }
+        with_ports_only(&mut words);
         self.out += &format!("add rule {} {} {}\n", self.name, c.name, words.join(" "));
     }
 

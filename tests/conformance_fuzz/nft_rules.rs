@@ -6,7 +6,7 @@
 
 use super::net::{LAST_HOST, Shape, host};
 use super::nft_chains::base;
-use super::nft_matches::{Asks, number};
+use super::nft_matches::{Asks, number, with_ports_only};
 use super::nft_sets::{Gives, MARKS, OBJECTS, Part, Set, Sets, limit, objects};
 use super::rng::Rng;
 use super::rules::Hook;
@@ -195,12 +195,7 @@ impl Drawer<'_> {
         }
         words.push(self.end(chain, later, proto, v6));
         words.retain(|w| !w.is_empty());
-        // What stands there in an ICMP message is its checksum: with what the kernel draws in what it quotes.
-        let ports =
-            |w: &String| w.contains("th dport") || w.contains("th sport") || w.contains("@th");
-        if !matches!(proto, "tcp" | "udp" | "sctp") && words.iter().any(ports) {
-            words.insert(0, "meta l4proto { tcp, udp, sctp }".to_owned());
-        }
+        with_ports_only(&mut words);
         if words.is_empty() {
             return;
         }
