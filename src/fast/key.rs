@@ -19,8 +19,6 @@ pub(super) const L4_V6: usize = ETH_HLEN + 40;
 
 /// Set in the protocol's byte of [`Key::rest`]: IPv6.
 const V6: u8 = 0x80;
-/// The same: a TCP segment with PSH.
-const PUSH: u8 = 0x40;
 
 /// Key of a frame: addresses; ports, protocol, TOS, and the door it came in by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
@@ -29,7 +27,7 @@ pub struct Key {
     /// IPv4: source and destination, as they lie in the header. IPv6: the number of the pair of addresses
     /// (32 bits) and the flow label.
     pub addrs: u64,
-    /// Ports as they lie in the header (32 bits), protocol and kind of segment (8), TOS (8), door (16).
+    /// Ports as they lie in the header (32 bits), protocol and family (8), TOS (8), door (16).
     pub rest: u64,
 }
 
@@ -52,13 +50,15 @@ fn header_fits(head: &[u8; HEAD]) -> bool {
     sum.is_multiple_of(0xffff)
 }
 
-/// A segment in the middle of a connection: the protocol's byte by its flags; 0 if it opens, closes or
-/// speaks of congestion (RFC 9293 section 3.1).
+/// The protocol's byte of a segment in the middle of a connection; 0 if it opens, closes or is urgent. What PSH
+/// and congestion flags say nobody on the way asks (kernel: `nf_conntrack_tcp_packet`), but for rules, which
+/// then say that they vary.
 #[inline(always)]
 fn segment(flags: u8) -> u8 {
-    match flags {
-        0x10 => proto::TCP,
-        0x18 => proto::TCP | PUSH,
+    const ACK: u8 = 0x10;
+    const JUDGED: u8 = 0x37;
+    match flags & JUDGED {
+        ACK => proto::TCP,
         _ => 0,
     }
 }
@@ -161,7 +161,7 @@ impl Key {
     /// The upper layer's protocol.
     #[inline(always)]
     pub fn protocol(&self) -> u8 {
-        self.kind() & !(V6 | PUSH)
+        self.kind() & !V6
     }
 
     /// A hash with every bit mixed in order: neither direction nor neighbouring ports collide.
@@ -199,13 +199,15 @@ mod tests {
     }
 
     #[test]
-    fn segments_that_open_or_close_have_no_key_and_others_one_of_their_own() {
+    fn segments_that_open_or_close_have_no_key() {
         let (ack, total) = key(&frame(0, 0x10)).unwrap();
         assert_eq!((total, ack.is_v6(), ack.protocol()), (60, true, proto::TCP));
-        let (push, _) = key(&frame(0, 0x18)).unwrap();
         let (labelled, _) = key(&frame(9, 0x10)).unwrap();
-        assert!(ack != push && ack != labelled && push.protocol() == proto::TCP);
-        for flags in [0x00, 0x02, 0x12, 0x11, 0x14, 0x30, 0x50, 0x90] {
+        assert_ne!(ack, labelled);
+        for flags in [0x18, 0x50, 0x90, 0xd8] {
+            assert_eq!(key(&frame(0, flags)), Some((ack, 60)), "{flags:#x}");
+        }
+        for flags in [0x00, 0x02, 0x12, 0x11, 0x14, 0x30, 0x08, 0xc0] {
             assert_eq!(key(&frame(0, flags)), None, "{flags:#x}");
         }
     }

@@ -3,7 +3,9 @@
 //! Kept only while somebody asked for it ([`super::Netfilter::record`]). Invariant: a rule that may answer
 //! two packets of one flow differently, or that remembers packets, is named in `varies`.
 
+use super::compound::TcpFlags;
 use super::eval::RuleRef;
+use super::flags::TcpFlagSet;
 use super::ipset::Sets;
 use super::netfilter::Backend;
 use super::target::Target;
@@ -61,6 +63,11 @@ impl Record {
     }
 }
 
+/// Whether flags are those that the key of a segment tells: all but PSH.
+fn judged(f: &TcpFlags) -> bool {
+    f.mask.0 & TcpFlagSet::PSH.0 == 0
+}
+
 /// Whether a match gives every packet of a flow the same answer, and remembers none of them. The flow is its
 /// addresses, protocol, ports, TCP flags, TOS and devices, its connection, and the state of the
 /// configuration.
@@ -68,7 +75,7 @@ pub(super) fn steady(m: &Match, sets: &Sets) -> bool {
     match m {
         Match::Source(_) | Match::Destination(_) | Match::Protocol(_) | Match::Fragment(_) => true,
         Match::InInterface(_) | Match::OutInterface(_) => true,
-        Match::Tcp(t) => t.option.is_none(),
+        Match::Tcp(t) => t.option.is_none() && t.flags.as_ref().is_none_or(|f| judged(&f.value)),
         Match::Udp(_) | Match::Multiport(_) | Match::AddrType(_) | Match::Comment(_) => true,
         Match::Conntrack(c) => c.expire.is_none(),
         Match::State(_) | Match::Mark(_) | Match::Connmark(_) => true,

@@ -440,8 +440,7 @@ pub(super) fn mark(rng: &mut Rng) -> String {
 /// A rule that reads the place of ports asks for a protocol that has them. In an ICMP message its checksum stands
 /// there: with what the kernel draws in what it quotes (identifications, flow labels).
 pub(super) fn with_ports_only(words: &mut Vec<String>) {
-    let reads =
-        |w: &String| w.contains("th dport") || w.contains("th sport") || w.contains("@th");
+    let reads = |w: &String| w.contains("th dport") || w.contains("th sport") || w.contains("@th");
     let asks = |w: &String| ["tcp ", "udp ", "sctp "].iter().any(|p| w.starts_with(p));
     let asked = words.iter().take_while(|w| !reads(w)).any(asks);
     if words.iter().any(reads) && !asked {

@@ -12,6 +12,7 @@ use super::link::Link;
 use super::load::scale;
 use super::program::{PExpr, PRule, PSet, PStmt, Program, Rhs, data_parts};
 use super::state::{Seen, Slot, ask};
+use super::steady::judged_flags;
 use super::{ChainRef, Nft};
 use crate::base::{Instant, limits};
 use crate::nf::ct::Dir;
@@ -341,8 +342,11 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
                 out
             }
             PExpr::Binop(op, a, b, bits) => {
-                let (a, b) = (self.number(a, f)?, self.number(b, f)?);
-                one(Value::Num(binop(*op, a, b, *bits)))
+                let a = match judged_flags(*op, a, b) {
+                    Some(flags) => self.load(flags, f)?.num().ok_or(Stop::Break)?,
+                    None => self.number(a, f)?,
+                };
+                one(Value::Num(binop(*op, a, self.number(b, f)?, *bits)))
             }
             PExpr::Map(key, set) => {
                 let (e, _) = self.look_up(key, set, f)?;

@@ -4,9 +4,11 @@
 //! connection's status and mark, and the state of the configuration. Invariant: what is not known to depend
 //! on nothing else makes its rule one that varies.
 
-use super::super::expr::{Expr, RtKey, Stateful};
-use super::super::fields::{self, Base, CtKey, Field, MetaKey};
+use super::super::elements::Part;
+use super::super::expr::{Expr, Op, RtKey, Stateful};
+use super::super::fields::{self, Base, CtKey, MetaKey};
 use super::super::model::ObjectKind;
+use super::super::types::Value;
 use super::Nft;
 use super::load::is_beyond;
 use super::program::{PExpr, PStmt};
@@ -38,8 +40,14 @@ pub(super) fn statement(s: &PStmt) -> bool {
     }
 }
 
-fn is_flags(field: &Field) -> bool {
-    (field.proto, field.name) == ("tcp", "flags")
+/// TCP flags of which only those are asked that a segment's key tells: not PSH, ECE, CWR.
+pub(super) fn judged_flags<'e>(op: Op, a: &'e PExpr, b: &PExpr) -> Option<&'e Expr> {
+    const UNTOLD: u128 = 0xc8;
+    let (PExpr::Load(e), PExpr::Const(Part::Value(Value::Num(mask)))) = (a, b) else {
+        return None;
+    };
+    let flags = matches!(e, Expr::Payload(field) if (field.proto, field.name) == ("tcp", "flags"));
+    (op == Op::And && flags && mask & UNTOLD == 0).then_some(e)
 }
 
 /// Whether bits of a header are in the key or follow from it, in a packet of `l4` behind an IP header without
@@ -84,7 +92,6 @@ impl Walk<'_, '_, '_> {
         match e {
             _ if self.link.is_some() && is_beyond(e, f) => false,
             Expr::Payload(field) if of_other(field.proto) => true,
-            Expr::Payload(field) if is_flags(field) => true,
             Expr::Payload(field) => header(field.base, (field.offset, field.bits), family, l4),
             Expr::Raw(base, from, bits) => header(*base, (*from, *bits), family, l4),
             Expr::Meta(key) => match key {
