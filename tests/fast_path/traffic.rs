@@ -75,6 +75,7 @@ pub fn udp(src: &End, dst: IpAddr, ports: (u16, u16), payload: usize) -> Vec<u8>
     frame(src, own(src, dst), dst, src.gateway, &said, 64)
 }
 
+#[allow(dead_code, reason = "the test of allocations sends it")]
 /// A segment by a pod's gateway: flags, sequence and acknowledgement numbers.
 pub fn tcp(src: &End, dst: IpAddr, ports: (u16, u16), said: (u8, u32, u32)) -> Vec<u8> {
     let said = Said {
