@@ -30,6 +30,8 @@ fn carried(side: &mut Side, service: IpAddr, lines: &[&str]) -> podpath::base::N
             let reply = traffic::answer(&mut rng, &side.ends[at].clone(), &f);
             side.send(at, &reply.into_iter().collect::<Vec<_>>());
         }
+        // Replies are not answered in turn.
+        side.got.clear();
         side.pass(Duration::from_millis(900));
     }
     side.fast.sync(&mut side.cluster.lab.world);
