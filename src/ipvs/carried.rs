@@ -98,7 +98,7 @@ impl Ipvs {
 
     /// How often compiled paths had to end so far.
     pub fn surprises(&self) -> u64 {
-        self.strangers.surprises
+        self.strangers.surprises + self.conns.crowded()
     }
 
     /// All compiled paths end.

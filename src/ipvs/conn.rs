@@ -76,6 +76,8 @@ pub struct Conns {
     by_server: BTreeMap<(u8, IpAddr, u16, IpAddr, u16), Vec<ConnId>>,
     timers: BTreeSet<(Instant, ConnId)>,
     next: u64,
+    /// How often a connection took another's packets by an equal key, or gave them back.
+    crowded: u64,
 }
 
 impl Conns {
@@ -146,16 +148,24 @@ impl Conns {
 
     fn hash(&mut self, id: ConnId, c: &Conn) {
         let chain = self.by_key.entry((c.template, c.key)).or_default();
+        let others = !chain.is_empty();
         chain.insert(0, id);
         if !c.template {
             let chain = self.by_server.entry(Self::server_key(c)).or_default();
+            self.crowded += u64::from(others || !chain.is_empty());
             chain.insert(0, id);
         }
     }
 
+    /// How often a connection took another's packets by an equal key, or gave them back.
+    pub(super) fn crowded(&self) -> u64 {
+        self.crowded
+    }
+
     fn unhash(&mut self, id: ConnId, c: &Conn) {
-        unchain(&mut self.by_key, &(c.template, c.key), id);
-        unchain(&mut self.by_server, &Self::server_key(c), id);
+        let a = unchain(&mut self.by_key, &(c.template, c.key), id);
+        let b = unchain(&mut self.by_server, &Self::server_key(c), id);
+        self.crowded += u64::from(!c.template && (a || b));
     }
 
     /// Takes one out.
@@ -202,11 +212,15 @@ impl Conns {
     }
 }
 
-fn unchain<K: Ord>(map: &mut BTreeMap<K, Vec<ConnId>>, key: &K, id: ConnId) {
+/// Takes one out; whether others of its key are left.
+fn unchain<K: Ord>(map: &mut BTreeMap<K, Vec<ConnId>>, key: &K, id: ConnId) -> bool {
     if let Some(chain) = map.get_mut(key) {
         chain.retain(|c| *c != id);
         if chain.is_empty() {
             map.remove(key);
+            return false;
         }
+        return true;
     }
+    false
 }

@@ -38,6 +38,14 @@ const LINES: [&str; 28] = [
     "sysctl -w net.netfilter.nf_conntrack_acct=1",
 ];
 
+/// Lines that take back what others left.
+const TIDY: [&str; 4] = [
+    "iptables -t mangle -F",
+    "iptables -t raw -F",
+    "nft flush chain inet watch fwd",
+    "sysctl -w net.ipv4.ip_forward=1",
+];
+
 /// A table beside kube-proxy's, on every node of half of the worlds.
 const TABLE: [&str; 4] = [
     "nft add table inet watch",
@@ -82,7 +90,11 @@ fn one(rng: &mut Rng, plan: Option<&Plan>, side: &mut Side) -> String {
     let (ns, uplink) = pick(rng, &all);
     match rng.below(12) {
         0..=3 => {
-            let line = pick(rng, &LINES);
+            // What looks at each packet does not stay for long: nothing would be carried.
+            let line = match rng.below(3) {
+                0 => pick(rng, &TIDY),
+                _ => pick(rng, &LINES),
+            };
             format!("{line}: {}", side.command(ns, line))
         }
         4 | 5 => objects(rng, plan, side),

@@ -115,7 +115,7 @@ impl Play {
         while frames.len() < n {
             let f = self.frame(from, &targets);
             // A flow's frames come together.
-            frames.extend(vec![f; 1 + self.rng.below(8) as usize]);
+            frames.extend(vec![f; 1 + self.rng.below(14) as usize]);
         }
         frames.truncate(BATCH);
         self.send(from, &frames, round);

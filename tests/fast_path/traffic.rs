@@ -64,6 +64,37 @@ fn frame(src: &End, from: IpAddr, dst: IpAddr, mac: MacAddr, said: &Said, ttl: u
     f.data().to_vec()
 }
 
+/// A datagram by a pod's gateway.
+pub fn udp(src: &End, dst: IpAddr, ports: (u16, u16), payload: usize) -> Vec<u8> {
+    let said = Said {
+        protocol: proto::UDP,
+        ports,
+        payload,
+        tcp: (0, 0, 0, 0),
+    };
+    frame(src, own(src, dst), dst, src.gateway, &said, 64)
+}
+
+#[allow(dead_code, reason = "the test of allocations sends it")]
+/// A segment by a pod's gateway: flags, sequence and acknowledgement numbers.
+pub fn tcp(src: &End, dst: IpAddr, ports: (u16, u16), said: (u8, u32, u32)) -> Vec<u8> {
+    let said = Said {
+        protocol: proto::TCP,
+        ports,
+        payload: 0,
+        tcp: (said.0, said.1, said.2, 64_000),
+    };
+    frame(src, own(src, dst), dst, src.gateway, &said, 64)
+}
+
+/// A pod's address of the family of another.
+fn own(src: &End, dst: IpAddr) -> IpAddr {
+    match (dst, src.v6) {
+        (IpAddr::V6(_), Some(ip)) => IpAddr::V6(ip),
+        _ => IpAddr::V4(src.ip),
+    }
+}
+
 /// A client's segment: numbers near those of a connection that began with 1000.
 fn client_segment(rng: &mut Rng) -> (u8, u32, u32, u16) {
     let flags = match rng.below(40) {

@@ -191,7 +191,7 @@ pub(super) struct Followed<'a> {
 impl Follow for Followed<'_> {
     fn follow(&mut self, entry: u32, segment: &[u8]) -> bool {
         let now = self.world.now();
-        let mut steps = SmallVec::<[(Held, TcpStep); 4]>::new();
+        let mut steps = SmallVec::<[(Held, TcpStep); 8]>::new();
         for (held, stamp) in self.ties.of(entry, self.classes) {
             let Some(ns) = self.world.ns(held.ns) else {
                 return false;

@@ -405,7 +405,7 @@ impl FastPath {
         }
         let entry = compile::entry(key, came, left.data(), &mut self.pairs).ok_or(Why::Rewrite)?;
         let port = self.port(*to).ok_or(Why::Full)?;
-        let mut conns = SmallVec::<[_; 4]>::new();
+        let mut conns = SmallVec::<[_; 8]>::new();
         for (held, before) in rec.conns.iter().zip(&rec.stamps) {
             let stamp = self.stamp(world, held).ok_or(Why::Full)?;
             if *before != Some(stamp) {

@@ -21,6 +21,10 @@ pub(super) struct Moments {
 impl Moments {
     /// The number of `now`; moments longer ago than `idle` are old from here on.
     pub fn at(&mut self, now: Instant, idle: Duration) -> u32 {
+        if self.times.capacity() == 0 {
+            // All the room at once: a hit that has to make some would be slow among many that are not.
+            self.times.reserve_exact(KEPT + 1);
+        }
         if self.times.back() != Some(&now) {
             self.times.push_back(now);
         }

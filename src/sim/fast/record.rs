@@ -60,9 +60,9 @@ pub(super) struct Recorder {
     /// Length of the IP packet that came in.
     total: usize,
     pub shares: Vec<(NsId, Share)>,
-    pub conns: SmallVec<[Held; 4]>,
+    pub conns: SmallVec<[Held; 8]>,
     /// What rules could ask of each when the packet met it.
-    pub stamps: SmallVec<[Option<Stamp>; 4]>,
+    pub stamps: SmallVec<[Option<Stamp>; 8]>,
     /// Packets that no connection of IPVS was found for.
     pub strangers: SmallVec<[(NsId, u64); 4]>,
     /// Longest packet that goes the same way.

@@ -3,6 +3,8 @@
 //! Invariant: when an estimator looks, all that was carried before is written back, and nothing after.
 
 use crate::base::{Instant, NsId};
+use crate::ipvs::Ipvs;
+use crate::net::NetNs;
 use crate::path::vs_timers;
 use crate::sim::World;
 use crate::sim::fast::engine::FastPath;
@@ -28,8 +30,14 @@ impl FastPath {
         let now = world.now();
         let spaces: Vec<NsId> = self.servers.iter().copied().collect();
         for ns in spaces {
-            if let Some(ns) = world.space_mut(ns) {
-                vs_timers(ns, now);
+            let Some(space) = world.space_mut(ns) else {
+                continue;
+            };
+            let surprises = |space: &NetNs| space.ipvs().map_or(0, Ipvs::surprises);
+            let before = surprises(space);
+            vs_timers(space, now);
+            if surprises(space) != before {
+                self.next_epoch();
             }
             world.mark_ended(ns);
         }

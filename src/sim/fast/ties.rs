@@ -79,7 +79,7 @@ impl Ties {
     }
 
     /// The connections of an entry and what was known of them.
-    pub fn of(&self, n: u32, classes: &Classes) -> SmallVec<[(Held, Stamp); 4]> {
+    pub fn of(&self, n: u32, classes: &Classes) -> SmallVec<[(Held, Stamp); 8]> {
         let holders = classes.holders(self.class(n)).zip(&self.planes);
         let tie = |((ns, kept, reply), plane): ((NsId, Kept, bool), &Vec<Tie>)| {
             let tie = plane.get(n as usize)?;
