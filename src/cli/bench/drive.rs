@@ -412,7 +412,7 @@ pub fn of_batch(batch: &Batch<'_>, out: &[(PortAt, Frame)]) -> Tally {
 }
 
 /// What came of a batch, in order, into `got`; how many of it were hits.
-pub fn take(
+fn take(
     fast: &FastPath,
     batch: &Batch<'_>,
     out: &mut Vec<(PortAt, Frame)>,

@@ -4,6 +4,7 @@
 //! commands do and does nothing of its own. Invariant: a scenario that got a wrong answer has no figures.
 
 pub mod args;
+mod churn;
 pub mod clock;
 mod dns;
 mod dns_wire;
@@ -15,6 +16,7 @@ mod path;
 mod plan;
 mod plot;
 mod policy;
+mod replay;
 mod ring;
 mod rules;
 mod sample;
@@ -51,19 +53,17 @@ fn section(
     bar: &ProgressBar,
     points: &mut Vec<Point>,
 ) -> anyhow::Result<Vec<Section>> {
-    let mut path = |scenario| path::run(scenario, a, bar, points);
     match job.scenario {
         Scenario::Policy => {
-            let mut sections = vec![path(Scenario::Policy)?];
+            let mut sections = vec![path::run(Scenario::Policy, a, bar, points)?];
             sections.extend(policy::run(bar)?);
             Ok(sections)
         }
         Scenario::Dns => dns::run(a, bar),
         Scenario::Kernel => kernel::run(a, bar),
-        Scenario::Churn | Scenario::Replay => {
-            anyhow::bail!("{} cannot be measured yet", job.scenario)
-        }
-        scenario => Ok(vec![path(scenario)?]),
+        Scenario::Churn => Ok(vec![churn::run(a, bar, points)?]),
+        Scenario::Replay => Ok(vec![replay::run(job.file.as_deref(), a, bar)?]),
+        scenario => Ok(vec![path::run(scenario, a, bar, points)?]),
     }
 }
 

@@ -60,7 +60,7 @@ pub fn run(
 }
 
 /// Flows that can be open; a mix keeps some for new ones.
-fn most(plan: &Plan) -> u64 {
+pub fn most(plan: &Plan) -> u64 {
     match plan.mix {
         true => plan.flows() / 4 * 3,
         false => plan.flows().saturating_sub(SPARE).max(1),

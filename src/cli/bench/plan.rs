@@ -226,9 +226,9 @@ pub fn node_ip(n: u8) -> IpAddr {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
-    use clap::Parser;
+    use clap::{Parser, ValueEnum};
     use std::collections::BTreeSet;
 
     #[derive(Parser)]
@@ -240,6 +240,12 @@ mod tests {
     fn args(more: &[&str]) -> BenchArgs {
         let words = ["bench", "service"].iter().chain(more);
         Cli::try_parse_from(words).expect("arguments").bench
+    }
+
+    /// The plan of a scenario with 10 Services and further arguments.
+    pub fn plan(name: &str, more: &[&str]) -> Plan {
+        let scenario = Scenario::from_str(name, false).expect("a scenario");
+        Plan::of(scenario, 10, &args(more))
     }
 
     #[test]
@@ -264,7 +270,7 @@ mod tests {
 
     #[test]
     fn ports_alone_differ_where_that_is_asked_for() {
-        let plan = Plan::of(Scenario::Bridge, 10, &args(&["--flow-set", "ports"]));
+        let plan = plan("bridge", &["--flow-set", "ports"]);
         let far = plan.flow(4_000_000);
         assert!(plan.flows() > 4_000_000);
         assert_eq!((far.client, far.to.0), (0, plan.flow(0).to.0));

@@ -176,6 +176,12 @@ impl Ring {
         (&self.slots[at..at + BATCH], &self.expected[at / BATCH])
     }
 
+    /// The same for whoever spoils it.
+    #[cfg(test)]
+    pub fn expected_mut(&mut self) -> &mut [Expected] {
+        &mut self.expected
+    }
+
     /// Slots there are.
     pub fn len(&self) -> usize {
         self.slots.len()

@@ -2,8 +2,8 @@
 //! measurement.
 //!
 //! Which frame it is was drawn when the ring was made, and so was what has to come of it: looking costs a
-//! comparison of one frame for each batch. Invariant: a frame with two lengths of a flow differs in nothing
-//! that is expected.
+//! comparison of one frame for each batch. Invariant: a ring's frames do not change, so neither does what
+//! has to come of them.
 
 use super::traffic::resolves;
 use crate::fast::{Batch, Fate};
@@ -25,10 +25,8 @@ pub struct Sample {
 
 impl Sample {
     /// Whether a frame that arrived is the one.
-    fn is(&self, port: PortAt, head: &[u8], rest: &[u8]) -> bool {
-        let cut = head.len().min(self.frame.len());
-        let (first, second) = self.frame.split_at(cut);
-        port == self.port && first == head && second == rest
+    fn is(&self, port: PortAt, frame: &[u8]) -> bool {
+        port == self.port && frame == self.frame
     }
 
     /// Looks at what came of a batch; `out` are the frames that walks left.
@@ -40,11 +38,8 @@ impl Sample {
     ) -> anyhow::Result<()> {
         let right = match batch.fates[self.at] {
             Fate::Sent(port) => {
-                let frame = batch.frames[self.at];
-                let head = &batch.heads[self.at].0;
-                let cut = head.len().min(frame.len());
                 let to = fast.port_at(port);
-                to.is_some_and(|to| self.is(to, &head[..cut], &frame[cut..]))
+                to.is_some_and(|to| self.is(to, &batch.sent(self.at)))
             }
             Fate::Walked(n) => {
                 let before = batch.fates[..self.at].iter().map(|f| match f {
@@ -53,7 +48,7 @@ impl Sample {
                 });
                 let of_it = out.iter().skip(before.sum()).take(n as usize);
                 let mut of_it = of_it.filter(|(_, f)| !resolves(f.data()));
-                of_it.any(|(to, f)| self.is(*to, f.data(), &[]))
+                of_it.any(|(to, f)| self.is(*to, f.data()))
             }
             Fate::Waiting => false,
         };
@@ -68,5 +63,71 @@ impl Sample {
             );
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::bench::drive::{Scene, Until};
+    use crate::cli::bench::plan::tests::plan;
+    use crate::cli::bench::ring::Ring;
+
+    /// Any byte of any shape: the head, the end of the payload; or another port.
+    #[test]
+    fn a_wrong_byte_or_port_ends_the_measurement() {
+        let mut scene = Scene::new(plan("mix", &[]), 32, 1).expect("a scene");
+        scene.open(0..32, true, &mut |_| Ok(())).expect("open");
+        let mut ring = Ring::new(&mut scene, 32, 1 << 19).expect("a ring");
+        let until = Until::Frames(ring.len() as u64);
+        let whole = scene.repetition(&mut ring, until).expect("as it was");
+        assert!(
+            whole.sampled > 0 && whole.arrived == whole.sent,
+            "{whole:?}"
+        );
+        for spoil in 0..3 {
+            let all = ring.expected_mut().iter_mut();
+            let sample = all.filter_map(|e| e.sample.as_mut()).nth(spoil);
+            let sample = sample.expect("a sample");
+            let was = sample.clone();
+            match spoil {
+                0 => sample.frame[30] ^= 1,
+                1 => *sample.frame.last_mut().expect("a payload") ^= 1,
+                _ => sample.port.dev.0 += 1,
+            }
+            let wrong = scene.repetition(&mut ring, until).expect_err("spoilt");
+            assert!(
+                wrong
+                    .to_string()
+                    .contains("not delivered as its walk left it"),
+                "{wrong}"
+            );
+            let all = ring.expected_mut().iter_mut();
+            *all.filter_map(|e| e.sample.as_mut())
+                .nth(spoil)
+                .expect("it") = was;
+        }
+        scene.repetition(&mut ring, until).expect("as it was again");
+    }
+
+    #[test]
+    fn a_lost_frame_ends_the_measurement() {
+        let mut scene = Scene::new(plan("service", &["--odd", "10"]), 32, 1).expect("a scene");
+        scene.open(0..32, true, &mut |_| Ok(())).expect("open");
+        let mut ring = Ring::new(&mut scene, 32, 1 << 16).expect("a ring");
+        let until = Until::Frames(ring.len() as u64);
+        let whole = scene.repetition(&mut ring, until).expect("as it was");
+        // What came in fragments goes on in fragments; it and what has options is walked.
+        assert!(
+            whole.arrived == whole.sent && whole.hits < whole.sent / 10 * 9,
+            "{whole:?}"
+        );
+        ring.expected_mut()[1].frames += 1;
+        let wrong = scene
+            .repetition(&mut ring, until)
+            .expect_err("one is missing");
+        assert!(
+            wrong.to_string().contains("frames of a batch arrived"),
+            "{wrong}"
+        );
     }
 }

@@ -77,6 +77,11 @@ impl<R: Read> Input<R> {
         self.buf.get(range).unwrap_or_default()
     }
 
+    /// All bytes that are readable until the next `have`, in the places that `consume` gives.
+    pub(super) fn window(&self) -> &[u8] {
+        &self.buf
+    }
+
     /// Passes over `n` bytes without keeping them; false when the file ends before.
     pub(super) fn skip(&mut self, mut n: u64) -> io::Result<bool> {
         while n > 0 {

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::classic::{self, Classic};
@@ -119,6 +120,64 @@ impl<R: Read> CaptureReader<R> {
             Err(trouble) => self.note(trouble),
         }
         self.pending.pop_front().map(Err)
+    }
+
+    /// The next packets that are at hand whole, lent together until the next call: `places` says where each
+    /// one's bytes are in what is given. At most `most` (at least one); of a pcapng one by one.
+    ///
+    /// # Errors
+    /// As [`CaptureReader::next`].
+    pub fn next_many(
+        &mut self,
+        most: usize,
+        places: &mut Vec<Range<usize>>,
+    ) -> Option<Result<&[u8], Finding>> {
+        places.clear();
+        if let Some(finding) = self.pending.pop_front() {
+            return Some(Err(finding));
+        }
+        if self.done {
+            return None;
+        }
+        let step = match &self.state {
+            State::Classic(_) => self.classic_packet(),
+            State::Ng(_) => self.ng_packet(),
+        };
+        let (found, head, len) = match step {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                self.done = true;
+                return self.pending.pop_front().map(Err);
+            }
+            Err(trouble) => {
+                self.note(trouble);
+                return self.pending.pop_front().map(Err);
+            }
+        };
+        let from = self.input.consume(len).start + head;
+        places.push(from + found.data.start..from + found.data.end);
+        self.rest_at_hand(most, places);
+        Some(Ok(self.input.window()))
+    }
+
+    /// Adds the packets of a pcap file that lie whole behind the one before.
+    fn rest_at_hand(&mut self, most: usize, places: &mut Vec<Range<usize>>) {
+        let State::Classic(classic) = &self.state else {
+            return;
+        };
+        while places.len() < most {
+            let Some(head) = classic.packet_head(self.input.bytes()) else {
+                return;
+            };
+            let len = classic::PACKET_HEADER + head.kept;
+            // What is wrong with one is said when it is the first.
+            if head.kept > classic.frame_max || len > self.input.bytes().len() {
+                return;
+            }
+            let at = self.input.consume(len);
+            places.push(at.start + classic::PACKET_HEADER..at.end);
+            self.number += 1;
+        }
     }
 
     /// The packets as owned values, for `for` loops and adapters.
