@@ -43,6 +43,15 @@ pub struct Batch<'a> {
     len: usize,
 }
 
+/// The first line of a frame that has no whole one. Apart, so that the other way stays a copy of one line.
+#[cold]
+#[inline(never)]
+fn short(frame: &[u8]) -> Head {
+    let mut head = [0; HEAD];
+    head[..frame.len()].copy_from_slice(frame);
+    Head(head)
+}
+
 impl Default for Batch<'_> {
     fn default() -> Self {
         Batch::new()
@@ -84,13 +93,9 @@ impl<'a> Batch<'a> {
         if i >= BATCH {
             return false;
         }
-        let head = &mut self.heads[i].0;
         match frame.first_chunk::<HEAD>() {
-            Some(first) => *head = *first,
-            None => {
-                *head = [0; HEAD];
-                head[..frame.len()].copy_from_slice(frame);
-            }
+            Some(first) => self.heads[i] = Head(*first),
+            None => self.heads[i] = short(frame),
         }
         self.ingress[i] = ingress;
         self.frames[i] = frame;

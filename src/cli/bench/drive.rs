@@ -326,18 +326,29 @@ impl Scene {
         for _ in 0..batches {
             let (slots, expected) = ring.batch(at);
             batch.clear();
+            let mut bytes = 0;
             for s in slots {
-                if s.len == 0 {
-                    let (port, frame) = fresh.get(new);
-                    new += 1;
-                    batch.push(port, frame);
-                } else {
-                    batch.push(s.port, ring.frame(s));
-                }
+                let (port, frame) = match s.len {
+                    0 => {
+                        new += 1;
+                        fresh.get(new - 1)
+                    }
+                    _ => (s.port, ring.frame(s)),
+                };
+                bytes += frame.len() as u64;
+                batch.push(port, frame);
             }
+            let before = self.fast.stats().hits;
             let world = &mut self.cluster.lab.world;
             self.fast.run(world, &mut batch, &mut out);
-            let now = of_batch(&batch, &out);
+            let hits = self.fast.stats().hits - before;
+            let now = Tally {
+                sent: batch.len() as u64,
+                bytes,
+                arrived: hits + arrived(&out),
+                hits,
+                ..Tally::default()
+            };
             tally.add(&now);
             if let Some(sample) = &expected.sample {
                 sample.check(&self.fast, &batch, &out)?;
@@ -396,16 +407,20 @@ impl Scene {
     }
 }
 
+/// How many frames arrived by walks.
+fn arrived(out: &[(PortAt, Frame)]) -> u64 {
+    out.iter().filter(|(_, f)| !resolves(f.data())).count() as u64
+}
+
 /// What became of a batch; address resolution is nobody's frame.
 pub fn of_batch(batch: &Batch<'_>, out: &[(PortAt, Frame)]) -> Tally {
     let fates = batch.fates[..batch.len()].iter();
     let hits = fates.filter(|f| matches!(f, Fate::Sent(_))).count() as u64;
     let frames = batch.frames[..batch.len()].iter();
-    let walked = out.iter().filter(|(_, f)| !resolves(f.data()));
     Tally {
         sent: batch.len() as u64,
         bytes: frames.map(|f| f.len() as u64).sum(),
-        arrived: hits + walked.count() as u64,
+        arrived: hits + arrived(out),
         hits,
         ..Tally::default()
     }
