@@ -4,6 +4,7 @@
 //! then TOS, then the lower metric, then the older route. A `throw` route ends its table, not the lookup.
 //! Multipath next hops are chosen by weighted hash threshold; the hash is in `multipath`.
 
+mod prefixes;
 mod route;
 mod rule;
 
@@ -13,8 +14,8 @@ pub use rule::{Flow, FlowL4, Multipath, PolicyRule, RuleAction};
 use crate::base::{DevId, Origin};
 use crate::net::addr::network_of;
 use crate::net::multipath;
-use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
-use prefix_trie::PrefixMap;
+use ipnetwork::IpNetwork;
+use prefixes::Prefixes;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -70,61 +71,35 @@ pub enum FibError {
 /// One routing table, both families.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
-    v4: PrefixMap<Ipv4Network, Vec<Arc<Route>>>,
-    v6: PrefixMap<Ipv6Network, Vec<Arc<Route>>>,
+    v4: Prefixes,
+    v6: Prefixes,
 }
 
 impl RouteTable {
     fn leaf_mut(&mut self, dst: IpNetwork) -> &mut Vec<Arc<Route>> {
         match dst {
-            IpNetwork::V4(n) => self.v4.entry(n).or_default(),
-            IpNetwork::V6(n) => self.v6.entry(n).or_default(),
+            IpNetwork::V4(_) => self.v4.leaf_mut(dst),
+            IpNetwork::V6(_) => self.v6.leaf_mut(dst),
         }
     }
 
-    /// Leaves that cover `dst`, longest prefix first.
-    fn covering(&self, dst: IpAddr) -> Vec<&[Arc<Route>]> {
-        let mut v: Vec<&[Arc<Route>]> = match dst {
-            IpAddr::V4(a) => self
-                .v4
-                .cover(&Ipv4Network::from(a))
-                .map(|(_, l)| l.as_slice())
-                .collect(),
-            IpAddr::V6(a) => self
-                .v6
-                .cover(&Ipv6Network::from(a))
-                .map(|(_, l)| l.as_slice())
-                .collect(),
-        };
-        v.reverse();
-        v
+    fn family(&self, v4: bool) -> &Prefixes {
+        if v4 { &self.v4 } else { &self.v6 }
     }
 
-    /// The first route of the longest prefix that covers `dst`; asked for every packet, so without a list.
+    /// The first route of the longest prefix that covers `dst`.
     fn longest(&self, dst: IpAddr) -> Option<&Arc<Route>> {
-        match dst {
-            IpAddr::V4(a) => {
-                let leaves = self.v4.cover(&Ipv4Network::from(a));
-                leaves.filter_map(|(_, l)| l.first()).last()
-            }
-            IpAddr::V6(a) => {
-                let leaves = self.v6.cover(&Ipv6Network::from(a));
-                leaves.filter_map(|(_, l)| l.first()).last()
-            }
-        }
+        let mut leaves = self.family(dst.is_ipv4()).covering(dst);
+        leaves.find_map(|l| l.first())
     }
 
     /// All routes of one family, by prefix, in the order `ip route` lists them.
     pub fn routes(&self, v4: bool) -> Vec<&Arc<Route>> {
-        if v4 {
-            self.v4.iter().flat_map(|(_, l)| l).collect()
-        } else {
-            self.v6.iter().flat_map(|(_, l)| l).collect()
-        }
+        self.family(v4).routes()
     }
 
     fn lookup(&self, f: &Flow<'_>, alive: &dyn Fn(DevId) -> bool) -> Option<(Arc<Route>, usize)> {
-        for leaf in self.covering(f.dst) {
+        for leaf in self.family(f.dst.is_ipv4()).covering(f.dst) {
             for r in leaf {
                 if (r.tos != 0 && r.tos != f.tos & 0x1c) || r.scope < f.scope {
                     continue;
@@ -286,7 +261,7 @@ impl Fib {
 
     /// Takes a source address out of the IPv6 routes that prefer it.
     pub(crate) fn forget_source(&mut self, ip: IpAddr) {
-        let leaves = self.tables.values_mut().flat_map(|t| t.v6.values_mut());
+        let leaves = self.tables.values_mut().flat_map(|t| t.v6.leaves_mut());
         for r in leaves.flatten().filter(|r| r.prefsrc == Some(ip)) {
             Arc::make_mut(r).prefsrc = None;
         }
@@ -311,10 +286,8 @@ impl Fib {
     /// Removes every route for which `which` holds, from all tables.
     pub(crate) fn retain(&mut self, keep: &dyn Fn(u32, &Route) -> bool) {
         for (id, t) in &mut self.tables {
-            t.v4.iter_mut()
-                .for_each(|(_, l)| l.retain(|r| keep(*id, r)));
-            t.v6.iter_mut()
-                .for_each(|(_, l)| l.retain(|r| keep(*id, r)));
+            let leaves = t.v4.leaves_mut().chain(t.v6.leaves_mut());
+            leaves.for_each(|l| l.retain(|r| keep(*id, r)));
         }
     }
 

@@ -6,6 +6,7 @@
 //! understood is [`Match::Unknown`], [`Target::Unknown`] or a raw line with a finding, and stays where
 //! it stood.
 
+mod cells;
 mod compound;
 mod field;
 mod flags;

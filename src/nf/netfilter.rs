@@ -6,7 +6,7 @@
 use super::ct::Conntrack;
 use super::eval::{Loaded, State};
 use super::forced::Forced;
-use super::hook::HookOp;
+use super::hook::{HookOp, NatChain};
 use super::ipset::Sets;
 use super::{Family, Hook, RuleSet, TableName, nft, queue};
 use std::collections::BTreeMap;
@@ -78,6 +78,8 @@ pub struct Netfilter {
     pub(super) ipvs: [bool; 2],
     /// Sorted operations by family and hook.
     pub(super) ops: [[Vec<HookOp>; 5]; 2],
+    /// The same of the chains that a new connection asks.
+    pub(super) nat_ops: [[Vec<NatChain>; 5]; 2],
 }
 
 impl Netfilter {

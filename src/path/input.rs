@@ -3,7 +3,7 @@
 use crate::base::{DevId, Origin};
 use crate::net::addr::{Scope, is_link_local, is_zeronet};
 use crate::net::fib::{FibError, Flow, FlowL4, Found};
-use crate::net::{DeviceKind, RouteKind};
+use crate::net::{Device, DeviceKind, RouteKind};
 use crate::path::observer::{Observer, Step};
 use crate::path::reason::DropReason;
 use crate::path::walker::Walker;
@@ -314,7 +314,6 @@ impl<O: Observer> Walker<'_, O> {
         let lo = self
             .device(dev)
             .is_some_and(|d| matches!(d.kind, DeviceKind::Loopback));
-        let own = self.ns.devices().any(|d| d.addrs4().any(|(_, a)| a == src));
         let same_dev = out == Some(dev) && self.ns.conf_or(dev, |c| c.send_redirects);
         let local_source = || {
             NoInput::Silent(
@@ -327,7 +326,8 @@ impl<O: Observer> Walker<'_, O> {
             return Ok(false);
         }
         if rpf == 0 && !same_dev && !self.ns.fib.has_custom_rules(true) {
-            return if own && !accept_local {
+            let own = |d: &Device| d.addrs4().any(|(_, a)| a == src);
+            return if !accept_local && self.ns.devices().any(own) {
                 Err(local_source())
             } else {
                 Ok(false)

@@ -47,7 +47,6 @@ impl<O: Observer> Walker<'_, O> {
             return self.transmit(dev, f);
         }
         let now = self.now;
-        let parms = self.parms(dev, hop);
         match self.ns.neigh.get_mut(dev, hop) {
             Some(n) if n.state.is_valid() => {
                 n.used = now;
@@ -63,14 +62,13 @@ impl<O: Observer> Walker<'_, O> {
                         _ => Touch::Neigh { dev, ip: hop },
                     },
                 );
-                if state == NudState::Stale
-                    && let Some(n) = self.ns.neigh.get_mut(dev, hop)
-                {
-                    n.state = NudState::Delay;
-                    n.updated = now;
-                    self.ns
-                        .neigh
-                        .set_timer(dev, hop, Some(now + parms.delay_first_probe));
+                if state == NudState::Stale {
+                    let first_probe = now + self.parms(dev, hop).delay_first_probe;
+                    if let Some(n) = self.ns.neigh.get_mut(dev, hop) {
+                        n.state = NudState::Delay;
+                        n.updated = now;
+                    }
+                    self.ns.neigh.set_timer(dev, hop, Some(first_probe));
                 }
                 self.step(Some(dev), &f, |_| Step::NeighHit {
                     ip: hop,

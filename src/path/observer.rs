@@ -252,6 +252,10 @@ pub trait Observer {
     const TRACING: bool;
     /// Whether `touch` wants to be called: this observer compiles.
     const RECORDING: bool = false;
+    /// Whether what rules touch is still of use, where it takes work to note it.
+    fn records(&self) -> bool {
+        Self::RECORDING
+    }
     /// The walk touched something besides the frame.
     fn touch(&mut self, _at: Place<'_>, _what: Touch) {}
     /// A frame is at a device, where tcpdump would see it.
@@ -277,6 +281,9 @@ pub struct Tee<A, B>(pub A, pub B);
 impl<A: Observer, B: Observer> Observer for Tee<A, B> {
     const TRACING: bool = A::TRACING || B::TRACING;
     const RECORDING: bool = A::RECORDING || B::RECORDING;
+    fn records(&self) -> bool {
+        self.0.records() || self.1.records()
+    }
     fn touch(&mut self, at: Place<'_>, what: Touch) {
         self.0.touch(at, what);
         self.1.touch(at, what);
@@ -302,6 +309,9 @@ impl<A: Observer, B: Observer> Observer for Tee<A, B> {
 impl<O: Observer> Observer for &mut O {
     const TRACING: bool = O::TRACING;
     const RECORDING: bool = O::RECORDING;
+    fn records(&self) -> bool {
+        (**self).records()
+    }
     fn touch(&mut self, at: Place<'_>, what: Touch) {
         (**self).touch(at, what);
     }

@@ -149,7 +149,8 @@ impl<O: Observer> Walker<'_, O> {
             );
         };
         let (outer_src, outer_tos) = (h.src, h.tos);
-        f.pull(f.len() - f.l3().len() + h.header_len + UDP_VXLAN, ETH_HLEN);
+        let outer = f.len() - f.l3().len() + h.header_len + UDP_VXLAN;
+        f.pull(outer, ETH_HLEN);
         if f.src_mac() == t.1 {
             return self.drop(Some(t.0), &f, DropReason::VxlanOwnMac);
         }
@@ -328,7 +329,8 @@ impl<O: Observer> Walker<'_, O> {
                 |_| String::new(),
             );
         };
-        f.pull(f.len() - f.l3().len() + h.header_len, 0);
+        let outer = f.len() - f.l3().len() + h.header_len;
+        f.pull(outer, 0);
         if f.is_empty() {
             return self.end(
                 Some(dev),

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 #[derive(Debug, Default)]
 pub(super) struct Carried {
     /// Frames that reached an edge, with the port they would be received by, in order.
-    pub out: Vec<(PortAt, Frame)>,
+    pub out: SmallVec<[(PortAt, Frame); 2]>,
     /// Something went another way than straight on: into the queue, to a socket, onto a cable with
     /// properties.
     pub strayed: bool,

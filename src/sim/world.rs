@@ -20,10 +20,6 @@ enum Class {
     Timer,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would cost an allocation for every hop"
-)]
 #[derive(Debug)]
 enum Event {
     Arrive(PortAt, Frame),

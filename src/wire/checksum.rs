@@ -5,11 +5,17 @@ use std::net::IpAddr;
 /// One's complement sum of `data` folded to 16 bits, starting from `acc`. Not inverted.
 pub fn sum(data: &[u8], acc: u32) -> u32 {
     let mut s = u64::from(acc);
-    let mut it = data.chunks_exact(2);
-    for c in &mut it {
-        s += u64::from(u16::from_be_bytes([c[0], c[1]]));
+    // Words of any even length have the same sum once it is folded.
+    let (words, rest) = data.as_chunks::<8>();
+    for w in words {
+        let w = u64::from_be_bytes(*w);
+        s += (w >> 32) + (w & 0xffff_ffff);
     }
-    if let [b] = it.remainder() {
+    let (words, rest) = rest.as_chunks::<2>();
+    for w in words {
+        s += u64::from(u16::from_be_bytes(*w));
+    }
+    if let [b] = rest {
         s += u64::from(*b) << 8;
     }
     while s >> 16 != 0 {

@@ -6,7 +6,8 @@ use crate::base::{DevId, FrameId, limits};
 use crate::wire::ct_ref::{Bridged, CtRef};
 use crate::wire::options::Options;
 use crate::wire::{ETH_HLEN, ETH_P_IP, ETH_P_IPV6, MacAddr};
-use bytes::BytesMut;
+use core::ops::{Deref, DerefMut};
+use smallvec::SmallVec;
 
 /// To whom the link layer addressed a frame (kernel: `skb->pkt_type`, `eth_type_trans`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -22,10 +23,33 @@ pub enum PacketType {
     OtherHost,
 }
 
+/// Bytes, headroom included, that lie beside the rest of a frame: a small packet is one piece of memory.
+const INLINE: usize = limits::HEADROOM + 128;
+
 /// An Ethernet frame, or a bare IP packet where a device has no link header.
+///
+/// A pointer, as the kernel's functions hand a `struct sk_buff *` on: a walk moves it dozens of times.
 #[derive(Clone, Debug, Default)]
-pub struct Frame {
-    buf: BytesMut,
+pub struct Frame(Box<Skb>);
+
+impl Deref for Frame {
+    type Target = Skb;
+
+    fn deref(&self) -> &Skb {
+        &self.0
+    }
+}
+
+impl DerefMut for Frame {
+    fn deref_mut(&mut self) -> &mut Skb {
+        &mut self.0
+    }
+}
+
+/// What a [`Frame`] points to (kernel: `struct sk_buff`).
+#[derive(Clone, Debug, Default)]
+pub struct Skb {
+    buf: SmallVec<[u8; INLINE]>,
     start: usize,
     l3: usize,
     /// Identity in traces.
@@ -96,15 +120,13 @@ pub struct Frame {
 impl Frame {
     /// A frame holding `data`, whose network header begins at `l3`.
     pub fn new(data: &[u8], l3: usize) -> Self {
-        let mut buf = BytesMut::with_capacity(limits::HEADROOM + data.len());
-        buf.resize(limits::HEADROOM, 0);
-        buf.extend_from_slice(data);
-        Frame {
-            buf,
-            start: limits::HEADROOM,
-            l3: l3.min(data.len()),
-            ..Frame::default()
-        }
+        let mut f = Frame::default();
+        f.buf.reserve(limits::HEADROOM + data.len());
+        f.buf.extend_from_slice(&[0; limits::HEADROOM]);
+        f.buf.extend_from_slice(data);
+        f.start = limits::HEADROOM;
+        f.l3 = l3.min(data.len());
+        f
     }
 
     /// An Ethernet frame as captured or injected.
@@ -116,7 +138,9 @@ impl Frame {
     pub fn ip(packet: &[u8]) -> Self {
         Frame::new(packet, 0)
     }
+}
 
+impl Skb {
     /// All bytes from the link header on.
     pub fn data(&self) -> &[u8] {
         &self.buf[self.start..]
@@ -232,11 +256,9 @@ impl Frame {
     /// Puts `header` in front of what is now the first byte and says where the network header begins then.
     pub fn push(&mut self, header: &[u8], l3: usize) {
         if self.start < header.len() {
-            let mut buf = BytesMut::with_capacity(limits::HEADROOM + header.len() + self.len());
-            buf.resize(limits::HEADROOM + header.len(), 0);
-            buf.extend_from_slice(self.data());
-            self.start = limits::HEADROOM + header.len();
-            self.buf = buf;
+            let more = limits::HEADROOM + header.len() - self.start;
+            self.buf.insert_many(0, core::iter::repeat_n(0, more));
+            self.start += more;
         }
         self.start -= header.len();
         self.buf[self.start..self.start + header.len()].copy_from_slice(header);

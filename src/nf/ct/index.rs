@@ -1,10 +1,9 @@
-//! Who has a key: four bytes for each of the many that one connection has, a list where several have one.
+//! Who has a key: eight bytes for each of the many that one connection has, a list where several have one.
 //!
-//! The keys themselves lie in the connections; whoever asks says how to compare and to hash a holder.
-//! Invariant: the holders of a key stand newest first, and none twice.
+//! The keys themselves lie in the connections; whoever asks says how to compare a holder. Invariant: the
+//! holders of a key stand newest first, and none twice.
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
+use crate::nf::cells::Cells;
 use std::collections::{VecDeque, vec_deque};
 
 /// Marks an entry that is the number of a list, not a holder.
@@ -13,7 +12,7 @@ const LIST: u32 = 1 << 31;
 /// Key to holders, numbers below 2^31.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
-    table: HashTable<u32>,
+    cells: Cells,
     lists: Vec<VecDeque<u32>>,
     /// Numbers of lists that are not in use.
     spare: Vec<u32>,
@@ -29,12 +28,14 @@ pub(super) struct Holders<'a> {
 impl Iterator for Holders<'_> {
     type Item = u32;
 
+    #[inline]
     fn next(&mut self) -> Option<u32> {
         self.one.take().or_else(|| self.several.next().copied())
     }
 }
 
 /// A holder that has an entry's key.
+#[inline]
 fn first(lists: &[VecDeque<u32>], entry: u32) -> u32 {
     match entry & LIST {
         0 => entry,
@@ -47,15 +48,16 @@ fn first(lists: &[VecDeque<u32>], entry: u32) -> u32 {
 
 impl Index {
     /// The holders of the key with that hash that `has` tells of a holder.
+    #[inline]
     pub fn get(&self, hash: u64, has: impl Fn(u32) -> bool) -> Holders<'_> {
         let lists = &self.lists;
-        match self.table.find(hash, |e| has(first(lists, *e))) {
+        match self.cells.find(hash, |e| has(first(lists, e))) {
             None => Holders::default(),
-            Some(e) if e & LIST == 0 => Holders {
-                one: Some(*e),
+            Some((_, e)) if e & LIST == 0 => Holders {
+                one: Some(e),
                 several: vec_deque::Iter::default(),
             },
-            Some(e) => Holders {
+            Some((_, e)) => Holders {
                 one: None,
                 several: lists
                     .get((e & !LIST) as usize)
@@ -65,71 +67,48 @@ impl Index {
         }
     }
 
-    /// Adds a holder that the key does not have yet, before all others; `hash_of` gives any holder's hash.
-    pub fn add(
-        &mut self,
-        hash: u64,
-        holder: u32,
-        has: impl Fn(u32) -> bool,
-        hash_of: impl Fn(u32) -> u64,
-    ) {
-        let Index {
-            table,
-            lists,
-            spare,
-        } = self;
-        let entry = table.entry(
-            hash,
-            |e| has(first(lists, *e)),
-            |e| hash_of(first(lists, *e)),
-        );
-        match entry {
-            Entry::Vacant(v) => {
-                v.insert(holder);
+    /// Adds a holder that the key does not have yet, before all others.
+    pub fn add(&mut self, hash: u64, holder: u32, has: impl Fn(u32) -> bool) {
+        let lists = &self.lists;
+        let Some((at, known)) = self.cells.find(hash, |e| has(first(lists, e))) else {
+            return self.cells.enter(hash, holder);
+        };
+        if known & LIST != 0 {
+            if let Some(list) = self.lists.get_mut((known & !LIST) as usize) {
+                list.push_front(holder);
             }
-            Entry::Occupied(mut o) => {
-                let at = *o.get();
-                if at & LIST != 0 {
-                    if let Some(list) = lists.get_mut((at & !LIST) as usize) {
-                        list.push_front(holder);
-                    }
-                    return;
-                }
-                let both = VecDeque::from([holder, at]);
-                let free = spare.pop().filter(|n| (*n as usize) < lists.len());
-                let n = match free {
-                    Some(n) => {
-                        lists[n as usize] = both;
-                        n
-                    }
-                    None => {
-                        lists.push(both);
-                        // As many lists as holders at most: below 2^31.
-                        (lists.len() - 1) as u32
-                    }
-                };
-                *o.get_mut() = n | LIST;
-            }
+            return;
         }
+        let both = VecDeque::from([holder, known]);
+        let len = self.lists.len();
+        let n = match self.spare.pop().filter(|n| (*n as usize) < len) {
+            Some(n) => {
+                self.lists[n as usize] = both;
+                n
+            }
+            None => {
+                self.lists.push(both);
+                // As many lists as holders at most: below 2^31.
+                len as u32
+            }
+        };
+        self.cells.replace(at, n | LIST);
     }
 
     /// Takes a holder out; `has` tells the key of a holder.
     pub fn remove(&mut self, hash: u64, holder: u32, has: impl Fn(u32) -> bool) {
-        let Index {
-            table,
-            lists,
-            spare,
-        } = self;
-        let found = table.find_entry(hash, |e| *e == holder || has(first(lists, *e)));
-        let Ok(mut found) = found else { return };
-        let at = *found.get();
-        if at == holder {
-            found.remove();
-            return;
+        let lists = &self.lists;
+        let found = self
+            .cells
+            .find(hash, |e| e == holder || has(first(lists, e)));
+        let Some((at, known)) = found else { return };
+        if known == holder {
+            return self.cells.leave(at);
         }
-        let Some(list) = lists
-            .get_mut((at & !LIST) as usize)
-            .filter(|_| at & LIST != 0)
+        let Some(list) = self
+            .lists
+            .get_mut((known & !LIST) as usize)
+            .filter(|_| known & LIST != 0)
         else {
             return;
         };
@@ -138,9 +117,10 @@ impl Index {
             list.remove(list.len() - 1 - behind);
         }
         if list.len() == 1 {
-            *found.get_mut() = list.front().copied().unwrap_or(holder);
+            let last = list.front().copied().unwrap_or(holder);
             *list = VecDeque::new();
-            spare.push(at & !LIST);
+            self.cells.replace(at, last);
+            self.spare.push(known & !LIST);
         }
     }
 
@@ -149,13 +129,13 @@ impl Index {
         let lists: usize = self.lists.iter().map(VecDeque::capacity).sum();
         let heads = self.lists.capacity() * size_of::<VecDeque<u32>>();
         let numbers = lists + self.spare.capacity();
-        self.table.allocation_size() + heads + numbers * size_of::<u32>()
+        self.cells.bytes() + heads + numbers * size_of::<u32>()
     }
 
     /// Keys there are.
     #[cfg(test)]
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.cells.len()
     }
 }
 
@@ -174,11 +154,11 @@ mod tests {
             for (add, holder) in steps {
                 let key = holder % 5;
                 let has = |h: u32| h % 5 == key;
-                let hash = |k: u32| u64::from(k % 2);
+                let hash = |k: u32| u64::from(k % 2) << 32;
                 let known = model.entry(key).or_default();
                 if add && !known.contains(&holder) {
                     known.insert(0, holder);
-                    index.add(hash(key), holder, has, |h| hash(h % 5));
+                    index.add(hash(key), holder, has);
                 } else if !add && known.contains(&holder) {
                     known.retain(|h| *h != holder);
                     index.remove(hash(key), holder, has);

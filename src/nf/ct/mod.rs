@@ -231,7 +231,11 @@ impl Conntrack {
 
     /// Connections whose source was mapped and whose original tuple has the protocol, address and port
     /// that `tuple` comes from, the newest first (kernel: `find_appropriate_src`).
-    pub fn by_source(&self, tuple: &CtTuple, zone: u16) -> impl Iterator<Item = (ConnId, &Conn)> {
+    pub fn by_source(
+        &mut self,
+        tuple: &CtTuple,
+        zone: u16,
+    ) -> impl Iterator<Item = (ConnId, &Conn)> {
         let found = self.table.by_source(tuple);
         found.filter(move |(_, c)| c.zones().orig == zone)
     }

@@ -21,6 +21,8 @@ pub(super) struct Table {
     index: Index,
     /// By protocol, source address and source port of the original tuple; a holder is a slot.
     sources: Index,
+    /// Those that are yet to be entered there, in order: most are never asked for.
+    unsourced: Vec<ConnId>,
     alarms: Alarms,
     /// Not in the index: new or dead. Looked at when a walk ends.
     loose: Vec<ConnId>,
@@ -62,10 +64,17 @@ fn has_source(slots: &Slots, slot: u32, t: &CtTuple) -> bool {
     })
 }
 
+/// Whether a connection is still there to be found by its source.
+fn is_sourced(slots: &Slots, id: ConnId) -> bool {
+    let slot = slots.slot(id.slot).filter(|_| slots.get(id).is_some());
+    slot.is_some_and(|s| s.indexed & held_by::SOURCE != 0)
+}
+
 impl Table {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        let loose = self.loose.capacity() * size_of::<ConnId>();
+        let loose = self.loose.capacity() + self.unsourced.capacity();
+        let loose = loose * size_of::<ConnId>();
         let indices = self.index.bytes() + self.sources.bytes();
         self.slots.bytes() + indices + self.alarms.bytes() + loose + self.holds.allocation_size()
     }
@@ -134,16 +143,9 @@ impl Table {
             return;
         }
         let slots = &self.slots;
-        let hash_of_holder = |h: u32| {
-            let (slot, dir) = end_of(h);
-            slots.at(slot).map_or(0, |(_, c)| hash_of(&c.tuple(dir)))
-        };
-        self.index.add(
-            key.hash,
-            holder(id.slot, dir),
-            |h| has_tuple(slots, h, &key.tuple),
-            hash_of_holder,
-        );
+        self.index.add(key.hash, holder(id.slot, dir), |h| {
+            has_tuple(slots, h, &key.tuple)
+        });
     }
 
     /// Makes a connection unfindable; it stays in its slot until [`Table::reap`].
@@ -219,27 +221,31 @@ impl Table {
 
     /// Remembers a connection by its source.
     pub fn add_by_source(&mut self, id: ConnId) {
-        let Some(t) = self.get(id).map(|c| c.tuple(Dir::Original)) else {
-            return;
-        };
-        if !self.enters(id, held_by::SOURCE) {
+        if self.get(id).is_none() || !self.enters(id, held_by::SOURCE) {
             return;
         }
-        let slots = &self.slots;
-        self.sources.add(
-            hash_of_source(&t),
-            id.slot,
-            |h| has_source(slots, h, &t),
-            |h| {
-                let source = slots.at(h).map(|(_, c)| c.tuple(Dir::Original));
-                source.map_or(0, |t| hash_of_source(&t))
-            },
-        );
+        let len = self.unsourced.len();
+        if len == self.unsourced.capacity() {
+            if len > 2 * self.count {
+                let slots = &self.slots;
+                self.unsourced.retain(|id| is_sourced(slots, *id));
+            }
+            self.unsourced
+                .reserve_exact(self.unsourced.len() / 4 + GROUP);
+        }
+        self.unsourced.push(id);
     }
 
     /// Who was remembered by the source that a tuple comes from, the newest first.
-    pub fn by_source(&self, t: &CtTuple) -> impl Iterator<Item = (ConnId, &Conn)> {
+    pub fn by_source(&mut self, t: &CtTuple) -> impl Iterator<Item = (ConnId, &Conn)> {
         let slots = &self.slots;
+        for id in self.unsourced.drain(..).filter(|id| is_sourced(slots, *id)) {
+            let Some(own) = slots.get(id).map(|c| c.tuple(Dir::Original)) else {
+                continue;
+            };
+            let has = |h| has_source(slots, h, &own);
+            self.sources.add(hash_of_source(&own), id.slot, has);
+        }
         let found: Holders<'_> = self
             .sources
             .get(hash_of_source(t), |h| has_source(slots, h, t));

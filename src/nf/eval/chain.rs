@@ -4,19 +4,18 @@
 //! counter, then the target. Invariant: ends, because chains are free of loops ([`super::program`]) and
 //! every step goes on in its chain or down.
 
-use super::index::{Candidates, Index, has_effect};
-use super::load::Live;
+use super::ask::is_unknown;
+use super::index::{Candidates, Index};
 use super::packet::Pkt;
-use super::program::{Act, Cond, PChain, PRule, PTable};
+use super::program::{Act, PChain, PRule, PTable, Program, Test, name_bits};
 use super::state::Slot;
-use super::{At, Cx, Effect, NfStep, RuleRef, Verdict, matches_ipvs, targets};
+use super::{At, Cx, Effect, NfStep, RuleRef, Verdict, targets};
 use crate::base::{DevId, limits};
 use crate::net::NetNs;
 use crate::nf::netfilter::{Backend, Netfilter};
 use crate::nf::record::{self, CountAt, CounterAt};
-use crate::nf::{Counters, Hook, Match, Policy, TableName, Target};
+use crate::nf::{Counters, Hook, Policy, TableName, Target};
 use crate::wire::Frame;
-use std::sync::Arc;
 
 /// What a match says of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,24 +71,51 @@ pub(super) fn run(
     fx: &mut Vec<Effect>,
     from: Option<Paused>,
 ) -> Verdict {
-    let linear = nf.linear;
     let Some(loaded) = nf.loaded_mut(at.family, backend) else {
         return Verdict::Accept;
     };
-    let program = Arc::clone(&loaded.program);
-    let entry = program
-        .table(table)
-        .and_then(|t| Some((t, t.entry[at.hook as usize]?)));
-    let pkt = from.as_ref().map(|p| p.pkt);
-    let (Some((t, chain)), Some(pkt)) = (entry, pkt.or_else(|| Pkt::of(f, at.family))) else {
+    let Some(program) = loaded.program.take() else {
         return Verdict::Accept;
     };
-    let mut live = core::mem::take(&mut loaded.live);
+    let verdict = run_program(&program, nf, ns, f, at, (backend, table), cx, fx, from);
+    if let Some(loaded) = nf.loaded_mut(at.family, backend) {
+        loaded.program = Some(program);
+    }
+    verdict.unwrap_or(Verdict::Accept)
+}
+
+#[allow(clippy::too_many_arguments, reason = "as `super::table`")]
+#[inline(always)]
+fn run_program(
+    program: &Program,
+    nf: &mut Netfilter,
+    ns: &NetNs,
+    f: &mut Frame,
+    at: &At,
+    (backend, table): (Backend, TableName),
+    cx: &mut Cx<'_>,
+    fx: &mut Vec<Effect>,
+    from: Option<Paused>,
+) -> Option<Verdict> {
+    let t = program.table(table)?;
+    let chain = t.entry[at.hook as usize]?;
+    let linear = nf.linear;
+    let loaded = nf.loaded_mut(at.family, backend)?;
+    let pkt = match &from {
+        Some(paused) => paused.pkt,
+        None => Pkt::of(f, at.family)?,
+    };
+    let n = table as usize;
+    let live = &mut loaded.live;
+    let (counters, slots) = (&mut live.counters[n], &mut live.slots[n]);
+    let (counters, slots) = (core::mem::take(counters), core::mem::take(slots));
+    let mut stack = core::mem::take(&mut live.stack);
+    stack.clear();
     let rule = RuleRef {
         family: at.family,
         backend,
         table,
-        chain,
+        chain: t.chains.get(chain as usize).map_or(0, |c| c.number),
         rule: 0,
         native: None,
     };
@@ -105,51 +131,50 @@ pub(super) fn run(
             rule,
             chance: None,
         },
-        live: &mut live,
-        n: table as usize,
+        counters,
+        slots,
+        stack,
         chain,
         told: 0,
         linear: linear || !Index::fits(f, &pkt),
+        next: 0,
+        found: None,
+        names: [input(at), at.output].map(|dev| name_bits(name(ns, dev))),
     };
     let verdict = walk.run(f, from);
+    let Walk {
+        counters,
+        slots,
+        stack,
+        ..
+    } = walk;
     if let Some(loaded) = nf.loaded_mut(at.family, backend) {
-        loaded.live = live;
+        loaded.live.counters[n] = counters;
+        loaded.live.slots[n] = slots;
+        loaded.live.stack = stack;
     }
-    verdict
-}
-
-/// The next rule of a chain to ask.
-#[allow(
-    clippy::large_enum_variant,
-    reason = "one at a time, on the stack: no allocation"
-)]
-enum Cursor<'p> {
-    Linear(u32),
-    Indexed(Candidates<'p>),
-}
-
-impl Cursor<'_> {
-    fn next(&mut self, chain: &PChain) -> Option<u32> {
-        let next = match self {
-            Cursor::Indexed(c) => return c.next(),
-            Cursor::Linear(next) => next,
-        };
-        ((*next as usize) < chain.rules.len()).then(|| {
-            *next += 1;
-            *next - 1
-        })
-    }
+    Some(verdict)
 }
 
 struct Walk<'p, 'a, 'c> {
     table: &'p PTable,
     env: Env<'a, 'c>,
-    live: &'a mut Live,
-    n: usize,
+    /// What its rules counted, and what their matches remember ([`super::load::Live`]).
+    counters: Vec<Counters>,
+    slots: Vec<Slot>,
+    /// Where jumps return to: chain, next rule, rules told so far.
+    stack: Vec<(u32, u32, u32)>,
+    /// By its place.
     chain: u32,
     /// Rules of this chain that need not be told any more.
     told: u32,
     linear: bool,
+    /// The rule to ask next, where the chain is asked rule by rule.
+    next: u32,
+    /// Those to ask, where it is not.
+    found: Option<Candidates<'p>>,
+    /// Names of the input and the output device, for rules in their short form.
+    names: [u128; 2],
 }
 
 impl<'p> Walk<'p, '_, '_> {
@@ -157,43 +182,58 @@ impl<'p> Walk<'p, '_, '_> {
         self.table.chains.get(self.chain as usize)
     }
 
-    fn cursor(&self, from: u32, f: &Frame) -> Cursor<'p> {
-        match self.here().and_then(|c| c.index.as_ref()) {
+    /// Goes on in the chain at hand with a rule.
+    fn go_on(&mut self, from: u32, f: &Frame) {
+        self.next = from;
+        self.found = match self.here().and_then(|c| c.index.as_ref()) {
             Some(index) if !self.linear => {
                 let env = &self.env;
-                Cursor::Indexed(index.candidates(from, env.ns, f, &env.pkt, env.at))
+                Some(index.candidates(from, env.ns, f, &env.pkt, env.at))
             }
-            _ => Cursor::Linear(from),
+            _ => None,
+        };
+    }
+
+    /// The next rule of the chain to ask.
+    #[inline(always)]
+    fn next(&mut self, chain: &PChain) -> Option<u32> {
+        if let Some(found) = &mut self.found {
+            return found.next();
         }
+        (self.next < chain.len).then(|| {
+            self.next += 1;
+            self.next - 1
+        })
     }
 
     fn run(&mut self, f: &mut Frame, from: Option<Paused>) -> Verdict {
-        self.live.stack.clear();
         let (base, mut first) = (self.chain, 0);
         if let Some(p) = from {
             (self.chain, self.told, first) = (p.chain, p.told, p.next);
-            self.live.stack = p.stack;
+            self.stack = p.stack;
         }
-        let (mut cursor, mut mark) = (self.cursor(first, f), f.mark);
+        let mut mark = f.mark;
+        self.go_on(first, f);
         loop {
             let Some(chain) = self.here() else {
                 return Verdict::Accept;
             };
-            let Some(r) = cursor.next(chain) else {
+            let Some(r) = self.next(chain) else {
                 let Some(next) = self.back() else {
-                    return self.policy(base, chain.rules.len() as u32);
+                    return self.policy(base, chain.len);
                 };
-                cursor = self.cursor(next, f);
+                self.go_on(next, f);
                 continue;
             };
-            let Some(rule) = chain.rules.get(r as usize) else {
+            let Some(rule) = self.table.rule(chain, r) else {
                 continue;
             };
-            (self.env.rule.chain, self.env.rule.rule) = (self.chain, r);
+            (self.env.rule.chain, self.env.rule.rule) = (chain.number, r);
             let matched = self.ask(rule, f);
             if f.mark != mark {
                 // The index was asked for the mark the packet had before.
-                (cursor, mark) = (self.cursor(r + 1, f), f.mark);
+                self.go_on(r + 1, f);
+                mark = f.mark;
             }
             match matched {
                 Answer::Yes => {}
@@ -208,10 +248,13 @@ impl<'p> Walk<'p, '_, '_> {
                 act => {
                     self.count(chain.base + r);
                     self.tell(Verdict::Accept);
-                    match self.act(rule, act, f) {
+                    match self.act(rule, *act, f) {
                         Next::Rule if f.mark == mark => {}
-                        Next::Rule => (cursor, mark) = (self.cursor(r + 1, f), f.mark),
-                        Next::Chain(from) => cursor = self.cursor(from, f),
+                        Next::Rule => {
+                            self.go_on(r + 1, f);
+                            mark = f.mark;
+                        }
+                        Next::Chain(from) => self.go_on(from, f),
                         Next::Policy => return self.policy(base, self.told),
                         Next::Pause => return self.pause(r + 1),
                         Next::Done(verdict) => return verdict,
@@ -223,20 +266,24 @@ impl<'p> Walk<'p, '_, '_> {
 
     /// Asks a rule's conditions in order.
     fn ask(&mut self, rule: &PRule, f: &mut Frame) -> Answer {
-        let conds = self.table.conds(rule);
-        let (mut unknown, slots) = (false, &mut self.live.slots[self.n]);
+        let (table, mut unknown) = (self.table, false);
+        let tests = table.tests(rule);
         self.env.chance = None;
-        for (i, cond) in conds.iter().enumerate() {
-            match self.env.ask(f, cond, slots) {
+        for (i, test) in tests.iter().enumerate() {
+            let answer = match test {
+                Test::Cond(n) => match table.conds.get(*n as usize) {
+                    Some(cond) => self.env.ask(f, cond, &mut self.slots),
+                    None => Answer::Unknown,
+                },
+                short => self.env.short(f, short, (table, &self.names)),
+            };
+            match answer {
                 Answer::Yes => {}
                 Answer::Unknown => match self.env.cx.assume.get(&self.env.rule) {
                     Some(true) => {}
                     Some(false) => return Answer::No,
                     // If what follows fails anyway, it makes no difference; but nothing may change.
-                    None if conds[i + 1..]
-                        .iter()
-                        .any(|c| has_effect(&c.m) && !is_unknown(c)) =>
-                    {
+                    None if tests[i + 1..].iter().any(|t| table.has_effect(t)) => {
                         return Answer::Unknown;
                     }
                     None => unknown = true,
@@ -254,27 +301,30 @@ impl<'p> Walk<'p, '_, '_> {
     /// For a rule whose target is not understood: whether the packet goes on, if that is assumed.
     fn assumed(&self, rule: &PRule) -> Option<bool> {
         let assumed = *self.env.cx.assume.get(&self.env.rule)?;
-        Some(assumed && !self.table.conds(rule).iter().any(is_unknown))
+        Some(assumed && !self.table.conds(rule).any(is_unknown))
     }
 
-    fn act(&mut self, rule: &PRule, act: &'p Act, f: &mut Frame) -> Next {
+    fn act(&mut self, rule: &PRule, act: Act, f: &mut Frame) -> Next {
         let at = self.env.rule;
         match act {
             Act::None => Next::Rule,
             Act::Accept => Next::Done(Verdict::Accept),
             Act::Drop => Next::Done(Verdict::Drop(at)),
             Act::Return => self.back().map_or(Next::Policy, Next::Chain),
-            Act::Goto(to) => self.enter(*to),
+            Act::Goto(to) => self.enter(to),
             Act::Jump(to) => {
-                if self.live.stack.len() >= limits::NF_CALL_DEPTH_MAX as usize {
+                if self.stack.len() >= limits::NF_CALL_DEPTH_MAX as usize {
                     return Next::Done(Verdict::Drop(at));
                 }
-                self.live.stack.push((self.chain, at.rule + 1, at.rule + 1));
-                self.enter(*to)
+                self.stack.push((self.chain, at.rule + 1, at.rule + 1));
+                self.enter(to)
             }
             Act::Unknown if self.assumed(rule) == Some(true) => Next::Rule,
             Act::Unknown => Next::Done(Verdict::Drop(at)),
-            Act::Ext(target) => {
+            Act::Ext(n) => {
+                let Some(target) = self.table.targets.get(n as usize) else {
+                    return Next::Rule;
+                };
                 if !record::steady_target(target) {
                     self.env.varies();
                 }
@@ -293,7 +343,7 @@ impl<'p> Walk<'p, '_, '_> {
             chain: self.chain,
             next,
             told: self.told,
-            stack: self.live.stack.clone(),
+            stack: self.stack.clone(),
             pkt: self.env.pkt,
         })));
         Verdict::Accept
@@ -306,15 +356,14 @@ impl<'p> Walk<'p, '_, '_> {
 
     /// Back to the chain that jumped here.
     fn back(&mut self) -> Option<u32> {
-        let (chain, next, told) = self.live.stack.pop()?;
+        let (chain, next, told) = self.stack.pop()?;
         (self.chain, self.told) = (chain, told);
         Some(next)
     }
 
     /// Counts the packet; iptables-nft gives every rule a counter as well.
     fn count(&mut self, id: u32) {
-        let counters: Option<&mut Counters> = self.live.counters[self.n].get_mut(id as usize);
-        if let Some(c) = counters {
+        if let Some(c) = self.counters.get_mut(id as usize) {
             c.packets += 1;
             c.bytes += self.env.pkt.len as u64;
         }
@@ -357,8 +406,8 @@ impl<'p> Walk<'p, '_, '_> {
             return Verdict::Accept;
         };
         let rule = RuleRef {
-            chain: base,
-            rule: chain.rules.len() as u32,
+            chain: chain.number,
+            rule: chain.len,
             ..self.env.rule
         };
         let skipped = match self.chain == base {
@@ -391,69 +440,7 @@ enum Next {
     Done(Verdict),
 }
 
-fn is_unknown(c: &Cond) -> bool {
-    matches!(&c.m, Match::Unknown { name, .. } if name != matches_ipvs::NAME)
-}
-
 impl Env<'_, '_> {
-    /// Asks one match.
-    fn ask(&mut self, f: &mut Frame, cond: &Cond, slots: &mut [Slot]) -> Answer {
-        if self.nf.record.is_some() && !record::steady(&cond.m, &self.nf.sets) {
-            self.varies();
-        }
-        let slot = slots.get_mut(cond.slot as usize);
-        match &cond.m {
-            Match::Source(is) => (is.value.contains(self.pkt.src) != is.not).into(),
-            Match::Destination(is) => (is.value.contains(self.pkt.dst) != is.not).into(),
-            Match::InInterface(is) => (is.value.matches(self.in_dev()) != is.not).into(),
-            Match::OutInterface(is) => (is.value.matches(self.out_dev()) != is.not).into(),
-            Match::Protocol(is) => self.protocol(is),
-            Match::Fragment(is) => ((self.pkt.fragoff != 0) != is.not).into(),
-            Match::Tcp(m) => self.tcp(f, m),
-            Match::Udp(m) => self.udp(f, m),
-            Match::Sctp(m) => self.sctp(f, m),
-            Match::Icmp(m) => self.icmp(f, m.kind.map(|k| (k.not, k.value.kind, k.value.code))),
-            Match::Icmp6(m) => self.icmp(f, m.kind.map(|k| (k.not, k.value.kind, k.value.code))),
-            Match::Multiport(m) => self.multiport(f, m),
-            Match::AddrType(m) => self.addrtype(m).into(),
-            Match::Conntrack(m) => self.conntrack(f, m).into(),
-            Match::State(m) => self.state(f, m).into(),
-            Match::Comment(_) => Answer::Yes,
-            Match::Mark(m) => self.mark(f, m).into(),
-            Match::Connmark(m) => self.connmark(f, m).into(),
-            Match::Set(m) => self.set(f, m),
-            Match::Statistic(m) => self.statistic(f, m, slot),
-            Match::Recent(m) => self.recent(f, m),
-            Match::Limit(m) => self.limit(m, slot).into(),
-            Match::Hashlimit(m) => self.hashlimit(f, m),
-            Match::Physdev(m) => self.physdev(f, m).into(),
-            Match::Mac(m) => self.mac(f, m).into(),
-            Match::IpRange(m) => self.iprange(m).into(),
-            Match::Rpfilter(m) => self.rpfilter(f, m).into(),
-            Match::Socket(m) => self.socket(f, m).into(),
-            Match::Owner(m) => self.owner(f, m).into(),
-            Match::Length(m) => self.length(f, m).into(),
-            Match::Ttl(m) => self.ttl(f, (m.eq, m.lt, m.gt)).into(),
-            Match::Hl(m) => self.ttl(f, (m.eq, m.lt, m.gt)).into(),
-            Match::Tos(m) => self.tos(f, m).into(),
-            Match::Dscp(m) => self.dscp(f, m).into(),
-            Match::U32(m) => self.u32(f, m).into(),
-            Match::String(m) => self.string(f, m).into(),
-            Match::Time(m) => self.time(m).into(),
-            Match::Pkttype(m) => self.pkttype(f, m).into(),
-            Match::Nfacct(m) => self.nfacct(m).into(),
-            Match::Ecn(m) => self.ecn(f, m).into(),
-            Match::Cpu(m) => self.cpu(m).into(),
-            Match::Helper(m) => self.helper(f, m).into(),
-            Match::Realm(m) => self.realm(m).into(),
-            Match::Connlimit(m) => self.connlimit(f, m, slot),
-            Match::Connbytes(m) => self.connbytes(f, m).into(),
-            Match::Connlabel(m) => self.connlabel(f, m),
-            Match::Unknown { name, args } if name == matches_ipvs::NAME => self.ipvs(f, args),
-            Match::Unknown { .. } => Answer::Unknown,
-        }
-    }
-
     /// Notes for whoever compiles that the rule at hand does not answer by the flow alone.
     pub(in crate::nf) fn varies(&mut self) {
         let rule = self.rule;

@@ -2,20 +2,24 @@
 //!
 //! Every rule is filed under the rarest of the exact things it asks (address, prefix, interface, protocol
 //! and port, mark, bridge port); a packet's candidates are the lists of its own values and the rules that
-//! ask nothing exact, merged in the order of the chain. Invariant: a rule that is passed over would have
-//! failed before any of its matches could change state or drop. For that the packet is whole
+//! ask nothing exact, merged in the order of the chain. Lists are found by hash alone: that of another value
+//! with the same hash is asked in vain, as without the index. Invariant: a rule that is passed over would
+//! have failed before any of its matches could change state or drop. For that the packet is whole
 //! ([`Index::fits`]).
 
 use super::packet::Pkt;
-use super::program::{Cond, PRule};
+use super::program::{Cond, PRule, name_bits};
 use crate::net::NetNs;
+use crate::nf::cells::Cells;
 use crate::nf::field::Is;
 use crate::nf::value::{AddrMask, IfName};
 use crate::nf::{Family, Match};
 use crate::wire::Frame;
 use arrayvec::ArrayVec;
+use core::hash::BuildHasher;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 use std::net::IpAddr;
 
 /// Chains shorter than this are asked rule by rule.
@@ -50,13 +54,23 @@ struct Key {
     value: u128,
 }
 
+/// Marks a number that is a list's, not a rule's.
+const LIST: u32 = 1 << 31;
+
 /// The index of one chain.
 #[derive(Clone, Debug)]
 pub(super) struct Index {
     kinds: Vec<Kind>,
-    lists: HashMap<Key, (u32, u32), FixedState>,
+    /// By the hash of a key: where in `rules` the only rule stands, or which list.
+    found: Cells,
+    /// Where in `rules` a list begins, and where it has ended.
+    lists: Vec<(u32, u32)>,
     rules: Vec<u32>,
     rest: Vec<u32>,
+}
+
+fn hash(key: &Key) -> u64 {
+    FixedState::default().hash_one(key)
 }
 
 /// A packet's values of the things that are indexed.
@@ -70,12 +84,17 @@ struct Values<'a> {
 
 /// The candidates of a packet from one place of a chain on.
 pub(super) struct Candidates<'p> {
-    lists: ArrayVec<&'p [u32], { LISTS + 1 }>,
+    lists: SmallVec<[&'p [u32]; 4]>,
 }
 
 impl Candidates<'_> {
     /// The next rule.
     pub fn next(&mut self) -> Option<u32> {
+        if let [only] = self.lists.as_mut_slice() {
+            let (first, rest) = only.split_first()?;
+            *only = rest;
+            return Some(*first);
+        }
         let (at, first) = self
             .lists
             .iter()
@@ -116,43 +135,48 @@ impl Index {
         if kinds.is_empty() {
             return None;
         }
-        let filed = |k: &Option<Key>| k.filter(|k| kinds.contains(&k.kind));
-        let mut lists: HashMap<Key, (u32, u32), FixedState> = HashMap::default();
-        for key in chosen.iter().filter_map(filed) {
-            lists.entry(key).or_default().1 += 1;
-        }
-        let (mut next, mut rest) = (0, Vec::new());
-        // Places in the order of the rules, so that nothing depends on the map's order.
-        let mut places = vec![0; chosen.len()];
+        let mut rest = Vec::new();
+        let mut filed = Vec::new();
         for (i, key) in chosen.iter().enumerate() {
-            let Some(list) = filed(key).and_then(|k| lists.get_mut(&k)) else {
-                rest.push(i as u32);
-                places[i] = u32::MAX;
-                continue;
+            match key.filter(|k| kinds.contains(&k.kind)) {
+                Some(key) => filed.push((hash(&key) >> 32, i as u32)),
+                None => rest.push(i as u32),
+            }
+        }
+        // Each list in the order of the rules.
+        filed.sort_unstable();
+        let (mut found, mut lists) = (Cells::default(), Vec::new());
+        let mut start = 0;
+        for list in filed.chunk_by(|a, b| a.0 == b.0) {
+            let end = start + list.len() as u32;
+            let number = match list {
+                [_] => start,
+                _ => {
+                    lists.push((start, end));
+                    (lists.len() as u32 - 1) | LIST
+                }
             };
-            // Until all are placed `.0` is where the list's next rule goes, from 1 on.
-            if list.0 == 0 {
-                list.0 = next + 1;
-                next += list.1;
-            }
-            places[i] = list.0 - 1;
-            list.0 += 1;
-        }
-        let mut filed_rules = vec![0; next as usize];
-        for (i, at) in places.iter().enumerate() {
-            if let Some(slot) = filed_rules.get_mut(*at as usize) {
-                *slot = i as u32;
-            }
-        }
-        for (start, len) in lists.values_mut() {
-            *start = start.saturating_sub(*len + 1);
+            let hash = list.first().map_or(0, |l| l.0);
+            found.enter(hash << 32, number);
+            start = end;
         }
         Some(Index {
             kinds,
+            found,
             lists,
-            rules: filed_rules,
+            rules: filed.into_iter().map(|(_, rule)| rule).collect(),
             rest,
         })
+    }
+
+    /// The rules that are filed under a hash.
+    fn list(&self, hash: u64) -> Option<&[u32]> {
+        let (_, number) = self.found.find(hash, |_| true)?;
+        let (start, end) = match number & LIST {
+            0 => (number, number + 1),
+            _ => *self.lists.get((number & !LIST) as usize)?,
+        };
+        self.rules.get(start as usize..end as usize)
     }
 
     /// Whether a packet's candidates can be looked up: no header is cut short, so that no match drops for
@@ -188,17 +212,18 @@ impl Index {
                 f.bridged.and_then(|b| b.physout),
             ],
         };
-        let mut lists = ArrayVec::new();
-        let filed = self.kinds.iter().filter_map(|kind| {
-            let key = values.key(*kind)?;
-            let (start, len) = self.lists.get(&key)?;
-            self.rules.get(*start as usize..(start + len) as usize)
-        });
+        let mut lists: SmallVec<[&[u32]; 4]> = SmallVec::new();
+        let kinds = self.kinds.iter();
+        let filed = kinds.filter_map(|kind| self.list(hash(&values.key(*kind)?)));
         for list in filed.chain([self.rest.as_slice()]) {
-            let list = list
-                .get(list.partition_point(|r| *r < from)..)
-                .unwrap_or_default();
-            if !list.is_empty() && !lists.is_full() {
+            let behind = match from {
+                0 => 0,
+                _ => list.partition_point(|r| *r < from),
+            };
+            let list = list.get(behind..).unwrap_or_default();
+            // Keys of two kinds may have one hash: their list is one.
+            let known = |l: &&[u32]| core::ptr::eq(l.as_ptr(), list.as_ptr());
+            if !list.is_empty() && !lists.iter().any(known) {
                 lists.push(list);
             }
         }
@@ -266,13 +291,6 @@ fn cut(bits: u128, len: u8) -> u128 {
     bits & u128::MAX
         .checked_shl(128 - u32::from(len.min(128)))
         .unwrap_or(0)
-}
-
-/// An interface name fits 16 bytes (IFNAMSIZ).
-fn name_bits(name: &str) -> u128 {
-    let mut b = [0u8; 16];
-    b.iter_mut().zip(name.bytes()).for_each(|(to, c)| *to = c);
-    u128::from_be_bytes(b)
 }
 
 /// Everything exact that a rule asks before any of its matches has a side effect.

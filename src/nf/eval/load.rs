@@ -3,7 +3,7 @@
 //! What the tools refuse of a whole rule set is [`check`]; loading takes everything and lets what cannot be
 //! followed behave as not understood. Invariant: after a load `ops` hold exactly what the rule sets need.
 
-use super::program::Program;
+use super::program::{PTable, Program};
 use super::recent::{list_name, ring_size};
 use super::state::Slot;
 use super::{RuleRef, State};
@@ -36,7 +36,8 @@ pub struct Loaded {
     set: Arc<RuleSet>,
     /// Sets that its rules refer to, once for each time.
     held: Vec<String>,
-    pub(super) program: Arc<Program>,
+    /// `None` only while it is being run.
+    pub(super) program: Option<Arc<Program>>,
     pub(super) live: Live,
 }
 
@@ -47,12 +48,12 @@ impl Loaded {
         for (i, table) in program.tables.iter().enumerate() {
             let Some(table) = table else { continue };
             live.slots[i] = table.slots.clone();
-            live.counters[i] = vec![Counters::default(); table.counters as usize];
+            live.counters[i] = vec![Counters::default(); table.rules.len()];
         }
         let mut loaded = Loaded {
             set: Arc::new(set),
             held: Vec::new(),
-            program: Arc::new(program),
+            program: Some(Arc::new(program)),
             live,
         };
         loaded.take_counters();
@@ -62,6 +63,10 @@ impl Loaded {
         (loaded, findings)
     }
 
+    fn table(&self, name: TableName) -> Option<&PTable> {
+        self.program.as_ref()?.table(name)
+    }
+
     /// The rule set as it was loaded.
     pub(crate) fn set(&self) -> &RuleSet {
         &self.set
@@ -69,12 +74,17 @@ impl Loaded {
 
     fn take_counters(&mut self) {
         for table in &self.set.tables {
-            let own = self.live.counters[table.name as usize].iter_mut();
-            let written = table.chains.iter().flat_map(|c| {
-                let rules = c.rules.iter().map(|r| r.counters);
-                rules.chain([c.counters])
-            });
-            own.zip(written).for_each(|(to, from)| *to = from);
+            let program = self.program.as_ref().and_then(|p| p.table(table.name));
+            let Some(program) = program else {
+                continue;
+            };
+            let own = &mut self.live.counters[table.name as usize];
+            for (number, chain) in table.chains.iter().enumerate() {
+                let written = chain.rules.iter().map(|r| r.counters);
+                let written = written.chain([chain.counters]);
+                let own = own.iter_mut().skip(first(program, number));
+                own.zip(written).for_each(|(to, from)| *to = from);
+            }
         }
     }
 
@@ -87,14 +97,17 @@ impl Loaded {
             };
             let n = table.name as usize;
             let (to, from) = (&mut self.live.slots[n], &old.live.slots[n]);
-            let (programs, tables) = ((&*self.program, &*old.program), (table, before));
+            let tables = (table, before);
+            let (Some(new), Some(old)) = (&self.program, &old.program) else {
+                continue;
+            };
             if to.is_empty() || from.is_empty() {
                 continue;
             }
             match backend {
                 Backend::Legacy if same_rules(table, before) => to.clone_from(from),
                 Backend::Legacy => {}
-                Backend::Nft => keep_rules(programs, tables, to, from),
+                Backend::Nft => keep_rules((new, old), tables, to, from),
             }
         }
     }
@@ -103,18 +116,23 @@ impl Loaded {
     fn with_counters(&self) -> RuleSet {
         let mut set = (*self.set).clone();
         for table in &mut set.tables {
-            let mut counters = self.live.counters[table.name as usize].iter();
-            for chain in &mut table.chains {
+            let Some(program) = self.table(table.name) else {
+                continue;
+            };
+            let counters = &self.live.counters[table.name as usize];
+            for (number, chain) in table.chains.iter_mut().enumerate() {
+                let counters = counters.iter().skip(first(program, number));
                 let slots = chain.rules.iter_mut().map(|r| &mut r.counters);
                 let slots = slots.chain([&mut chain.counters]);
-                slots.zip(&mut counters).for_each(|(to, from)| *to = *from);
+                slots.zip(counters).for_each(|(to, from)| *to = *from);
             }
         }
         set
     }
 
     fn names(&self, out: &mut Names) {
-        let conds = self.program.tables.iter().flatten().flat_map(|t| &t.conds);
+        let tables = self.program.iter().flat_map(|p| p.tables.iter().flatten());
+        let conds = tables.flat_map(|t| &t.conds);
         for cond in conds {
             match &cond.m {
                 Match::Recent(r) => {
@@ -126,6 +144,12 @@ impl Loaded {
             }
         }
     }
+}
+
+/// The first counter of a chain by its number in the rule set.
+fn first(program: &PTable, number: usize) -> usize {
+    let chain = program.chain(u32::try_from(number).unwrap_or(u32::MAX));
+    chain.map_or(usize::MAX, |c| c.base as usize)
 }
 
 /// Lists and tables that some rule still names.
@@ -180,11 +204,14 @@ fn keep_rules(
         let heads = (0..head).map(|i| (i, i));
         let pairs = heads.chain((1..=tail).map(|i| (now.len() - i, was.len() - i)));
         for (n, w) in pairs {
-            let (Some(n), Some(w)) = (new.chains[c].rules.get(n), old.chains[o].rules.get(w))
-            else {
+            let rule = |t: &'_ PTable, chain: usize, r: usize| {
+                let chain = t.chain(u32::try_from(chain).ok()?)?;
+                t.rule(chain, u32::try_from(r).ok()?).copied()
+            };
+            let (Some(n), Some(w)) = (rule(new, c, n), rule(old, o, w)) else {
                 continue;
             };
-            for (a, b) in new.conds(n).iter().zip(old.conds(w)) {
+            for (a, b) in new.conds(&n).zip(old.conds(&w)) {
                 if let (Some(to), Some(from)) =
                     (to.get_mut(a.slot as usize), from.get(b.slot as usize))
                 {
@@ -337,8 +364,8 @@ impl Netfilter {
     /// What a rule or policy has counted.
     pub fn counters(&self, at: &RuleRef) -> Option<Counters> {
         let loaded = self.loaded(at.family, at.backend)?;
-        let table = loaded.program.table(at.table)?;
-        let id = table.chains.get(at.chain as usize)?.base + at.rule;
+        let table = loaded.table(at.table)?;
+        let id = table.chain(at.chain)?.base + at.rule;
         loaded.live.counters[at.table as usize]
             .get(id as usize)
             .copied()
@@ -371,6 +398,7 @@ impl Netfilter {
             self.register(family);
             for hook in Hook::ALL {
                 self.ops[family as usize][hook as usize] = self.operations(family, hook);
+                self.nat_ops[family as usize][hook as usize] = self.nat_operations(family, hook);
             }
         }
         self.link = LinkOps::of(&self.nft);
@@ -410,9 +438,14 @@ impl Netfilter {
         }
     }
 
-    /// The chains that a new connection asks at a hook, in order: by priority, and as with all hooks of one
+    /// The chains that a new connection asks at a hook, in order.
+    pub fn nat_chains(&self, family: Family, hook: Hook) -> &[NatChain] {
+        &self.nat_ops[family as usize][hook as usize]
+    }
+
+    /// Those chains: by priority, and as with all hooks of one
     /// priority the one that was registered later comes first (`nf_nat_register_fn`, `nf_hook_entries_grow`).
-    pub fn nat_chains(&self, family: Family, hook: Hook) -> Vec<NatChain> {
+    fn nat_operations(&self, family: Family, hook: Hook) -> Vec<NatChain> {
         let usual = match hook {
             Hook::Prerouting | Hook::Output | Hook::Forward => hook::NAT_DST,
             Hook::Input | Hook::Postrouting => hook::NAT_SRC,

@@ -33,13 +33,7 @@ impl Env<'_, '_> {
     pub fn statistic(&mut self, f: &Frame, m: &Statistic, slot: Option<&mut Slot>) -> Answer {
         match (m.mode, m.probability, slot) {
             (Some(StatisticMode::Random), Some(p), _) => {
-                self.chance = Some(if p.not {
-                    (1 << 31) - p.value.0.min(1 << 31)
-                } else {
-                    p.value.0
-                });
-                let hit = self.decide_random(f, p.value.0);
-                (hit != p.not).into()
+                self.random(f, p.value.0, p.not)
             }
             (Some(StatisticMode::Nth), _, Some(Slot::Nth(count))) => {
                 let (every, not) = m.every.map_or((1, false), |e| (e.value.max(1), e.not));
@@ -50,6 +44,15 @@ impl Env<'_, '_> {
         }
     }
 
+    /// The same of `--mode random`.
+    pub(super) fn random(&mut self, f: &Frame, chance: u32, not: bool) -> Answer {
+        self.chance = Some(match not {
+            true => (1 << 31) - chance.min(1 << 31),
+            false => chance,
+        });
+        (self.decide_random(f, chance) != not).into()
+    }
+
     /// Draws as the kernel does: 31 random bits below the chance. A replay may have decided already.
     fn decide_random(&mut self, f: &Frame, chance: u32) -> bool {
         match chance {
@@ -58,24 +61,28 @@ impl Env<'_, '_> {
             0x8000_0000.. => return true,
             _ => {}
         }
+        if let Some(decided) = self.forced_random(f) {
+            return decided;
+        }
+        (self.cx.rng.next_u64() as u32 & 0x7fff_ffff) < chance
+    }
+
+    /// What is decided of a random rule beforehand.
+    fn forced_random(&self, f: &Frame) -> Option<bool> {
+        // The rule's text lies far from what is run.
+        if self.nf.forced.is_empty() {
+            return None;
+        }
         let orig = match self.conn(f) {
             Some((c, _)) => c.tuple(Dir::Original),
             None => self.packet_tuple(f),
         };
         let at = &self.rule;
-        let table = self
-            .nf
-            .loaded(at.family, at.backend)
-            .and_then(|l| l.set().table(at.table));
-        let rule = self.nf.rule(at);
-        let forced = table
-            .zip(rule)
-            .filter(|_| at.table == TableName::Nat)
-            .and_then(|(t, r)| self.nf.forced.random_rule(&orig, t, r));
-        if let Some(decided) = forced {
-            return decided;
-        }
-        (self.cx.rng.next_u64() as u32 & 0x7fff_ffff) < chance
+        let loaded = self.nf.loaded(at.family, at.backend);
+        let table = loaded.and_then(|l| l.set().table(at.table));
+        let both = table.zip(self.nf.rule(at));
+        let (table, rule) = both.filter(|_| at.table == TableName::Nat)?;
+        self.nf.forced.random_rule(&orig, table, rule)
     }
 
     /// `limit_mt`, or `nft_limit_pkts_eval` in the nft back end.

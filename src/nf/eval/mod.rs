@@ -5,10 +5,12 @@
 //! matches remember; does not send anything: that is [`Effect`]. Invariant: a verdict other than `Accept`
 //! names the rule or policy that gave it.
 
+mod ask;
 pub(in crate::nf) mod chain;
 pub(in crate::nf) mod conn;
 mod hashlimit;
 mod index;
+mod lay;
 mod load;
 mod matches_ct;
 mod matches_ip;

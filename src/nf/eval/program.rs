@@ -1,14 +1,18 @@
 //! A rule set as it is run: chains numbered, targets resolved, conditions in the order they are asked.
 //!
 //! Compiled once per load, never changed; counters and what stateful matches remember are kept beside it
-//! in [`super::load::Live`]. Invariant: every jump leads to a chain of the same table, and no chain reaches
-//! itself (`mark_source_chains` refuses that with ELOOP; here the closing jump is cut off and said).
+//! in [`super::load::Live`]. What one packet reads lies together: chains follow one another as jumps lead from
+//! one to the next, and with them their rules, their counters and their conditions, the usual ones of which
+//! take 12 bytes. Invariant: every jump leads to a chain of the same table, and no chain reaches itself
+//! (`mark_source_chains` refuses that with ELOOP; here the closing jump is cut off and said).
 
 use super::index::Index;
+use super::lay;
 use super::state::Slot;
 use crate::base::{Finding, Origin, Span, limits};
 use crate::nf::matches::StatisticMode;
 use crate::nf::netfilter::Backend;
+use crate::nf::value::IfName;
 use crate::nf::{Hook, Match, Policy, Rule, RuleSet, Table, TableName, Target};
 use hashbrown::HashMap;
 
@@ -20,26 +24,110 @@ pub(super) struct Cond {
     pub slot: u32,
 }
 
+/// An interface name of a rule: a device's has these `bits` where `mask` says ([`name_bits`]).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Name {
+    pub bits: u128,
+    pub mask: u128,
+}
+
+impl Name {
+    /// `eth0`, `cali+`; `None` for one that is longer than any device's.
+    pub fn of(is: &IfName) -> Option<Name> {
+        let (text, whole) = match is.0.strip_suffix('+') {
+            Some(start) => (start, 0),
+            None => (is.0.as_str(), u128::MAX),
+        };
+        (text.len() < IFNAMSIZ).then(|| Name {
+            bits: name_bits(text),
+            mask: whole | !(u128::MAX >> (8 * text.len())),
+        })
+    }
+}
+
+/// Room for an interface's name and the zero behind it.
+pub(super) const IFNAMSIZ: usize = 16;
+
+/// An interface's name as a number, its first byte the highest.
+pub(super) fn name_bits(name: &str) -> u128 {
+    let mut b = [0u8; IFNAMSIZ];
+    b.iter_mut().zip(name.bytes()).for_each(|(to, c)| *to = c);
+    u128::from_be_bytes(b)
+}
+
+/// One condition as it is asked: what most rules ask is all here. Interface names are numbers in
+/// [`PTable::names`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Test {
+    Src4 {
+        addr: u32,
+        mask: u32,
+        not: bool,
+    },
+    Dst4 {
+        addr: u32,
+        mask: u32,
+        not: bool,
+    },
+    Proto {
+        proto: u8,
+        not: bool,
+    },
+    In {
+        name: u32,
+        not: bool,
+    },
+    Out {
+        name: u32,
+        not: bool,
+    },
+    TcpDst {
+        min: u16,
+        max: u16,
+        not: bool,
+    },
+    UdpDst {
+        min: u16,
+        max: u16,
+        not: bool,
+    },
+    Mark {
+        value: u32,
+        mask: u32,
+        not: bool,
+    },
+    /// `--mode random`: the chance in 1/2^31.
+    Random {
+        chance: u32,
+        not: bool,
+    },
+    /// Any other: a number in [`PTable::conds`].
+    Cond(u32),
+}
+
+const _: () = assert!(size_of::<Test>() <= 12 && size_of::<PRule>() <= 16);
+
 /// What a rule does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Act {
     /// Only counts.
     None,
     Accept,
     Drop,
     Return,
+    /// To a chain of [`PTable::chains`].
     Jump(u32),
     Goto(u32),
-    /// An extension.
-    Ext(Target),
+    /// An extension of [`PTable::targets`].
+    Ext(u32),
     /// Not understood, or a jump that cannot be followed.
     Unknown,
 }
 
 /// A rule.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct PRule {
-    /// Its conditions in [`PTable::conds`].
+    /// Its conditions in [`PTable::tests`].
     pub from: u32,
     pub to: u32,
     pub act: Act,
@@ -48,35 +136,64 @@ pub(super) struct PRule {
 /// A chain.
 #[derive(Clone, Debug)]
 pub(super) struct PChain {
-    pub rules: Vec<PRule>,
+    /// Number of its first rule, and of that rule's counter; the policy's come behind the last rule's.
+    pub base: u32,
+    /// How many rules it has.
+    pub len: u32,
+    /// Its number in the rule set.
+    pub number: u32,
     pub policy: Policy,
     /// Whether its policy counts ([`crate::nf::Chain::uncounted`]).
     pub counted: bool,
-    /// Number of its first rule's counter; the policy's comes behind the last rule's.
-    pub base: u32,
     /// For chains that are long enough.
-    pub index: Option<Index>,
+    pub index: Option<Box<Index>>,
 }
 
 /// A table.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PTable {
+    /// In the order of [`super::lay`].
     pub chains: Vec<PChain>,
+    /// Where a chain of the rule set is among `chains`.
+    pub places: Vec<u32>,
+    /// Of all chains, one without conditions behind each chain's for its policy.
+    pub rules: Vec<PRule>,
+    pub tests: Vec<Test>,
     pub conds: Vec<Cond>,
+    pub targets: Vec<Target>,
+    pub names: Vec<Name>,
     /// Built-in chains by hook.
     pub entry: [Option<u32>; 5],
-    /// How many counters it has.
-    pub counters: u32,
     /// Fresh state for every slot.
     pub slots: Vec<Slot>,
 }
 
 impl PTable {
     /// The conditions of a rule.
-    pub fn conds(&self, r: &PRule) -> &[Cond] {
-        self.conds
+    pub fn tests(&self, r: &PRule) -> &[Test] {
+        self.tests
             .get(r.from as usize..r.to as usize)
             .unwrap_or_default()
+    }
+
+    /// Those of them that may have state of their own.
+    pub fn conds(&self, r: &PRule) -> impl Iterator<Item = &Cond> {
+        self.tests(r).iter().filter_map(|t| match t {
+            Test::Cond(n) => self.conds.get(*n as usize),
+            _ => None,
+        })
+    }
+
+    /// A chain by its number in the rule set.
+    pub fn chain(&self, number: u32) -> Option<&PChain> {
+        let place = self.places.get(number as usize)?;
+        self.chains.get(*place as usize)
+    }
+
+    /// A rule of a chain.
+    pub fn rule(&self, chain: &PChain, r: u32) -> Option<&PRule> {
+        let own = (r < chain.len).then(|| chain.base + r)?;
+        self.rules.get(own as usize)
     }
 }
 
@@ -111,7 +228,7 @@ struct Compiler<'a> {
     backend: Backend,
     names: HashMap<&'a str, u32, foldhash::fast::FixedState>,
     findings: &'a mut Vec<Finding>,
-    out: PTable,
+    out: lay::Draft,
 }
 
 impl<'a> Compiler<'a> {
@@ -120,7 +237,7 @@ impl<'a> Compiler<'a> {
         for (i, c) in table.chains.iter().enumerate() {
             names.entry(c.name.as_str()).or_insert(i as u32);
         }
-        let out = PTable::default();
+        let out = lay::Draft::default();
         Compiler {
             table,
             backend,
@@ -131,29 +248,18 @@ impl<'a> Compiler<'a> {
     }
 
     fn table(mut self) -> PTable {
+        let mut entry = [None; 5];
         for (i, chain) in self.table.chains.iter().enumerate() {
-            let base = self.out.counters;
-            self.out.counters += chain.rules.len() as u32 + 1;
-            let rules: Vec<PRule> = chain.rules.iter().map(|r| self.rule(r)).collect();
+            let rules = chain.rules.iter().map(|r| self.rule(r)).collect();
             let hook = Hook::of_chain(&chain.name);
             let built_in = self.table.name.builtin_chains().contains(&&*chain.name);
             if let Some(hook) = hook.filter(|_| built_in) {
-                self.out.entry[hook as usize] = Some(i as u32);
+                entry[hook as usize] = Some(i as u32);
             }
-            self.out.chains.push(PChain {
-                rules,
-                policy: chain.policy.unwrap_or(Policy::Accept),
-                counted: !chain.uncounted,
-                base,
-                index: None,
-            });
+            self.out.chains.push(rules);
         }
-        self.cut_loops();
-        let conds = &self.out.conds;
-        for chain in &mut self.out.chains {
-            chain.index = Index::build(&chain.rules, conds);
-        }
-        self.out
+        self.cut_loops(&entry);
+        self.out.lay_out(self.table, entry)
     }
 
     fn rule(&mut self, r: &Rule) -> PRule {
@@ -201,7 +307,8 @@ impl<'a> Compiler<'a> {
             Target::Unknown { .. } => return Act::Unknown,
             Target::Jump(name) => (name, false),
             Target::Goto(name) => (name, true),
-            other => return Act::Ext(other.clone()),
+            // Which, is known when all have their places.
+            _ => return Act::Ext(u32::MAX),
         };
         match self.names.get(name.as_str()) {
             Some(&to) if self.is_built_in(to) => {
@@ -239,7 +346,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// Walks the chains as `mark_source_chains` does, cuts what closes a loop or nests too deep.
-    fn cut_loops(&mut self) {
+    fn cut_loops(&mut self, entry: &[Option<u32>; 5]) {
         let n = self.out.chains.len();
         let mut walk = Walk {
             colour: vec![Colour::White; n],
@@ -251,7 +358,7 @@ impl<'a> Compiler<'a> {
                 Backend::Nft => 16,
             },
         };
-        let hooks = self.out.entry.into_iter().flatten();
+        let hooks = entry.iter().copied().flatten();
         // x_tables only looks at what a hook reaches; nf_tables at every chain.
         let rest = match self.backend {
             Backend::Legacy => 0..0,
@@ -272,7 +379,7 @@ impl<'a> Compiler<'a> {
                 );
             }
             let cut = self.out.chains.get_mut(chain as usize);
-            if let Some(r) = cut.and_then(|c| c.rules.get_mut(rule as usize)) {
+            if let Some(r) = cut.and_then(|c| c.get_mut(rule as usize)) {
                 r.act = Act::Unknown;
             }
         }
@@ -296,15 +403,12 @@ struct Walk {
 }
 
 impl Walk {
-    fn from(&mut self, chains: &[PChain], start: u32) {
+    fn from(&mut self, chains: &[Vec<PRule>], start: u32) {
         let mut stack: Vec<(u32, u32)> = Vec::new();
         self.enter(start, &mut stack);
         while let Some((c, r)) = stack.last_mut() {
             let (c, rule) = (*c, *r);
-            let Some(next) = chains
-                .get(c as usize)
-                .and_then(|x| x.rules.get(rule as usize))
-            else {
+            let Some(next) = chains.get(c as usize).and_then(|x| x.get(rule as usize)) else {
                 stack.pop();
                 self.leave(c, stack.last().map(|p| p.0));
                 continue;

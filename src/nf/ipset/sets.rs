@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use indexmap::IndexMap;
 
 use super::element::Element;
@@ -140,7 +141,7 @@ impl Set {
 /// The sets of one namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Sets {
-    pub(super) sets: IndexMap<Arc<str>, Set>,
+    pub(super) sets: IndexMap<Arc<str>, Set, FixedState>,
 }
 
 impl Sets {

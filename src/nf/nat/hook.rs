@@ -87,7 +87,9 @@ fn decide(
     let CtRef::Conn { id, .. } = f.ct else {
         return Ok(Verdict::Accept);
     };
-    for chain in nf.nat_chains(at.family, at.hook) {
+    let mut next = 0;
+    while let Some(chain) = nf.nat_chains(at.family, at.hook).get(next).copied() {
+        next += 1;
         let verdict = ask(nf, f, cx, chain);
         if verdict != Verdict::Accept {
             return Ok(verdict);

@@ -68,7 +68,8 @@ impl<O: Observer> Walker<'_, O> {
             return Ok(Verdict::Accept);
         };
         let mut steps = O::TRACING.then(Vec::new);
-        nf.record = O::RECORDING.then(|| self.cx.record.take().unwrap_or_default());
+        let records = O::RECORDING && self.obs.records();
+        nf.record = records.then(|| self.cx.record.take().unwrap_or_default());
         // It was looked up at another hook already.
         let tracked = matches!(f.ct, CtRef::Conn { .. } | CtRef::Untracked);
         let mut cx = Cx {
@@ -98,8 +99,10 @@ impl<O: Observer> Walker<'_, O> {
         };
         let record = nf.record.take();
         self.ns.nf = Some(nf);
+        if O::RECORDING {
+            self.nf_touched(kind, f, tracked, record.as_deref());
+        }
         if let Some(mut record) = record {
-            self.nf_touched(kind, f, tracked, &record);
             record.clear();
             self.cx.record = Some(record);
         }
@@ -112,8 +115,10 @@ impl<O: Observer> Walker<'_, O> {
 
 impl<O: Observer> Walker<'_, O> {
     /// Tells whoever compiles what an operation touched; `tracked`: conntrack knew the packet before.
-    fn nf_touched(&mut self, kind: OpKind, f: &Frame, tracked: bool, record: &Record) {
-        self.nf_recorded(record);
+    fn nf_touched(&mut self, kind: OpKind, f: &Frame, tracked: bool, record: Option<&Record>) {
+        if let Some(record) = record {
+            self.nf_recorded(record);
+        }
         match kind {
             OpKind::Conntrack if !tracked => {
                 let touched = match f.ct {

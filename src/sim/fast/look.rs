@@ -28,6 +28,6 @@ impl FastPath {
         let carried = world.carry(at, Frame::ethernet(frame), edge, &mut Tee(&mut rec, obs));
         // Entries of connections that it ended or changed go.
         self.forget(world, &rec);
-        carried.out
+        carried.out.into_vec()
     }
 }

@@ -54,7 +54,7 @@ pub(super) struct Held {
     pub reply: bool,
 }
 
-/// What was noted of one walk.
+/// What was noted of one walk; once it may vary, the connections alone.
 #[derive(Debug)]
 pub(super) struct Recorder {
     /// Length of the IP packet that came in.
@@ -125,8 +125,16 @@ impl Observer for Recorder {
     const TRACING: bool = false;
     const RECORDING: bool = true;
 
+    fn records(&self) -> bool {
+        self.varies.is_none()
+    }
+
     fn touch(&mut self, at: Place<'_>, what: Touch) {
         let ns = at.ns.id;
+        let conn = matches!(what, Touch::Conn { .. } | Touch::Server { .. } | Touch::Stranger(_));
+        if self.varies.is_some() && !conn {
+            return;
+        }
         let share = match what {
             Touch::Counter(c, len) => Share::Counter(c, self.extra(len)),
             Touch::Conn { id, reply } => {
@@ -170,7 +178,9 @@ impl Observer for Recorder {
     }
 
     fn tap(&mut self, at: Place<'_>, dir: Direction, f: &Frame) {
-        let Some(dev) = at.dev else { return };
+        let Some(dev) = at.dev.filter(|_| self.varies.is_none()) else {
+            return;
+        };
         let extra = self.extra(f.len());
         let share = match dir {
             Direction::In => Share::Rx(dev, extra),
