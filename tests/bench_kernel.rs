@@ -41,7 +41,8 @@ fn both_sides_are_measured_and_nothing_is_left() {
     let mut text = String::new();
     std::io::Read::read_to_string(child.stdout.as_mut().unwrap(), &mut text).unwrap();
     assert!(child.wait().unwrap().success());
-    let sections: Vec<Value> = serde_json::from_str(&text).unwrap();
+    let doc: Value = serde_json::from_str(&text).unwrap();
+    let sections = doc["scenarios"].as_array().unwrap();
     for (section, column) in sections.iter().zip(["kernel_ns", "kernel_flows_s"]) {
         let rows = section["rows"].as_array().unwrap();
         assert_eq!(rows.len(), 6);

@@ -18,8 +18,8 @@ fn a_hit_is_not_encoded_again() {
     );
     assert!(out.status.success(), "{said}");
     println!("{text}");
-    let sections: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let rows = sections[0]["rows"].as_array().expect("rows");
+    let doc: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let rows = doc["scenarios"][0]["rows"].as_array().expect("rows");
     let row = |question: &str, answered: &str| {
         let is = |r: &&serde_json::Value| r["question"] == question && r["answered"] == answered;
         let found = rows.iter().find(is);

@@ -345,6 +345,38 @@ fn replay() {
 }
 
 #[test]
+fn bench() {
+    let folder = Folder::new();
+    let size = ["--flows", "64", "--repetitions", "1", "--ring", "1"];
+    let of = |words: &[&str]| {
+        let packets: &[&str] = &["--packets", "512", "-o", "json"];
+        let ran = folder.podpath(&[&["bench"], words, &size, packets].concat());
+        ran.exits(0).json()
+    };
+    let doc = of(&[
+        "service", "connect", "churn", "replay", "--make", "x.pcap", "--bytes", "200k",
+    ]);
+    assert_eq!(doc["version"], 1);
+    assert_eq!(keys(&doc), documented("## `bench -o json`, version 1"));
+    let all = array(&doc["scenarios"]);
+    assert_eq!(keys_of_all(all), documented("### A scenario"));
+    let headings = [
+        "### A row of established flows",
+        "### A row of `connect`",
+        "### A row of `churn`",
+        "### A row of `replay`",
+    ];
+    assert_eq!(all.len(), headings.len());
+    for (scenario, heading) in all.iter().zip(headings) {
+        assert_eq!(
+            keys_of_all(array(&scenario["rows"])),
+            documented(heading),
+            "{heading}"
+        );
+    }
+}
+
+#[test]
 fn show() {
     for what in ["addr", "link", "route", "rule", "neigh", "fdb", "bridge"] {
         let doc = podpath(&["show", "n1", what, "-j", "-t", &vxlan()])

@@ -6,13 +6,14 @@
 
 use super::args::BenchArgs;
 use super::clock::{Timing, cpu};
-use super::drive::{CARRIED, Scene, Tally, Until, of_batch};
+use super::drive::Scene;
 use super::figures::{Row, Section};
 use super::path::{most, ring_bytes, slow};
 use super::plan::{Plan, SERVERS};
 use super::plot::Point;
 use super::ring::Ring;
 use super::scene;
+use super::tally::{CARRIED, Tally, Until, of_batch};
 use crate::base::Span;
 use crate::cli::bench::args::Scenario;
 use crate::fast::{BATCH, Batch};

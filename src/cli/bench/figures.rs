@@ -112,7 +112,8 @@ pub fn print(sections: &[Section], output: Format) -> std::io::Result<()> {
     match output {
         Format::Json => {
             let all: Vec<Value> = sections.iter().map(json_of).collect();
-            let text = serde_json::to_string_pretty(&all).map_err(std::io::Error::other)?;
+            let doc = json!({ "version": 1, "scenarios": all });
+            let text = serde_json::to_string_pretty(&doc).map_err(std::io::Error::other)?;
             writeln!(std::io::stdout(), "{text}")
         }
         Format::Text => {

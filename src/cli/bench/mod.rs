@@ -21,6 +21,7 @@ mod ring;
 mod rules;
 mod sample;
 mod scene;
+mod tally;
 mod traffic;
 mod words;
 

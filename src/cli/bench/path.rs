@@ -4,13 +4,14 @@
 //! machine slows both.
 
 use super::clock::Timing;
-use super::drive::{Scene, Tally, Until};
+use super::drive::Scene;
 use super::figures::{Row, Section};
 use super::limit::Limit;
 use super::plan::Plan;
 use super::plot::Point;
 use super::ring::Ring;
 use super::rules::Visits;
+use super::tally::{Tally, Until};
 use crate::base::Rng;
 use crate::cli::bench::args::{BenchArgs, Scenario};
 use indicatif::ProgressBar;

@@ -68,9 +68,10 @@ impl Sample {
 
 #[cfg(test)]
 mod tests {
-    use crate::cli::bench::drive::{Scene, Until};
+    use crate::cli::bench::drive::Scene;
     use crate::cli::bench::plan::tests::plan;
     use crate::cli::bench::ring::Ring;
+    use crate::cli::bench::tally::Until;
 
     /// Any byte of any shape: the head, the end of the payload; or another port.
     #[test]

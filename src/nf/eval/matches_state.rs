@@ -32,9 +32,7 @@ impl Env<'_, '_> {
     /// `statistic_mt`
     pub fn statistic(&mut self, f: &Frame, m: &Statistic, slot: Option<&mut Slot>) -> Answer {
         match (m.mode, m.probability, slot) {
-            (Some(StatisticMode::Random), Some(p), _) => {
-                self.random(f, p.value.0, p.not)
-            }
+            (Some(StatisticMode::Random), Some(p), _) => self.random(f, p.value.0, p.not),
             (Some(StatisticMode::Nth), _, Some(Slot::Nth(count))) => {
                 let (every, not) = m.every.map_or((1, false), |e| (e.value.max(1), e.not));
                 *count = if *count >= every - 1 { 0 } else { *count + 1 };

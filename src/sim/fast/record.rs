@@ -131,7 +131,10 @@ impl Observer for Recorder {
 
     fn touch(&mut self, at: Place<'_>, what: Touch) {
         let ns = at.ns.id;
-        let conn = matches!(what, Touch::Conn { .. } | Touch::Server { .. } | Touch::Stranger(_));
+        let conn = matches!(
+            what,
+            Touch::Conn { .. } | Touch::Server { .. } | Touch::Stranger(_)
+        );
         if self.varies.is_some() && !conn {
             return;
         }

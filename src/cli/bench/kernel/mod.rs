@@ -9,11 +9,12 @@ mod tools;
 
 use super::args::{BenchArgs, Scenario};
 use super::clock::Timing;
-use super::drive::{Scene, Until};
+use super::drive::Scene;
 use super::figures::{Row, Section};
 use super::path::ring_bytes;
 use super::plan::Plan;
 use super::ring::Ring;
+use super::tally::Until;
 use anyhow::ensure;
 use indicatif::ProgressBar;
 use net::{Net, Oracle, Rules, Way};
