@@ -1,9 +1,9 @@
 //! A rule set as it is run: chains numbered, targets resolved, conditions in the order they are asked.
 //!
 //! Compiled once per load, never changed; counters and what stateful matches remember are kept beside it
-//! in [`super::load::Live`]. What one packet reads lies together: chains follow one another as jumps lead from
-//! one to the next, and with them their rules, their counters and their conditions, the usual ones of which
-//! take 12 bytes. Invariant: every jump leads to a chain of the same table, and no chain reaches itself
+//! in [`super::load::Live`]. What one packet reads lies together: chains follow one another as jumps lead
+//! from one to the next, and with them their rules, their counters and their conditions, the usual ones of
+//! which take 12 bytes. Invariant: every jump leads to a chain of the same table, and no chain reaches itself
 //! (`mark_source_chains` refuses that with ELOOP; here the closing jump is cut off and said).
 
 use super::index::Index;
