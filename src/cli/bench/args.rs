@@ -109,7 +109,8 @@ pub struct BenchArgs {
     #[arg(long, default_value = "0.1", value_parser = duration)]
     pub seconds: core::time::Duration,
     /// Frames of one repetition, instead of a time
-    #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", conflicts_with = "seconds",
+          value_parser = clap::value_parser!(u64).range(1..))]
     pub packets: Option<u64>,
     /// Draw the cost of a packet against flows and against Services
     #[arg(long, value_name = "FILE.svg")]

@@ -1,8 +1,8 @@
 //! `podpath bench churn`: endpoints come and go while traffic runs.
 //!
-//! Every change goes the cluster's own way: a pod's readiness, the controllers, kube-proxy's sync, its rules on
-//! the node, stale connections; then frames go on, and servers answer what was walked, as they do. Invariant:
-//! a sampled frame is as its walk leaves it now, whatever the endpoints were before.
+//! Every change goes the cluster's own way: a pod's readiness, the controllers, kube-proxy's sync, its rules
+//! on the node, stale connections; then frames go on, and servers answer what was walked, as they do.
+//! Invariant: a sampled frame is as its walk leaves it now, whatever the endpoints were before.
 
 use super::args::BenchArgs;
 use super::clock::{Timing, cpu};
@@ -37,12 +37,13 @@ pub fn run(a: &BenchArgs, bar: &ProgressBar, points: &mut Vec<Point>) -> anyhow:
             rows.push(row);
         }
     }
-    notes.push(
-        "each repetition begins with a change: one server is not ready any more, another is again; change_ms is \
-         controllers, kube-proxy and its rules, recover_ms from then on until 99 % of frames are carried by \
-         entries, and no part of ns_per_packet is the change itself"
+    notes.extend([
+        "each repetition begins with a change: one server is not ready any more, another is again"
             .into(),
-    );
+        "change_ms: controllers, kube-proxy and its rules, no part of ns_per_packet; recover_ms: from then on, \
+         until 99 of 100 frames are carried by entries"
+            .into(),
+    ]);
     Ok(Section {
         name: Scenario::Churn.to_string(),
         title: "frames of established flows while endpoints come and go".into(),

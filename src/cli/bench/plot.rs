@@ -45,9 +45,10 @@ fn chart(points: &[Point]) -> Chart {
     let (x, z): (fn(&Point) -> f64, fn(&Point) -> f64) = (|p| p.flows, |p| p.services);
     Chart {
         title: "What a packet costs".into(),
-        subtitle: "nanoseconds of one core for a packet (connect: for a new flow); dashed: the limit, the same \
-                   work with nothing around it"
-            .into(),
+        subtitle:
+            "nanoseconds of one core for a packet (connect: for a new flow); dashed: the limit, \
+                   the same work with nothing around it"
+                .into(),
         panels: vec![
             panel(points, "Services", "flows", x, z),
             panel(points, "flows", "Services", z, x),

@@ -50,8 +50,8 @@ pub fn run(file: Option<&Path>, a: &BenchArgs, bar: &ProgressBar) -> anyhow::Res
     }
     let row = measure(file, plan, flows, a, bar, made)?;
     let notes = vec![
-        "the first time through the file a cluster without connections is met, flows are walked; ns_per_packet \
-         is of the later times, the least of them"
+        "the first time through the file a cluster without connections is met, flows are walked; \
+         ns_per_packet is of the later times, the least of them"
             .to_owned(),
         "CPU time, reading from the page cache included; frames go in where their sender is plugged in, \
          strangers' at the first client's"

@@ -1,9 +1,9 @@
 //! How many rules a Linux node evaluates for the first frame of a new flow.
 //!
-//! The walk's trace tells the rules that matched and how many were passed over before each; the rest is where
-//! the trace went: a chain that was left for its caller was asked to its end. podpath itself asks an index and
-//! visits few of them. Invariant: rules are counted in the order in which the kernel asks them, one by one
-//! (`ipt_do_table`, `nft_do_chain`); maps and sets count with the rule that asks them.
+//! The walk's trace tells the rules that matched and how many were passed over before each; the rest is
+//! where the trace went: a chain that was left for its caller was asked to its end. podpath itself asks an
+//! index and visits few of them. Invariant: rules are counted in the order in which the kernel asks them,
+//! one by one (`ipt_do_table`, `nft_do_chain`); maps and sets count with the rule that asks them.
 
 use crate::net::NetNs;
 use crate::nf::{Backend, Family, TableName};

@@ -54,7 +54,8 @@ impl Sample {
         };
         if !right {
             bail!(
-                "frame {} of a batch was not delivered as its walk left it: {:02x?} became {:?}, {:02x?}; expected {:?}",
+                "frame {} of a batch was not delivered as its walk left it: {:02x?} became {:?}, {:02x?}; \
+                 expected {:?}",
                 self.at,
                 batch.frames[self.at],
                 batch.fates[self.at],
