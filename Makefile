@@ -14,6 +14,11 @@ NAMES ?=
 # Options of `podpath bench kernel`: BENCH="--flows 4096,50000 --size 512 -o json".
 BENCH ?=
 
+# Frames of the fast path against the walk, and the first seed.
+PACKETS ?= 1000000
+FIRST ?= 1
+
+.PHONY: fast-path asan
 .PHONY: build demo test lint bench-kernel conformance conformance-fuzz vectors dns-dig dns-hostile fuzz docs
 
 build: ## the release binary
@@ -32,6 +37,15 @@ lint: ## format, clippy and documentation without a warning
 
 bench-kernel: ## the kernel and podpath on the same paths, in turns (root): make bench-kernel BENCH="--size 512"
 	$(CARGO) run --release --quiet -- bench kernel $(if $(findstring --flows,$(BENCH)),,--flows 4096) $(BENCH)
+
+fast-path: ## the fast path against the walk on drawn clusters: make fast-path PACKETS=1000000 FIRST=1
+	PODPATH_PACKETS=$(PACKETS) PODPATH_SEED=$(FIRST) $(CARGO) test --release --test fast_path -- --nocapture
+
+asan: ## the fast path and its differential test under AddressSanitizer (x86_64 Linux; a target directory of its own)
+	@set -e; for what in "--lib fast::" "--test fast_path" "--test fast_path_alloc"; do \
+		RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_PROFILE_DEV_DEBUG=line-tables-only \
+			$(CARGO) test --target x86_64-unknown-linux-gnu --target-dir target/asan $$what; \
+	done
 
 conformance: ## every kernel recording, frame by frame: make conformance NAMES="arp-answer vxlan"
 	@$(CARGO) test --release --quiet --test conformance --no-run

@@ -139,6 +139,8 @@ pub const NFT_TOKENS_MAX: usize = 1 << 26;
 pub const NFT_STEPS_MAX: usize = 1 << 20;
 /// Numbers of a draw that are tried for a choice that is made beforehand.
 pub const NFT_DRAW_MAX: u32 = 1 << 16;
+/// Elements of native sets whose counters compiled paths bring along; those of further ones are walked.
+pub const NFT_NOTED_MAX: usize = 1 << 18;
 /// Variables of an nftables script that stand for one another.
 pub const NFT_DEFINE_DEPTH_MAX: usize = 16;
 /// IPVS connections and templates of one namespace (kernel: no bound but memory).

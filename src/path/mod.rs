@@ -22,7 +22,7 @@ mod trace;
 mod tunnel;
 mod walker;
 
-pub(crate) use netfilter::vs_timers;
+pub(crate) use netfilter::vs_between;
 pub use observer::{Direction, NoTrace, Observer, Place, RuleAt, Step, Tee};
 pub use reason::{Disposition, DropReason, IcmpSent};
 pub use touch::{Touch, Varies};

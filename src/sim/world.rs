@@ -7,7 +7,9 @@ use crate::base::{DevId, FrameId, Instant, NodeId, NsId, Rng, limits};
 use crate::ipvs::OpenChoice;
 use crate::net::{Edit, EditError, NetNs, PortAt, SocketId};
 use crate::nf::eval::RuleRef;
-use crate::path::{Disposition, DropReason, Errno, Observer, Output, Place, Shared, Walker};
+use crate::path::{
+    Disposition, DropReason, Errno, Observer, Output, Place, Shared, Walker, vs_between,
+};
 use crate::sim::link::Link;
 use crate::wire::Frame;
 use std::collections::BTreeMap;
@@ -316,9 +318,10 @@ impl World {
         let Some(ns) = self.spaces.get_mut(id.0 as usize) else {
             return Vec::new();
         };
-        let sets = ns.nf().map_or(0, |nf| nf.sets_changed);
         let surprises = |ns: &NetNs| ns.ipvs().map_or(0, |vs| vs.surprises());
         let surprised = surprises(ns);
+        vs_between(ns, self.now);
+        let sets = ns.nf().map_or(0, |nf| nf.sets_changed);
         let mut walker = Walker::new(ns, self.now, &mut self.shared, obs);
         f(&mut walker);
         walker.finish();

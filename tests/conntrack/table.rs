@@ -219,6 +219,18 @@ fn zones_keep_equal_tuples_apart() {
 }
 
 #[test]
+fn what_is_over_makes_room_for_others() {
+    let mut b = Bench::new(&["max=2", "udp_timeout=30"]);
+    b.pass("udp sport=1");
+    b.now += Duration::from_secs(20);
+    b.pass("udp sport=2");
+    b.now += Duration::from_secs(11);
+    // The first is over, and nobody looked for it.
+    b.pass("udp sport=3");
+    assert_eq!((b.ct.count(), b.ct.stats().early_drop), (2, 0));
+}
+
+#[test]
 fn a_full_table_pushes_out_what_is_not_assured() {
     let mut b = Bench::new(&["max=3", "buckets=1"]);
     for port in 1..=3 {

@@ -208,7 +208,16 @@ impl Side {
             let mut ns = ns.clone();
             if ns.ipvs().is_some() {
                 // Its timers run when a packet comes by; those of packets that were carried had none to run.
-                ns.ipvs_change(|vs| vs.expire(now));
+                let dropped = ns.ipvs_change(|vs| {
+                    vs.expire(now);
+                    vs.take_dropped()
+                });
+                let ct = &mut ns.nf_mut().ct;
+                for tuple in dropped {
+                    let found = ct.find(&tuple, 0).map(|(id, _)| id);
+                    found.into_iter().for_each(|id| ct.kill(id));
+                }
+                ct.end_walk();
             }
             let mut text = without_own(&format!("{ns:#?}"));
             for family in [Family::V4, Family::V6] {

@@ -280,17 +280,24 @@ impl Conntrack {
 
     /// Takes out what has expired (kernel: `gc_worker`); lookups never find it anyway.
     pub fn expire(&mut self, now: Instant) {
+        if self.collect(now) {
+            self.table.reap();
+        }
+    }
+
+    /// The same in the midst of a walk, whose end empties the slots; whether something may have been over.
+    fn collect(&mut self, now: Instant) -> bool {
         self.now = self.now.max(now);
         self.expects.expire(now);
         if !self.table.is_due(now) {
-            return;
+            return false;
         }
         let mut dead = core::mem::take(&mut self.dead);
         while self.table.look(now, &mut dead) {
             dead.drain(..).for_each(|id| self.kill(id));
         }
         self.dead = dead;
-        self.table.reap();
+        true
     }
 
     /// Puts a connection with its time left into the table, as `conntrack -I` does and a dump asks for;

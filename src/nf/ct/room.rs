@@ -7,15 +7,23 @@ use super::sysctl::CtSysctl;
 use super::tuple::Dir;
 use super::tuples::Key;
 use super::{Conntrack, CtDrop};
-use crate::base::Rng;
+use crate::base::{Instant, Rng};
 use crate::wire::ConnId;
 
 /// Hash buckets the kernel searches (`NF_CT_EVICTION_RANGE`).
 const EVICTION_RANGE: usize = 8;
 
 impl Conntrack {
-    /// Makes sure one more connection fits (kernel: `__nf_conntrack_alloc`).
-    pub(super) fn make_room(&mut self, s: &CtSysctl, rng: &mut Rng) -> Result<(), CtDrop> {
+    /// Makes sure one more connection fits (kernel: `__nf_conntrack_alloc`). What is over by `now` counts no
+    /// more: the kernel's `gc_worker` comes by on its own; here it does when somebody wants the room, which
+    /// no packet does that is carried without a walk.
+    pub(super) fn make_room(
+        &mut self,
+        s: &CtSysctl,
+        rng: &mut Rng,
+        now: Instant,
+    ) -> Result<(), CtDrop> {
+        self.collect(now);
         let max = usize::try_from(s.max).unwrap_or(0);
         if max == 0 || self.count() < max || self.early_drop(s, rng) {
             return Ok(());

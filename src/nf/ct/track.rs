@@ -318,7 +318,7 @@ impl Conntrack {
         let Some(reply) = tuple.invert() else {
             return Ok(None);
         };
-        self.make_room(env.sysctl, cx.rng)?;
+        self.make_room(env.sysctl, cx.rng, env.now)?;
         let mut conn = Conn::new(tuple, reply, zones);
         if env.sysctl.acct != 0 || self.accounts {
             conn.set_acct(Some([Counters::default(); 2]));

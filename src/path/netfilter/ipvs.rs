@@ -20,7 +20,8 @@ use crate::path::walker::Walker;
 use crate::wire::{Frame, IpHeader, ip, proto};
 use std::net::{IpAddr, SocketAddr};
 
-/// Lets connections of IPVS go whose time has come, with conntrack's entries for them, and its estimator look.
+/// Lets connections of IPVS go whose time has come, with conntrack's entries for them, and its estimator
+/// look.
 pub(crate) fn vs_timers(ns: &mut NetNs, now: Instant) {
     let Some(vs) = ns.ipvs.as_deref_mut() else {
         return;
@@ -33,6 +34,18 @@ pub(crate) fn vs_timers(ns: &mut NetNs, now: Instant) {
                 nf.ct.kill(id);
             }
         }
+    }
+}
+
+/// The same between two walks, when no packet has a connection that may be emptied: the next one finds the
+/// same slots free, whether packets were walked or carried before it.
+pub(crate) fn vs_between(ns: &mut NetNs, now: Instant) {
+    if ns.ipvs.is_none() {
+        return;
+    }
+    vs_timers(ns, now);
+    if let Some(nf) = ns.nf.as_deref_mut() {
+        nf.ct.end_walk();
     }
 }
 

@@ -29,7 +29,7 @@ use output::Routed;
 use std::net::IpAddr;
 
 pub(crate) use defrag::LOCAL_DELIVER;
-pub(crate) use ipvs::vs_timers;
+pub(crate) use ipvs::vs_between;
 pub(crate) use link::Part;
 pub(crate) use refragment::refragments;
 

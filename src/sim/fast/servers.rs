@@ -5,7 +5,7 @@
 use crate::base::{Instant, NsId};
 use crate::ipvs::Ipvs;
 use crate::net::NetNs;
-use crate::path::vs_timers;
+use crate::path::vs_between;
 use crate::sim::World;
 use crate::sim::fast::engine::FastPath;
 use crate::sim::fast::record::{Held, Kept};
@@ -35,7 +35,7 @@ impl FastPath {
             };
             let surprises = |space: &NetNs| space.ipvs().map_or(0, Ipvs::surprises);
             let before = surprises(space);
-            vs_timers(space, now);
+            vs_between(space, now);
             if surprises(space) != before {
                 self.next_epoch();
             }

@@ -464,7 +464,15 @@ impl<'p, 'a, 'c> Walk<'p, 'a, 'c> {
         };
         let mut pairs = states.iter().zip(slots.iter_mut());
         let stop = pairs.position(|(s, slot)| !ask(s, slot, &seen));
-        if self.env.nf.record.is_some() {
+        let open = self
+            .env
+            .nf
+            .record
+            .as_ref()
+            .is_some_and(|r| r.varies.is_none());
+        if open && self.nft.noted.len() >= limits::NFT_NOTED_MAX {
+            self.env.varies();
+        } else if open {
             let number = self.nft.noted.insert_full(place).0 as u32;
             let asked = stop.map_or(states.len(), |n| n + 1);
             for (i, s) in states.iter().take(asked).enumerate() {

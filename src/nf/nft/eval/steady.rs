@@ -1,8 +1,8 @@
 //! What of a native rule gives every packet of a flow the same answer, and what it counts.
 //!
-//! For whoever compiles a walk. The flow is its addresses, protocol, ports, TOS, devices and MAC addresses, its
-//! connection's status and mark, and the state of the configuration. Invariant: what is not known to depend
-//! on nothing else makes its rule one that varies.
+//! For whoever compiles a walk. The flow is its addresses, protocol, ports, TCP flags, TOS, devices and MAC
+//! addresses, its connection's status and mark, and the state of the configuration. Invariant: what is not
+//! known to depend on nothing else makes its rule one that varies.
 
 use super::super::elements::Part;
 use super::super::expr::{Expr, Op, RtKey, Stateful};
