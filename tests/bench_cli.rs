@@ -223,3 +223,39 @@ fn wrong_options_are_refused() {
         assert!(first.contains("error: "), "{args:?}: {err}");
     }
 }
+
+#[test]
+fn threads_are_measured_next_to_processes() {
+    let args: Vec<&str> = ["service", "nodeport", "--threads", "2"]
+        .iter()
+        .chain(&SMALL)
+        .chain(&["-o", "json"])
+        .copied()
+        .collect();
+    let (code, out, err) = bench(&args);
+    assert_eq!(code, Some(0), "{err}");
+    let sections: Vec<Value> = serde_json::from_str(&out).unwrap();
+    for (section, handed) in sections.iter().zip([true, false]) {
+        // Two workers and both together, for their own frames and for those that come by their hash.
+        let rows = section["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), 6, "{rows:?}");
+        for (row, frames) in rows
+            .iter()
+            .zip(["own", "own", "own", "hash", "hash", "hash"])
+        {
+            assert_eq!(row["frames"], frames);
+            assert_eq!(row["hit_percent"], 100.0, "{row}");
+            assert!(row["of_processes"].as_f64() > Some(0.0), "{row}");
+            // A Service's answers are handed over; the port of a masqueraded flow is chosen so that they are not.
+            let crossing = handed && frames == "hash";
+            assert_eq!(
+                row["handed_percent"].as_f64() > Some(5.0),
+                crossing,
+                "{row}"
+            );
+        }
+    }
+    let (code, _, err) = bench(&["connect", "--threads", "2"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("--threads"), "{err}");
+}

@@ -1,7 +1,7 @@
 //! Workers: threads with a replica of one world each, fed with batches of frames.
 //!
-//! The caller's thread names the worker of each frame ([`Steer`]) and hands frames over in loads; what left is
-//! put back into the order of the frames it came of. Loads come back and are filled again: nothing is
+//! The caller's thread names the worker of each frame ([`Steer`]) and hands frames over in loads; what left
+//! is put back into the order of the frames it came of. Loads come back and are filled again: nothing is
 //! allocated for one. Invariant: the caller gets what one worker would have given, frame after frame, but
 //! for choices that draw on the world's randomness and ports that NAT chose for its worker.
 
@@ -94,21 +94,21 @@ struct Load {
 }
 
 enum Order {
-    Carry(Box<Load>),
+    Carry(Load),
     /// Every worker gets these frames.
-    Know(Box<Load>),
+    Know(Load),
     Ask(Box<dyn FnOnce(&mut Replica) + Send>),
 }
 
 /// One worker as the caller sees it.
 struct Lane {
     orders: Sender<Order>,
-    done: Receiver<Box<Load>>,
-    filling: Box<Load>,
+    done: Receiver<Load>,
+    filling: Load,
     under_way: usize,
     /// Loads that are back, in order.
-    back: Vec<Box<Load>>,
-    spare: Vec<Box<Load>>,
+    back: Vec<Load>,
+    spare: Vec<Load>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -149,7 +149,7 @@ impl Workers {
             lanes.push(Lane {
                 orders,
                 done,
-                filling: Box::default(),
+                filling: Load::default(),
                 under_way: 0,
                 back: Vec::new(),
                 spare: Vec::new(),
@@ -330,7 +330,7 @@ impl Drop for Workers {
 }
 
 impl Lane {
-    fn send(&mut self, order: impl Fn(Box<Load>) -> Order) -> anyhow::Result<()> {
+    fn send(&mut self, order: impl Fn(Load) -> Order) -> anyhow::Result<()> {
         // The channel holds a window's loads and is never full.
         let empty = self.spare.pop().unwrap_or_default();
         let load = std::mem::replace(&mut self.filling, empty);
@@ -366,7 +366,7 @@ fn replica(build: &Build, ports: &[PortAt], shard: Shard) -> anyhow::Result<Repl
     Ok(r)
 }
 
-fn work(r: &mut Replica, todo: &Receiver<Order>, back: &Sender<Box<Load>>) {
+fn work(r: &mut Replica, todo: &Receiver<Order>, back: &Sender<Load>) {
     for order in todo {
         let load = match order {
             Order::Ask(question) => {

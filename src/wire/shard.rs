@@ -113,11 +113,8 @@ fn wide(ip: IpAddr) -> u128 {
 /// One end of a flow as a number that another end may have too.
 #[inline(always)]
 fn end_of(address: u64, port: u16, proto: u8) -> u32 {
-    let rest = u64::from(port) | u64::from(proto) << 16;
-    (fold(
-        address ^ 0xa076_1d64_78bd_642f,
-        rest ^ 0xe703_7ed1_a0b4_28db,
-    ) >> 16) as u32
+    let rest = u64::from(port) << 32 | u64::from(proto) << 48;
+    ((address ^ rest).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }
 
 fn end(ip: IpAddr, port: u16, proto: u8) -> u32 {

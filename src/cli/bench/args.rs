@@ -102,6 +102,13 @@ pub struct BenchArgs {
     /// MiB of the ring that frames come from: more than a last-level cache has
     #[arg(long, default_value_t = 256, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub ring: u32,
+    /// Workers that share the flows; of several, each has a replica of the cluster, and as many processes of
+    /// one worker are measured besides
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: u16,
+    /// One of these processes: answers on its standard streams
+    #[arg(long, hide = true)]
+    pub lane: Option<u16>,
     /// Say which frames were walked, and why
     #[arg(long)]
     pub why_slow: bool,

@@ -21,7 +21,11 @@ mod ring;
 mod rules;
 mod sample;
 mod scene;
+<<<<<<< HEAD
 mod tally;
+=======
+mod threads;
+>>>>>>> a3464f3 (bench --threads: workers that share the flows, next to as many processes of one worker)
 mod traffic;
 mod words;
 
@@ -54,6 +58,13 @@ fn section(
     bar: &ProgressBar,
     points: &mut Vec<Point>,
 ) -> anyhow::Result<Vec<Section>> {
+    if let Some(me) = a.lane {
+        threads::process(job.scenario, me, a)?;
+        return Ok(Vec::new());
+    }
+    if a.threads > 1 {
+        return Ok(vec![threads::run(job.scenario, a, bar)?]);
+    }
     match job.scenario {
         Scenario::Policy => {
             let mut sections = vec![path::run(Scenario::Policy, a, bar, points)?];

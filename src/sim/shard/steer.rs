@@ -22,6 +22,12 @@ pub struct Exception {
     owner: u16,
 }
 
+/// The upper bits of an end are the better mixed ones.
+#[inline(always)]
+fn bit_of(end: u32) -> usize {
+    end as usize >> (32 - BITS.trailing_zeros())
+}
+
 /// What a frame that left a worker says about the replies to it: whose they are, if not the hash's.
 pub fn exception(shard: Shard, left: &[u8]) -> Option<Exception> {
     match belongs(left) {
@@ -91,14 +97,14 @@ impl Handed {
     /// Learns of one.
     pub fn learn(&mut self, e: &Exception) {
         // The end that the replies come from; it has many flows, and their other ends are as many.
-        let bit = e.flow.to as usize % BITS;
+        let bit = bit_of(e.flow.to);
         self.ends[bit / 64] |= 1 << (bit % 64);
         self.known.insert(e.flow.key, e.owner);
     }
 
     #[inline(always)]
     fn may_have(&self, end: u32) -> bool {
-        let bit = end as usize % BITS;
+        let bit = bit_of(end);
         self.ends[bit / 64] >> (bit % 64) & 1 != 0
     }
 
