@@ -1,5 +1,5 @@
-//! What a rule need not say because a later statement says it, and what it has to (nftables netlink_delinearize.c,
-//! payload.c `payload_dependency_kill`, `payload_may_dependency_kill_icmp`).
+//! What a rule need not say because a later statement says it, and what it has to (nftables
+//! netlink_delinearize.c, payload.c `payload_dependency_kill`, `payload_may_dependency_kill_icmp`).
 //!
 //! Invariant: a dependency goes only where the field that implies it follows at once.
 

@@ -1,4 +1,5 @@
-//! Statements that tell, refuse or hand over a packet: log, reject, queue, flow tables, SYN proxies, TCP options.
+//! Statements that tell of, refuse or hand over a packet: log, reject, queue, flow tables, SYN proxies;
+//! resetting TCP options.
 //!
 //! Invariant: codes and levels are read by nft's own names or as numbers.
 

@@ -1,7 +1,7 @@
 //! Reading statements: a rule from its first to its last, comparisons, verdicts.
 //!
-//! The others by what they do: `state`, `actions`, `nat`, `sets`. Invariant: a statement that is not understood
-//! becomes [`Stmt::Unknown`] with the rest of its rule, and one error.
+//! The others by what they do: `state`, `actions`, `nat`, `sets`. Invariant: a statement that is not
+//! understood becomes [`Stmt::Unknown`] with the rest of its rule, and one error.
 
 mod actions;
 mod nat;

@@ -1,4 +1,4 @@
-//! Statements that keep a state: counters, limits, quotas, `ct count`, `last`, and the objects of these kinds.
+//! Statements that keep a state: counters, limits, quotas, `ct count`, `last`; objects of these kinds.
 //!
 //! Invariant: what is left out is as nft has it: no packets counted, a burst of 5.
 
