@@ -106,6 +106,7 @@ pub fn element(set: &Set, e: &mut Element) {
 /// A rule as `nft list` shows it once the kernel has it.
 pub fn rule(table: &Table, rule: &mut Rule) {
     ct_proto::unasked(table.family, rule);
+    flags_joined(rule);
     for s in &mut rule.stmts {
         statement(table.family, s);
     }
@@ -116,6 +117,44 @@ pub fn rule(table: &Table, rule: &mut Rule) {
     l4_implied(table.family, rule);
     reject_implied(table.family, rule);
     nat_family(table, rule);
+}
+
+/// `tcp flags` beside `tcp window`: nft makes one comparison of neighbouring fields, and whether any flag is
+/// set becomes whether these and no others are (nftables payload.c `payload_try_merge`, `payload_do_merge`).
+fn flags_joined(rule: &mut Rule) {
+    let named = |s: &Stmt, name: &str| {
+        matches!(s, Stmt::Match { left: Expr::Payload(f), op: RelOp::Implicit, right }
+            if f.proto == "tcp" && f.name == name && matches!(right, Expr::Value(_) | Expr::Flags(_)))
+    };
+    // A statement that compares nothing ends a run of comparisons, of two at least.
+    let (mut run, mut joined) = (Vec::new(), Vec::new());
+    let mut end = |run: &mut Vec<usize>, stmts: &[Stmt]| {
+        let has = |name: &str| run.iter().copied().find(|i| named(&stmts[*i], name));
+        joined.extend(has("flags").filter(|_| has("window").is_some()));
+        run.clear();
+    };
+    for (i, s) in rule.stmts.iter().enumerate() {
+        match s {
+            Stmt::Match {
+                left: Expr::Payload(_),
+                right: Expr::Value(_) | Expr::Flags(_),
+                ..
+            } => run.push(i),
+            Stmt::Match { .. } => {}
+            _ if run.len() > 1 => end(&mut run, &rule.stmts),
+            _ => {}
+        }
+    }
+    end(&mut run, &rule.stmts);
+    for i in joined {
+        if let Some(Stmt::Match { op, right, .. }) = rule.stmts.get_mut(i) {
+            if let Expr::Flags(all) = right {
+                let bits = all.iter().filter_map(Value::num).fold(0, |a, b| a | b);
+                *right = Expr::Value(Value::Num(bits));
+            }
+            *op = RelOp::Eq;
+        }
+    }
 }
 
 fn statement(family: Family, s: &mut Stmt) {
