@@ -30,7 +30,8 @@ pub const NEIGH_QUEUE_BYTES: usize = 212_992;
 pub const FRAG_HIGH_THRESH: usize = 4 * 1024 * 1024;
 /// FDB entries a bridge learns (kernel: unlimited by default; ours, so that a fuzzer cannot eat memory).
 pub const FDB_MAX: usize = 1 << 16;
-/// Bridged frames of a namespace whose TEE copies may still ask what became of them: copies come right behind.
+/// Bridged frames of a namespace whose TEE copies may still ask what became of them: copies come right
+/// behind.
 pub const BRIDGE_SHARED_MAX: usize = 256;
 /// Ports NAT tries in the first round of its search (kernel: NF_NAT_MAX_ATTEMPTS).
 pub const NAT_ATTEMPTS_MAX: u32 = 128;

@@ -8,8 +8,9 @@ use crate::wire::MacAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
-/// What a bridged frame and its TEE copies know together (kernel: `struct nf_bridge_info` is an extension of the
-/// skb that copies share): whether one of them has been up in the IP layer. Of the latest frames only.
+/// What a bridged frame and its TEE copies know together (kernel: `struct nf_bridge_info` is an extension
+/// of the skb that copies share): whether one of them has been up in the IP layer. Of the latest frames
+/// only.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct SharedInfo {
     last: u32,

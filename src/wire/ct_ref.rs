@@ -88,8 +88,8 @@ pub struct Bridged {
     pub physout: Option<DevId>,
     /// PREROUTING was run in the bridge and has been left out once in the IP layer (`sabotage_in_done`).
     pub skipped: bool,
-    /// Which one a frame and its TEE copy share (`skb_ext` is counted, not copied): a number of the namespace's,
-    /// 0 for one of its own.
+    /// Which one a frame and its TEE copy share (`skb_ext` is counted, not copied): a number of the
+    /// namespace's, 0 for one of its own.
     pub shared: u32,
     /// Translated in the bridge and now on its way through the neighbour layer: the source address to
     /// be put back (`bridged_dnat`, `neigh_header`).

@@ -330,7 +330,8 @@ impl Kernel {
         let begun = Instant::now();
         loop {
             let before: usize = out.iter().map(Vec::len).sum();
-            let quiet = self.events_until_quiet(&mut events);
+            let own = rest::own_packets();
+            let quiet = self.events_until_quiet(&mut events) && own == rest::own_packets();
             self.take(&mut out, None);
             if quiet && before == out.iter().map(Vec::len).sum::<usize>() {
                 break;

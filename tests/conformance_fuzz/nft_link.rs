@@ -154,8 +154,15 @@ impl Table<'_> {
                 words.push(drawn);
             }
         }
+        let compared = words.len();
         for _ in 0..self.rng.weighted(&[(65, 0), (28, 1), (7, 2)]) {
             words.push(self.change(c, proto, v6));
+        }
+        // What writes into the IP header asks for the `ether type`, with which nft would carry a link address
+        // over the change in front of it (payload.c `payload_try_merge`).
+        if words[..compared].iter().any(|w| w.starts_with("ether")) {
+            let writes = |w: &String| w.starts_with("ip") && w.contains(" set ");
+            words[compared..].sort_by_key(|w| !writes(w));
         }
         let at = if self.rng.chance(20) { 0 } else { words.len() };
         words.insert(at, "counter".to_owned());

@@ -93,8 +93,8 @@ impl Env<'_, '_> {
         // One that was routed anew within OUTPUT has its new way, `out` is as it was.
         let anew = f.rerouted.filter(|_| self.at.hook == Hook::Output);
         let there = match (there, anew.or(self.at.output)) {
-            // A TEE copy goes where its gateway is, not where it is addressed; a packet to a group by the route
-            // that its socket asked for, without a source.
+            // A TEE copy goes where its gateway is, not where it is addressed; a packet to a group by the
+            // route that its socket asked for, without a source.
             (Ok(r), Some(out)) if by_another(&r, out) => match self.ns.dev(out) {
                 Some(d) => (d.mtu as usize).min(LOCAL_MTU),
                 None => mtu(self.pkt.dst, r),

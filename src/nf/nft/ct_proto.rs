@@ -1,8 +1,8 @@
 //! `ct protocol udp` in front of a field of UDP.
 //!
 //! nft takes what a connection is of for what the packet is of (nftables ct.c `ct_expr_pctx_update`) and asks
-//! no `meta l4proto` any more, so that such a rule reads and writes ICMP errors about the connection at the same
-//! place. The kernel's listing does not tell it from a rule that asks; here it is [`Expr::Unasked`].
+//! no `meta l4proto` any more, so that such a rule reads and writes ICMP errors about the connection at the
+//! same place. The kernel's listing does not tell it from a rule that asks; here it is [`Expr::Unasked`].
 //! Invariant: a rule is changed in a table of one IP family only, and once.
 
 use super::expr::*;

@@ -11,6 +11,8 @@ mod apply;
 mod blocks;
 mod ct_proto;
 mod cursor;
+mod dependencies;
+mod dtype;
 mod fib;
 mod implied;
 mod json_in;
@@ -27,7 +29,7 @@ mod symbols;
 mod time;
 
 pub mod command;
-pub mod elements;
+mod elements;
 pub mod eval;
 pub mod expr;
 pub mod fields;

@@ -7,9 +7,10 @@
 //! Invariant: applying it twice changes nothing.
 
 use super::ct_proto;
+use super::dependencies::{icmp_implied, l3_implied, l4_implied, reject_implied, vlan_implied};
 use super::elements::{Element, Part};
 use super::expr::*;
-use super::fields::{self, Base, MetaKey};
+use super::fields::{self, Base};
 use super::implied::{l3_needed, l3_stated};
 use super::model::{Family, Rule, Set, Table};
 use super::types::{Type, Value};
@@ -105,6 +106,7 @@ pub fn element(set: &Set, e: &mut Element) {
 /// A rule as `nft list` shows it once the kernel has it.
 pub fn rule(table: &Table, rule: &mut Rule) {
     ct_proto::unasked(table.family, rule);
+    flags_joined(rule);
     for s in &mut rule.stmts {
         statement(table.family, s);
     }
@@ -115,6 +117,44 @@ pub fn rule(table: &Table, rule: &mut Rule) {
     l4_implied(table.family, rule);
     reject_implied(table.family, rule);
     nat_family(table, rule);
+}
+
+/// `tcp flags` beside `tcp window`: nft makes one comparison of neighbouring fields, and whether any flag is
+/// set becomes whether these and no others are (nftables payload.c `payload_try_merge`, `payload_do_merge`).
+fn flags_joined(rule: &mut Rule) {
+    let named = |s: &Stmt, name: &str| {
+        matches!(s, Stmt::Match { left: Expr::Payload(f), op: RelOp::Implicit, right }
+            if f.proto == "tcp" && f.name == name && matches!(right, Expr::Value(_) | Expr::Flags(_)))
+    };
+    // A statement that compares nothing ends a run of comparisons, of two at least.
+    let (mut run, mut joined) = (Vec::new(), Vec::new());
+    let mut end = |run: &mut Vec<usize>, stmts: &[Stmt]| {
+        let has = |name: &str| run.iter().copied().find(|i| named(&stmts[*i], name));
+        joined.extend(has("flags").filter(|_| has("window").is_some()));
+        run.clear();
+    };
+    for (i, s) in rule.stmts.iter().enumerate() {
+        match s {
+            Stmt::Match {
+                left: Expr::Payload(_),
+                right: Expr::Value(_) | Expr::Flags(_),
+                ..
+            } => run.push(i),
+            Stmt::Match { .. } => {}
+            _ if run.len() > 1 => end(&mut run, &rule.stmts),
+            _ => {}
+        }
+    }
+    end(&mut run, &rule.stmts);
+    for i in joined {
+        if let Some(Stmt::Match { op, right, .. }) = rule.stmts.get_mut(i) {
+            if let Expr::Flags(all) = right {
+                let bits = all.iter().filter_map(Value::num).fold(0, |a, b| a | b);
+                *right = Expr::Value(Value::Num(bits));
+            }
+            *op = RelOp::Eq;
+        }
+    }
 }
 
 fn statement(family: Family, s: &mut Stmt) {
@@ -336,190 +376,6 @@ fn fold(e: &mut Expr) {
         // The kernel's expression is (x & (mask & !set)) ^ set; nft shows mask | set when
         // they share bits or not.
         *mask = (*mask & !*set) | *set;
-    }
-}
-
-/// `meta nfproto ipv4` and `meta protocol ip` go where a field of that header follows at once.
-fn l3_implied(family: Family, rule: &mut Rule) {
-    let mut i = 0;
-    while i < rule.stmts.len() {
-        let stated = rule.stmts.get(i).and_then(|s| l3_stated(family, s));
-        let own = match family {
-            Family::Ip => Some("ip"),
-            Family::Ip6 => Some("ip6"),
-            _ => None,
-        };
-        let goes = stated.is_some_and(|l3| {
-            own == Some(l3)
-                || rule
-                    .stmts
-                    .get(i + 1)
-                    .and_then(l3_header)
-                    .is_some_and(|h| h == l3)
-        });
-        if goes && family != Family::Netdev {
-            rule.stmts.remove(i);
-        } else {
-            i += 1;
-        }
-    }
-}
-
-fn header_of(s: &Stmt) -> Option<&'static str> {
-    let mut e = match s {
-        Stmt::Match { left, .. } => left,
-        Stmt::Vmap(k, _) => k,
-        Stmt::Set(k, _) => k,
-        _ => return None,
-    };
-    while let Expr::Binop(_, inner, _) = e {
-        e = inner;
-    }
-    match e {
-        Expr::Payload(f) => Some(f.proto),
-        Expr::Concat(parts) => parts.iter().find_map(|p| match p {
-            Expr::Payload(f) => Some(f.proto),
-            _ => None,
-        }),
-        Expr::TcpOption(_) | Expr::TcpOptionExists(_) => Some("tcp"),
-        _ => None,
-    }
-}
-
-fn l3_header(s: &Stmt) -> Option<&'static str> {
-    header_of(s).filter(|h| matches!(*h, "ip" | "ip6"))
-}
-
-/// `ip protocol tcp`, `meta l4proto tcp` go where a field of that header follows at once.
-fn l4_implied(family: Family, rule: &mut Rule) {
-    let mut i = 0;
-    while i < rule.stmts.len() {
-        let stated = match rule.stmts.get(i) {
-            Some(Stmt::Match {
-                left,
-                op: RelOp::Implicit,
-                right: Expr::Value(Value::Num(n)),
-            }) => match left {
-                Expr::Meta(MetaKey::L4Proto) => Some(*n),
-                Expr::Payload(f)
-                    if f.proto == "ip" && f.name == "protocol" && family == Family::Ip =>
-                {
-                    Some(*n)
-                }
-                Expr::Payload(f)
-                    if f.proto == "ip6" && f.name == "nexthdr" && family == Family::Ip6 =>
-                {
-                    Some(*n)
-                }
-                _ => None,
-            },
-            _ => None,
-        };
-        let next = rule
-            .stmts
-            .get(i + 1)
-            .and_then(header_of)
-            .and_then(fields::l4proto)
-            .map(u128::from);
-        if stated.is_some() && stated == next {
-            rule.stmts.remove(i);
-        } else {
-            i += 1;
-        }
-    }
-}
-
-/// `reject with icmp port-unreachable` in ip is `reject`; `reject with tcp reset` needs TCP.
-fn reject_implied(family: Family, rule: &mut Rule) {
-    let Some(i) = rule.stmts.iter().position(|s| matches!(s, Stmt::Reject(_))) else {
-        return;
-    };
-    let default = matches!(
-        (family, &rule.stmts[i]),
-        (Family::Ip, Stmt::Reject(Reject::Icmp(3)))
-            | (Family::Ip6, Stmt::Reject(Reject::Icmpv6(4)))
-            | (
-                Family::Inet | Family::Bridge | Family::Netdev,
-                Stmt::Reject(Reject::Icmpx(1))
-            )
-    );
-    if default {
-        rule.stmts[i] = Stmt::Reject(Reject::Default);
-    }
-    if !matches!(rule.stmts[i], Stmt::Reject(Reject::TcpReset)) {
-        return;
-    }
-    let is_l4 = |s: &Stmt| {
-        matches!(
-            s,
-            Stmt::Match {
-                left: Expr::Meta(MetaKey::L4Proto),
-                op: RelOp::Implicit,
-                ..
-            }
-        )
-    };
-    let tcp = rule.stmts[..i].iter().any(|s| header_of(s) == Some("tcp"));
-    let l4 = rule.stmts[..i].iter().position(is_l4);
-    match (family, l4) {
-        (Family::Ip | Family::Ip6, Some(at)) if at + 1 == i => drop(rule.stmts.remove(at)),
-        (Family::Inet, None) if !tcp => {
-            let left = Expr::Meta(MetaKey::L4Proto);
-            let right = Expr::Value(Value::Num(6));
-            rule.stmts.insert(
-                0,
-                Stmt::Match {
-                    left,
-                    op: RelOp::Implicit,
-                    right,
-                },
-            );
-        }
-        _ => {}
-    }
-}
-
-/// `vlan type` alone asks for a tag first.
-fn vlan_implied(family: Family, rule: &mut Rule) {
-    let is = |s: &Stmt, name: &str| matches!(s, Stmt::Match { left: Expr::Payload(f), .. } if f.proto == "vlan" && f.name == name);
-    let Some(at) = rule.stmts.iter().position(|s| header_of(s) == Some("vlan")) else {
-        return;
-    };
-    let stated = |s: &Stmt| matches!(s, Stmt::Match { left: Expr::Payload(f), .. } if f.proto == "ether" && f.name == "type");
-    let tagged = rule.stmts[..at].iter().any(stated);
-    if family == Family::Bridge
-        && !tagged
-        && is(&rule.stmts[at], "type")
-        && let Some(f) = fields::payload("ether", "type")
-    {
-        let right = Expr::Value(Value::Num(0x8100));
-        rule.stmts.insert(
-            at,
-            Stmt::Match {
-                left: Expr::Payload(f),
-                op: RelOp::Implicit,
-                right,
-            },
-        );
-    }
-}
-
-/// `icmpv6 mtu` says the type (payload.c `payload_may_dependency_kill_icmp`).
-fn icmp_implied(rule: &mut Rule) {
-    let named = |s: &Stmt, name: &str| match s {
-        Stmt::Match {
-            left: Expr::Payload(f),
-            right: Expr::Value(Value::Num(n)),
-            ..
-        } if f.proto == "icmpv6" && f.name == name => Some(*n),
-        _ => None,
-    };
-    let hit = rule
-        .stmts
-        .windows(2)
-        .position(|w| named(&w[0], "type") == Some(2) && named(&w[1], "mtu").is_some());
-    if let Some(at) = hit {
-        rule.stmts.remove(at);
     }
 }
 

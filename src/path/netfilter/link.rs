@@ -4,9 +4,11 @@
 //! nft_reject_bridge.c. A namespace without such chains pays one test a hook. Invariant: as for the IP hooks,
 //! `ns.nf` is out of the namespace only while one chain runs.
 
+use super::effects::From;
 use super::reject::{checksum_ok, code};
-use crate::base::DevId;
+use crate::base::{DevId, limits};
 use crate::nf::eval::{At, Cx, Effect, RuleRef, Verdict};
+use crate::nf::nft::eval::Halted;
 use crate::nf::nft::eval::link::{self, BRNF, LinkAt, LinkHook, LinkOp, LinkOutcome};
 use crate::nf::target::RejectWith;
 use crate::nf::{Family, Hook};
@@ -99,6 +101,37 @@ impl<O: Observer> Walker<'_, O> {
     }
 
     fn link_chain(&mut self, at: &LinkAt, op: &LinkOp, mut f: Frame) -> Option<Frame> {
+        let mut from = None;
+        // A text's chains may have loops.
+        for _ in 0..limits::NFT_STEPS_MAX {
+            let (done, halted) = self.link_part(at, op, from.take(), &mut f)?;
+            let LinkOutcome {
+                verdict,
+                sent,
+                stolen,
+            } = done;
+            for (dev, copy) in sent {
+                self.link_send(dev, &f, copy);
+            }
+            if halted.is_none() {
+                return match stolen {
+                    true => None,
+                    false => self.link_end(at, op, f, verdict),
+                };
+            }
+            from = halted;
+        }
+        None
+    }
+
+    /// One chain to its end, or to where it stops behind a copy (`dup`), where it goes on next.
+    fn link_part(
+        &mut self,
+        at: &LinkAt,
+        op: &LinkOp,
+        from: Option<Halted>,
+        f: &mut Frame,
+    ) -> Option<(LinkOutcome, Option<Halted>)> {
         let mut nf = self.ns.nf.take()?;
         let mut steps = O::TRACING.then(Vec::new);
         nf.record = O::RECORDING.then(|| self.cx.record.take().unwrap_or_default());
@@ -113,7 +146,7 @@ impl<O: Observer> Walker<'_, O> {
                 .unwrap_or(&super::ops::NOTHING),
         };
         let mut fx: Vec<Effect> = Vec::new();
-        let done = link::run(&mut nf, self.ns, &mut f, at, op, &mut cx, &mut fx);
+        let done = link::run(&mut nf, self.ns, f, at, op, from, &mut cx, &mut fx);
         let record = nf.record.take();
         self.ns.nf = Some(nf);
         if let Some(mut record) = record {
@@ -121,33 +154,35 @@ impl<O: Observer> Walker<'_, O> {
             record.clear();
             self.cx.record = Some(record);
         }
-        let ip_at = at.as_ip(&f);
+        let ip_at = at.as_ip(f);
         if let Some(steps) = steps {
-            self.nf_tell(&ip_at, &f, steps);
+            self.nf_tell(&ip_at, f, steps);
         }
-        self.nf_effects(&ip_at, &mut f, fx);
-        let LinkOutcome {
-            verdict,
-            sent,
-            stolen,
-        } = done;
-        for (dev, copy) in sent {
-            let name = self.ns.dev_name(dev).to_owned();
-            let copy = self.child_of(&f, copy);
-            self.step(Some(dev), &copy, |_| {
-                Step::Note(format!("a rule sends it out of {name}"))
-            });
-            if self.forwarding > RECURSION {
-                self.end(Some(dev), &copy, Disposition::Loop);
-                continue;
-            }
-            self.forwarding += 1;
-            self.transmit(dev, copy);
-            self.forwarding -= 1;
+        let halted = match self.nf_effects(&ip_at, f, fx) {
+            Some(From::Native(h)) => Some(*h),
+            _ => None,
+        };
+        Some((done, halted))
+    }
+
+    /// What a rule sends out of a device (`dup`, `fwd`; kernel: `nf_do_netdev_egress`).
+    fn link_send(&mut self, dev: DevId, f: &Frame, copy: Frame) {
+        let name = self.ns.dev_name(dev).to_owned();
+        let copy = self.child_of(f, copy);
+        self.step(Some(dev), &copy, |_| {
+            Step::Note(format!("a rule sends it out of {name}"))
+        });
+        if self.forwarding > RECURSION {
+            return self.end(Some(dev), &copy, Disposition::Loop);
         }
-        if stolen {
-            return None;
-        }
+        self.forwarding += 1;
+        self.transmit(dev, copy);
+        self.forwarding -= 1;
+    }
+
+    /// What a chain decided.
+    fn link_end(&mut self, at: &LinkAt, op: &LinkOp, f: Frame, verdict: Verdict) -> Option<Frame> {
+        let ip_at = at.as_ip(&f);
         match verdict {
             // `nft_reject_inet_eval`: as the IP layer does it.
             Verdict::Reject(..) if op.ip_only => {

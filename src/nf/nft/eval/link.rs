@@ -5,7 +5,7 @@
 //! Invariant: chains are sorted by priority, of equal ones the later one first.
 
 use super::super::model::{Family as NftFamily, HookName};
-use super::{ChainRef, Nft, Walk};
+use super::{ChainRef, Halted, Nft, Walk};
 use crate::base::DevId;
 use crate::net::NetNs;
 use crate::nf::eval::chain::Env;
@@ -124,13 +124,19 @@ impl Netfilter {
     }
 }
 
-/// Carries a frame through a base chain; `nf` was taken out of `ns` by the walker.
+/// Carries a frame through a base chain; `nf` was taken out of `ns` by the walker. It stops behind each `dup`
+/// ([`Effect::Halted`]); `from` is where it did.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the kernel's hook state, skb and private data"
+)]
 pub fn run(
     nf: &mut Netfilter,
     ns: &NetNs,
     f: &mut Frame,
     at: &LinkAt,
     op: &LinkOp,
+    from: Option<Halted>,
     cx: &mut Cx<'_>,
     fx: &mut Vec<Effect>,
 ) -> LinkOutcome {
@@ -165,7 +171,8 @@ pub fn run(
     };
     let mut walk = Walk::new(env, &mut nft, &program, op.chain);
     walk.link = Some(Link::default());
-    let verdict = walk.run(f, None);
+    walk.halts = true;
+    let verdict = walk.run(f, from);
     let (sent, stolen) = walk.link.map(|l| (l.sent, l.stolen)).unwrap_or_default();
     nf.nft = nft;
     LinkOutcome {

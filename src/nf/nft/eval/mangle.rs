@@ -126,7 +126,8 @@ impl Walk<'_, '_, '_> {
     }
 
     /// Writes a field; the checksum that it names follows (nftables `netlink_gen_payload_stmt`). The upper
-    /// layer's is brought along whether UDP uses it or not, at that place of whatever packet it is (seen on 6.18).
+    /// layer's is brought along whether UDP uses it or not, at that place of whatever packet it is (seen on
+    /// 6.18).
     pub(super) fn set_payload(
         &mut self,
         (base, offset, bits): (Base, u16, u16),

@@ -380,7 +380,8 @@ impl Walk<'_, '_, '_> {
         link.stolen |= whole;
         Ok(match whole {
             true => After::Done(Verdict::Accept),
-            false => After::Next,
+            // The copy goes its way, by other rules too, before the next statement (`nf_do_netdev_egress`).
+            false => After::Pause,
         })
     }
 
