@@ -6,7 +6,8 @@
 use super::hands::{Parcel, Post};
 use crate::base::Rng;
 use crate::cli::bench::clock::cpu;
-use crate::cli::bench::drive::{Scene, Sent, Tally, of_batch};
+use crate::cli::bench::drive::{Scene, Sent};
+use crate::cli::bench::tally::{Tally, of_batch};
 use crate::cli::bench::plan::Plan;
 use crate::fast::{BATCH, Batch, Lines};
 use crate::net::PortAt;
