@@ -21,11 +21,8 @@ mod ring;
 mod rules;
 mod sample;
 mod scene;
-<<<<<<< HEAD
 mod tally;
-=======
 mod threads;
->>>>>>> a3464f3 (bench --threads: workers that share the flows, next to as many processes of one worker)
 mod traffic;
 mod words;
 
