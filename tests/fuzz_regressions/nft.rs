@@ -91,7 +91,7 @@ fn below(nf: &mut Netfilter, ns: &NetNs, f: &Frame, hook: LinkHook, at: &At, cx:
     };
     for op in nf.link_ops(hook).to_vec() {
         let (mut f, mut fx) = (f.clone(), Vec::new());
-        let _ = link::run(nf, ns, &mut f, &at, &op, cx, &mut fx);
+        let _ = link::run(nf, ns, &mut f, &at, &op, None, cx, &mut fx);
     }
 }
 
