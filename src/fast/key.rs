@@ -50,7 +50,8 @@ fn header_fits(head: &[u8; HEAD]) -> bool {
     sum.is_multiple_of(0xffff)
 }
 
-/// The protocol's byte of a segment in the middle of a connection; 0 if it opens, closes or is urgent. What PSH
+/// The protocol's byte of a segment in the middle of a connection; 0 if it opens, closes or is urgent.
+/// What PSH
 /// and congestion flags say nobody on the way asks (kernel: `nf_conntrack_tcp_packet`), but for rules, which
 /// then say that they vary.
 #[inline(always)]
