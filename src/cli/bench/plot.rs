@@ -8,6 +8,9 @@ use crate::report::chart::{Chart, Panel, Series};
 use anyhow::Context;
 use std::path::Path;
 
+/// A point's place on an axis.
+type Of = fn(&Point) -> f64;
+
 /// What one row cost.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Point {
@@ -42,7 +45,7 @@ pub fn write(points: &[Point], file: &Path) -> anyhow::Result<()> {
 }
 
 fn chart(points: &[Point]) -> Chart {
-    let (x, z): (fn(&Point) -> f64, fn(&Point) -> f64) = (|p| p.flows, |p| p.services);
+    let (x, z): (Of, Of) = (|p| p.flows, |p| p.services);
     Chart {
         title: "What a packet costs".into(),
         subtitle:
@@ -57,13 +60,7 @@ fn chart(points: &[Point]) -> Chart {
 }
 
 /// Cost against one thing; of the other the first that was measured.
-fn panel(
-    points: &[Point],
-    fixed: &str,
-    name: &str,
-    x: fn(&Point) -> f64,
-    z: fn(&Point) -> f64,
-) -> Panel {
+fn panel(points: &[Point], fixed: &str, name: &str, x: Of, z: Of) -> Panel {
     // Where something was measured with several: there a line is.
     let lines = |at: f64| points.iter().filter(|p| z(p) == at).count();
     let mut at = points.first().map_or(f64::NAN, z);

@@ -123,14 +123,15 @@ impl Visits {
             self.rules += number.saturating_sub(level.behind);
             level.behind = number;
         }
-        let enter = |visits: &mut Visits, chain: String| match len(ns, at, &chain) {
-            Some(len) => visits.stack.push(Level {
-                chain,
-                behind: 0,
-                len,
-            }),
-            // A target of an extension.
-            None => {}
+        // Anything else is a target of an extension.
+        let enter = |visits: &mut Visits, chain: String| {
+            if let Some(len) = len(ns, at, &chain) {
+                visits.stack.push(Level {
+                    chain,
+                    behind: 0,
+                    len,
+                });
+            }
         };
         match goes(at) {
             Goes::Jump(chain) => enter(self, chain),
