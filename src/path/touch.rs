@@ -40,6 +40,8 @@ pub enum Touch {
         id: ConnId,
         /// The packet goes as replies do.
         reply: bool,
+        /// Its length there.
+        len: usize,
     },
     /// A connection of IPVS; the packet was counted with this length at its real server.
     Server {

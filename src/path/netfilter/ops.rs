@@ -125,6 +125,7 @@ impl<O: Observer> Walker<'_, O> {
                     CtRef::Conn { id, info } if self.settled(id) => Touch::Conn {
                         id,
                         reply: info.is_reply(),
+                        len: f.l3().len(),
                     },
                     CtRef::Untracked => return,
                     _ => Touch::Varies(Varies::Connection),

@@ -49,10 +49,10 @@ impl Classes {
 
     /// Where the connections of a flow of the class are, and whether it goes by their replies' direction, in
     /// order.
-    pub fn holders(&self, class: u32) -> impl Iterator<Item = (NsId, Kept, bool)> {
+    pub fn holders(&self, class: u32) -> impl Iterator<Item = (NsId, Kept, bool, i32)> {
         let shares = self.all.get(class as usize).map_or(&[][..], |c| &c.shares);
         shares.iter().filter_map(|(ns, share)| match share {
-            Share::Conn(kept, reply) => Some((*ns, *kept, *reply)),
+            Share::Conn(kept, reply, extra) => Some((*ns, *kept, *reply, *extra)),
             _ => None,
         })
     }
@@ -88,7 +88,7 @@ impl Classes {
 }
 
 /// Bytes where each packet was longer or shorter by `extra`.
-fn longer(sum: Counters, extra: i32) -> u64 {
+pub(super) fn longer(sum: Counters, extra: i32) -> u64 {
     sum.bytes
         .saturating_add_signed(i64::from(extra).saturating_mul(sum.packets as i64))
 }

@@ -10,7 +10,7 @@ use crate::net::NetNs;
 use crate::nf::Counters;
 use crate::nf::ct::{Conn, Dir, TcpStep};
 use crate::sim::World;
-use crate::sim::fast::class::Classes;
+use crate::sim::fast::class::{Classes, longer};
 use crate::sim::fast::engine::{FastPath, MANY};
 use crate::sim::fast::record::{Held, Kept, Recorder};
 use crate::sim::fast::ties::{Stamp, Ties};
@@ -155,6 +155,10 @@ pub(super) fn carried(world: &mut World, held: &Held, n: Counters, last: Instant
     match held.kept {
         Kept::Conntrack => {
             let dir = dir_of(held);
+            let n = Counters {
+                packets: n.packets,
+                bytes: longer(n, held.extra),
+            };
             let (nf, sysctl) = (ns.nf.as_deref_mut(), &ns.sysctl.ct);
             nf.is_some_and(|nf| nf.ct.carried(held.id, dir, n, last, sysctl))
         }

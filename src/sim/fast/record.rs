@@ -32,7 +32,7 @@ pub(super) enum Share {
     /// `IpForwDatagrams`
     Forwarded,
     /// A connection of the namespace, this one by the direction of replies.
-    Conn(Kept, bool),
+    Conn(Kept, bool, i32),
     /// A real server of IPVS counted it, as a reply or not.
     Server(DestId, bool, i32),
 }
@@ -48,6 +48,8 @@ pub(super) enum Kept {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Held {
     pub kept: Kept,
+    /// By how many bytes packets are longer there.
+    pub extra: i32,
     pub ns: NsId,
     /// Of IPVS: the halves of its number.
     pub id: ConnId,
@@ -102,8 +104,9 @@ impl Recorder {
         self.cap = self.cap.min(self.total + room);
     }
 
-    fn conn(&mut self, ns: &NetNs, kept: Kept, id: ConnId, reply: bool) {
+    fn conn(&mut self, ns: &NetNs, kept: Kept, id: ConnId, (reply, len): (bool, usize)) {
         let held = Held {
+            extra: self.extra(len),
             kept,
             ns: ns.id,
             id,
@@ -140,9 +143,9 @@ impl Observer for Recorder {
         }
         let share = match what {
             Touch::Counter(c, len) => Share::Counter(c, self.extra(len)),
-            Touch::Conn { id, reply } => {
-                self.conn(at.ns, Kept::Conntrack, id, reply);
-                Share::Conn(Kept::Conntrack, reply)
+            Touch::Conn { id, reply, len } => {
+                self.conn(at.ns, Kept::Conntrack, id, (reply, len));
+                Share::Conn(Kept::Conntrack, reply, self.extra(len))
             }
             Touch::Server {
                 id,
@@ -151,11 +154,11 @@ impl Observer for Recorder {
                 len,
             } => {
                 let (slot, generation) = id.halves();
-                self.conn(at.ns, Kept::Ipvs, ConnId { slot, generation }, reply);
+                self.conn(at.ns, Kept::Ipvs, ConnId { slot, generation }, (reply, len));
                 let extra = self.extra(len);
                 self.shares
                     .extend(dest.map(|d| (ns, Share::Server(d, reply, extra))));
-                Share::Conn(Kept::Ipvs, reply)
+                Share::Conn(Kept::Ipvs, reply, extra)
             }
             Touch::Stranger(hash) => return self.strangers.push((ns, hash)),
             Touch::Neigh { dev, ip } => Share::Neigh(dev, ip),

@@ -81,7 +81,7 @@ impl Ties {
     /// The connections of an entry and what was known of them.
     pub fn of(&self, n: u32, classes: &Classes) -> SmallVec<[(Held, Stamp); 8]> {
         let holders = classes.holders(self.class(n)).zip(&self.planes);
-        let tie = |((ns, kept, reply), plane): ((NsId, Kept, bool), &Vec<Tie>)| {
+        let tie = |((ns, kept, reply, extra), plane): ((NsId, Kept, bool, i32), &Vec<Tie>)| {
             let tie = plane.get(n as usize)?;
             let id = ConnId {
                 slot: tie.slot,
@@ -90,6 +90,7 @@ impl Ties {
             let stamp = self.stamps.get_index(tie.stamp as usize).copied()?;
             let held = Held {
                 kept,
+                extra,
                 ns,
                 id,
                 reply,
