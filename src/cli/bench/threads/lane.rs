@@ -7,8 +7,8 @@ use super::hands::{Parcel, Post};
 use crate::base::Rng;
 use crate::cli::bench::clock::cpu;
 use crate::cli::bench::drive::{Scene, Sent};
-use crate::cli::bench::tally::{Tally, of_batch};
 use crate::cli::bench::plan::Plan;
+use crate::cli::bench::tally::{Tally, of_batch};
 use crate::fast::{BATCH, Batch, Lines};
 use crate::net::PortAt;
 use crate::path::NoTrace;
@@ -61,6 +61,8 @@ pub(super) struct Lane {
     /// Answers to its own flows, and by their hash its own.
     answers: Vec<Sent>,
     handed: Handed,
+    /// Frames may be another's: each is looked at. Where they come to whom they belong, none has to be.
+    looks: bool,
     rings: Vec<(Frames, Ring)>,
     arrived: Vec<(usize, Parcel)>,
     out: Vec<(PortAt, Frame)>,
@@ -101,6 +103,7 @@ impl Lane {
             scene,
             answers: Vec::new(),
             handed: Handed::default(),
+            looks: false,
             rings: Vec::new(),
             arrived: Vec::new(),
             out: Vec::new(),
@@ -197,6 +200,7 @@ impl Lane {
     ) -> anyhow::Result<Done> {
         let at = self.rings.iter().position(|(f, _)| *f == frames);
         let (_, mut ring) = self.rings.swap_remove(at.context("no such ring")?);
+        self.looks = frames == Frames::Hash;
         let result = self.turns(&mut ring, at_least, post, round);
         self.rings.push((frames, ring));
         if let (Err(_), Some(post)) = (&result, post) {
@@ -270,7 +274,8 @@ impl Lane {
                     let at = *line as usize * LINE;
                     let frame = &bytes[at..at + usize::from(*len)];
                     // Who is alone has nobody to hand over to.
-                    if let Some(post) = &mut *post
+                    if self.looks
+                        && let Some(post) = &mut *post
                         && let Some(to) = self.handed.owner_of(frame)
                         && to != self.shard.me
                     {
