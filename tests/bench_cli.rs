@@ -234,7 +234,9 @@ fn threads_are_measured_next_to_processes() {
         .collect();
     let (code, out, err) = bench(&args);
     assert_eq!(code, Some(0), "{err}");
-    let sections: Vec<Value> = serde_json::from_str(&out).unwrap();
+    let all: Value = serde_json::from_str(&out).unwrap();
+    let sections = all["scenarios"].as_array().unwrap();
+    assert_eq!(sections.len(), 2);
     for (section, handed) in sections.iter().zip([true, false]) {
         // Two workers and both together, for their own frames and for those that come by their hash.
         let rows = section["rows"].as_array().unwrap();

@@ -262,7 +262,8 @@ impl Scene {
             let (slots, expected) = ring.batch(at);
             batch.clear();
             let mut bytes = 0;
-            for s in slots {
+            for (i, s) in slots.iter().enumerate() {
+                ring.ask(at + i);
                 let (port, frame) = match s.len {
                     0 => {
                         new += 1;

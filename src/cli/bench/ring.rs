@@ -7,7 +7,7 @@ use super::drive::Scene;
 use super::sample::Sample;
 use super::traffic::{fragments, with_options};
 use crate::base::Rng;
-use crate::fast::{BATCH, Lines};
+use crate::fast::{BATCH, Lines, cpu};
 use anyhow::ensure;
 
 /// Sizes of IMIX, and how many of twelve frames have each. (1,518 bytes on the wire have a checksum of four.)
@@ -169,6 +169,20 @@ impl Ring {
     /// Goes on there.
     pub fn set_position(&mut self, at: usize) {
         self.next = at;
+    }
+
+    /// Asks for the first line of the frame that is `AHEAD` of a place: a ring lies in memory, and a card would
+    /// have put it into the cache (DDIO).
+    #[inline(always)]
+    pub fn ask(&self, at: usize) {
+        const AHEAD: usize = 16;
+        if let Some(line) = self
+            .slots
+            .get(at + AHEAD)
+            .and_then(|s| self.bytes.all().get(s.at as usize * LINE))
+        {
+            cpu::line(line);
+        }
     }
 
     /// The slots of the batch at a place, and what has to come of it.
