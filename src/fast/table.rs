@@ -12,8 +12,9 @@ use bytemuck::{Pod, Zeroable};
 /// Entries of a bucket.
 const WAYS: usize = 12;
 
-/// Entries of a bucket on average, at most.
-const FULL: usize = 9;
+/// Entries of a bucket on average, at most: with more of them the wrong one is looked at first too often, and
+/// with fewer a flow takes more than its share of memory.
+const FULL: usize = 7;
 
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(64))]
@@ -86,7 +87,8 @@ pub struct Table {
 
 #[inline(always)]
 fn tag(hash: u64) -> u8 {
-    (hash >> 57) as u8 | 0x80
+    // 0 is nobody's.
+    ((hash >> 56) as u8).max(1)
 }
 
 /// Ways whose tag is `t`, a bit each.
