@@ -125,7 +125,7 @@ impl Lab {
     }
 
     /// Where a packet that a socket sent comes from, by the id of its first frame
-    /// ([`crate::wire::Frame::root`]).
+    /// (`root` of a [`crate::wire::Frame`]).
     pub fn lineage(&self, root: FrameId) -> Option<&Lineage> {
         self.lineages.get(root)
     }
