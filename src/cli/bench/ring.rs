@@ -171,7 +171,8 @@ impl Ring {
         self.next = at;
     }
 
-    /// Asks for the first line of the frame that is `AHEAD` of a place: a ring lies in memory, and a card would
+    /// Asks for the first line of the frame that is `AHEAD` of a place: a ring lies in memory, and a card
+    /// would
     /// have put it into the cache (DDIO).
     #[inline(always)]
     pub fn ask(&self, at: usize) {
