@@ -198,6 +198,8 @@ pub const REACH_PROBES_MAX: usize = 20_000;
 pub const REACH_CELLS_MAX: usize = 1 << 22;
 /// Squares of a heat map of `reach` whose reasons are written into its page.
 pub const REACH_TIPS_MAX: usize = 160_000;
+/// Places for answers of tables that are given again, in each rule set.
+pub const RECALL_PLACES: usize = 1 << 12;
 /// Workers that share a world's traffic: a bit each in one word.
 pub const SHARD_WORKERS_MAX: u16 = 64;
 /// Flows that are known to be another worker's than their hash says; of more, those not met for longest go.

@@ -8,7 +8,7 @@ use super::table::TableName;
 use core::fmt;
 
 /// Where on its way a packet is (uapi netfilter.h `enum nf_inet_hooks`).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Hook {
     /// Received, before the routing decision.
     Prerouting,

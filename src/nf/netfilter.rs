@@ -68,6 +68,10 @@ pub struct Netfilter {
     pub linear: bool,
     /// What the packet at hand touches, while somebody asks for it.
     pub record: Option<Box<super::record::Record>>,
+    /// The state of the configuration, by a number that no other state has had: what a table answers in it
+    /// may
+    /// be given again to packets that are alike. `None`: every packet asks anew.
+    pub recall: Option<u64>,
     /// Counts what packets changed in sets: others may be answered differently from then on.
     pub sets_changed: u64,
     /// What NAT and random rules have to decide, for a replay.

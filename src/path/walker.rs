@@ -75,6 +75,9 @@ pub struct Shared {
     pub out: Vec<Output>,
     /// Room for what an operation of netfilter touches, used again and again.
     pub record: Option<Box<crate::nf::record::Record>>,
+    /// The state of the configuration, where answers of its tables may be given again
+    /// ([`crate::nf::Netfilter::recall`]).
+    pub recall: Option<u64>,
     /// What is assumed of netfilter rules that are not understood: matched or not.
     pub assume: BTreeMap<NsId, BTreeMap<RuleRef, bool>>,
     /// Rules that are not understood, not assumed anything of, and that decided, as they were met.
@@ -94,6 +97,7 @@ impl Shared {
             learned: 0,
             out: Vec::new(),
             record: None,
+            recall: None,
             assume: BTreeMap::new(),
             undecided: Vec::new(),
             servers: BTreeMap::new(),

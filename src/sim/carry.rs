@@ -25,6 +25,22 @@ pub(super) struct Carried {
 }
 
 impl World {
+    /// The same by tables that may give an answer again ([`crate::nf::Netfilter::recall`]).
+    pub(super) fn carry_recalling<O: Observer>(
+        &mut self,
+        at: PortAt,
+        f: Frame,
+        edge: impl Fn(NsId) -> bool,
+        obs: &mut O,
+    ) -> Carried {
+        let (changes, learned) = self.version();
+        // Neither ever becomes less: the sum tells states apart.
+        self.shared.recall = Some(changes + learned);
+        let carried = self.carry(at, f, edge, obs);
+        self.shared.recall = None;
+        carried
+    }
+
     /// A frame arrives at `at` and goes on until it reaches a namespace for which `edge` holds.
     pub(super) fn carry<O: Observer>(
         &mut self,

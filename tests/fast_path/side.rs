@@ -97,7 +97,7 @@ pub fn ends(c: &Cluster) -> Vec<End> {
 }
 
 /// The cache's own, hints of when to look again, room to work in, and numbers of frames.
-const OWN: [&str; 13] = [
+const OWN: [&str; 14] = [
     "paths: [",
     "stack: [",
     "soonest: ",
@@ -111,6 +111,7 @@ const OWN: [&str; 13] = [
     "strangers: Strangers {",
     "known: {",
     "surprises: ",
+    "recall: ",
 ];
 
 impl Side {

@@ -122,6 +122,15 @@ impl Conntrack {
         self.templates.get(at as usize).map(|t| &t.1)
     }
 
+    /// What a packet's reference names: a connection, or a template (kernel: `nf_ct_get`).
+    pub fn of(&self, ct: CtRef) -> Option<(&Conn, CtInfo)> {
+        match ct {
+            CtRef::Conn { id, info } => Some((self.get(id)?, info)),
+            CtRef::Template { id, info } => Some((self.template(id)?, info)),
+            CtRef::None | CtRef::Orphan | CtRef::Untracked => None,
+        }
+    }
+
     /// The same to be changed: what CONNMARK writes stays with the rule.
     pub fn template_mut(&mut self, at: u32) -> Option<&mut Conn> {
         self.templates.get_mut(at as usize).map(|t| &mut t.1)

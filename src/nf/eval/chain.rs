@@ -6,15 +6,17 @@
 
 use super::ask::is_unknown;
 use super::index::{Candidates, Index};
+use super::load::Live;
 use super::packet::Pkt;
 use super::program::{Act, PChain, PRule, PTable, Program, Test, name_bits};
+use super::recall::{Known, Notes, Question};
 use super::state::Slot;
 use super::{At, Cx, Effect, NfStep, RuleRef, Verdict, targets};
 use crate::base::{DevId, limits};
 use crate::net::NetNs;
 use crate::nf::netfilter::{Backend, Netfilter};
 use crate::nf::record::{self, CountAt, CounterAt};
-use crate::nf::{Counters, Hook, Policy, TableName, Target};
+use crate::nf::{Counters, Family, Hook, Policy, TableName, Target};
 use crate::wire::Frame;
 
 /// What a match says of a packet.
@@ -100,11 +102,23 @@ fn run_program(
     let t = program.table(table)?;
     let chain = t.entry[at.hook as usize]?;
     let linear = nf.linear;
-    let loaded = nf.loaded_mut(at.family, backend)?;
     let pkt = match &from {
         Some(paused) => paused.pkt,
         None => Pkt::of(f, at.family)?,
     };
+    let mut notes = None;
+    let question = match &from {
+        None => question(nf, backend, f, (at, table), &pkt, cx),
+        Some(_) => None,
+    };
+    if let Some(q) = question {
+        match recall(nf, (at.family, backend), &q, f, &pkt) {
+            Known::Answer(verdict) => return Some(verdict),
+            Known::Again => notes = Some(Notes::default()),
+            Known::Nothing => {}
+        }
+    }
+    let loaded = nf.loaded_mut(at.family, backend)?;
     let n = table as usize;
     let live = &mut loaded.live;
     let (counters, slots) = (&mut live.counters[n], &mut live.slots[n]);
@@ -140,20 +154,93 @@ fn run_program(
         next: 0,
         found: None,
         names: [input(at), at.output].map(|dev| name_bits(name(ns, dev))),
+        notes,
     };
     let verdict = walk.run(f, from);
     let Walk {
         counters,
         slots,
         stack,
+        notes,
         ..
     } = walk;
     if let Some(loaded) = nf.loaded_mut(at.family, backend) {
+        if let (Some(q), Some(notes)) = (question, notes) {
+            loaded.live.recall.keep(q, notes, f.mark, verdict);
+        }
         loaded.live.counters[n] = counters;
         loaded.live.slots[n] = slots;
         loaded.live.stack = stack;
     }
     Some(verdict)
+}
+
+/// The question that a packet asks a table, where answers may be given again: nobody is told of single rules,
+/// nothing is assumed of them, and they are asked by their index.
+fn question(
+    nf: &Netfilter,
+    backend: Backend,
+    f: &Frame,
+    (at, table): (&At, TableName),
+    pkt: &Pkt,
+    cx: &Cx<'_>,
+) -> Option<Question> {
+    let state = (nf.recall?, nf.sets_changed);
+    if nf.linear || cx.steps.is_some() || !cx.assume.is_empty() {
+        return None;
+    }
+    let loaded = nf.loaded(at.family, backend)?;
+    if !loaded.live.recall.is_worth(table, at.hook) {
+        return None;
+    }
+    Question::of(state, &nf.ct, f, (at, table), pkt)
+}
+
+/// Treats a packet as the answer to its question says, if there is one.
+fn recall(
+    nf: &mut Netfilter,
+    (family, backend): (Family, Backend),
+    q: &Question,
+    f: &mut Frame,
+    pkt: &Pkt,
+) -> Known<Verdict> {
+    let rules = match family {
+        Family::V4 => &mut nf.v4,
+        Family::V6 => &mut nf.v6,
+    };
+    let Some(loaded) = rules.loaded[backend as usize].as_deref_mut() else {
+        return Known::Nothing;
+    };
+    let Live {
+        counters, recall, ..
+    } = &mut loaded.live;
+    let known = recall.ask(q);
+    let Known::Answer(answer) = known else {
+        return known.map(|a| a.verdict);
+    };
+    let table = q.table();
+    let counters = &mut counters[table as usize];
+    for id in &answer.counted {
+        if let Some(c) = counters.get_mut(*id as usize) {
+            c.packets += 1;
+            c.bytes += pkt.len as u64;
+        }
+    }
+    if let Some(r) = &mut nf.record {
+        let at = |id: &u32| CounterAt {
+            family,
+            backend,
+            table,
+            id: *id,
+        };
+        let counted = answer
+            .counted
+            .iter()
+            .map(|id| (CountAt::Table(at(id)), pkt.len));
+        r.counters.extend(counted);
+    }
+    f.mark = answer.mark;
+    Known::Answer(answer.verdict)
 }
 
 struct Walk<'p, 'a, 'c> {
@@ -175,6 +262,8 @@ struct Walk<'p, 'a, 'c> {
     found: Option<Candidates<'p>>,
     /// Names of the input and the output device, for rules in their short form.
     names: [u128; 2],
+    /// Taken down for packets that are alike.
+    notes: Option<Notes>,
 }
 
 impl<'p> Walk<'p, '_, '_> {
@@ -229,6 +318,9 @@ impl<'p> Walk<'p, '_, '_> {
                 continue;
             };
             (self.env.rule.chain, self.env.rule.rule) = (chain.number, r);
+            if let Some(notes) = &mut self.notes {
+                notes.rule(self.table, rule, &self.env.nf.sets);
+            }
             let matched = self.ask(rule, f);
             if f.mark != mark {
                 // The index was asked for the mark the packet had before.
@@ -366,6 +458,9 @@ impl<'p> Walk<'p, '_, '_> {
         if let Some(c) = self.counters.get_mut(id as usize) {
             c.packets += 1;
             c.bytes += self.env.pkt.len as u64;
+        }
+        if let Some(notes) = &mut self.notes {
+            notes.counted.push(id);
         }
         let RuleRef {
             family,

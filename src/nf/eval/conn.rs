@@ -13,11 +13,7 @@ use crate::wire::{CtInfo, CtRef, Frame};
 impl Env<'_, '_> {
     /// The packet's connection and its relation to it.
     pub fn conn(&self, f: &Frame) -> Option<(&Conn, CtInfo)> {
-        match f.ct {
-            CtRef::Conn { id, info } => Some((self.nf.ct.get(id)?, info)),
-            CtRef::Template { id, info } => Some((self.nf.ct.template(id)?, info)),
-            CtRef::None | CtRef::Orphan | CtRef::Untracked => None,
-        }
+        self.nf.ct.of(f.ct)
     }
 
     /// A packet at a queue: what its reader says. Nobody reads it: the packet goes on to the next hook if it

@@ -4,6 +4,7 @@
 //! followed behave as not understood. Invariant: after a load `ops` hold exactly what the rule sets need.
 
 use super::program::{PTable, Program};
+use super::recall::Recall;
 use super::recent::{list_name, ring_size};
 use super::state::Slot;
 use super::{RuleRef, State};
@@ -28,6 +29,8 @@ pub(super) struct Live {
     pub slots: [Vec<Slot>; 5],
     /// Where jumps return to: chain, next rule, rules told so far. Kept to be used again.
     pub stack: Vec<(u32, u32, u32)>,
+    /// What was answered before.
+    pub recall: Recall,
 }
 
 /// A rule set that runs.

@@ -31,6 +31,20 @@ fn state_bit(ct: CtRef) -> u32 {
     set.0
 }
 
+/// All that `--ctstate` asks of a packet, whose connection is `conn`.
+pub(super) fn state_bits(ct: CtRef, conn: Option<&Conn>) -> u32 {
+    let mut bits = state_bit(ct);
+    if let Some(c) = conn {
+        for (status, state) in [
+            (CtStatus::SRC_NAT, CtStates::SNAT),
+            (CtStatus::DST_NAT, CtStates::DNAT),
+        ] {
+            bits |= if c.status.any(status) { state.0 } else { 0 };
+        }
+    }
+    bits
+}
+
 impl Env<'_, '_> {
     /// `conntrack_mt`
     pub fn conntrack(&mut self, f: &Frame, m: &Conntrack) -> bool {
@@ -43,19 +57,7 @@ impl Env<'_, '_> {
         }
         let conn = self.conn(f);
         if let Some(is) = m.state {
-            let mut bits = state_bit(f.ct);
-            if let Some((c, _)) = conn {
-                bits |= if c.status.any(CtStatus::SRC_NAT) {
-                    CtStates::SNAT.0
-                } else {
-                    0
-                };
-                bits |= if c.status.any(CtStatus::DST_NAT) {
-                    CtStates::DNAT.0
-                } else {
-                    0
-                };
-            }
+            let bits = state_bits(f.ct, conn.map(|(c, _)| c));
             if (is.value.0 & bits != 0) == is.not {
                 return false;
             }

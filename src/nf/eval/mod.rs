@@ -22,6 +22,7 @@ mod matches_state;
 mod matches_text;
 pub(in crate::nf) mod packet;
 mod program;
+mod recall;
 mod recent;
 pub(in crate::nf) mod state;
 mod targets;

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::element::{ExtIn, Key, SkbInfo, show_key};
 use super::header::Header;
+use super::kind::Dim;
 use super::packet::{For, Packet, key};
-use super::sets::{Content, Sets};
+use super::sets::{Content, Set, Sets};
 use super::store::{Ask, Compare, Matched, Store, Tested, match_ext};
 use super::wrong::Refused;
 use crate::base::Instant;
@@ -104,6 +105,18 @@ impl Sets {
     /// nothing in it ages.
     pub fn is_plain(&self, set: &SetRef) -> bool {
         self.plain(&set.name, true)
+    }
+
+    /// Whether a lookup asks a packet for its addresses, its destination port, its mark and its devices at
+    /// most.
+    pub fn asks_no_source_port(&self, set: &SetRef) -> bool {
+        let fine = |(dim, src): (&Dim, &bool)| match dim {
+            Dim::Port => !src,
+            Dim::Ip | Dim::Net | Dim::Mark | Dim::Iface => true,
+            Dim::Mac | Dim::Set => false,
+        };
+        let header = self.sets.get(&*set.name).and_then(Set::header);
+        header.is_some_and(|h| h.kind.dims().iter().zip(&set.src).all(fine))
     }
 
     fn plain(&self, name: &str, lists: bool) -> bool {

@@ -67,6 +67,7 @@ impl<O: Observer> Walker<'_, O> {
         let Some(mut nf) = self.ns.nf.take() else {
             return Ok(Verdict::Accept);
         };
+        nf.recall = self.cx.recall;
         let mut steps = O::TRACING.then(Vec::new);
         let records = O::RECORDING && self.obs.records();
         nf.record = records.then(|| self.cx.record.take().unwrap_or_default());

@@ -354,7 +354,11 @@ impl FastPath {
         let rng = world.rng().clone();
         let edges = &self.edges;
         let edge = |ns: NsId| edges.get(ns.0 as usize).copied().unwrap_or(false);
-        let carried = world.carry(at, Frame::ethernet(came), edge, &mut rec);
+        let f = Frame::ethernet(came);
+        let carried = match self.walks_only {
+            true => world.carry(at, f, edge, &mut rec),
+            false => world.carry_recalling(at, f, edge, &mut rec),
+        };
         let random = *world.rng() != rng;
         self.forget(world, &rec);
         if world.version() != self.version {
