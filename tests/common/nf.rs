@@ -18,6 +18,8 @@ pub struct World {
     pub now: Instant,
     pub assume: BTreeMap<RuleRef, bool>,
     pub steps: Vec<NfStep>,
+    /// Nobody is told of steps.
+    pub quiet: bool,
     pub effects: Vec<Effect>,
 }
 
@@ -59,6 +61,7 @@ impl World {
             now: Instant::from_secs(1),
             assume: BTreeMap::new(),
             steps: Vec::new(),
+            quiet: false,
             effects: Vec::new(),
         };
         if !rules.is_empty() {
@@ -105,7 +108,7 @@ impl World {
         let mut cx = Cx {
             now: self.now,
             rng: &mut self.rng,
-            steps: Some(&mut self.steps),
+            steps: (!self.quiet).then_some(&mut self.steps),
             assume: &self.assume,
         };
         let (nf, ns, fx) = (&mut self.nf, &self.ns, &mut self.effects);
