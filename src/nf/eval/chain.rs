@@ -319,7 +319,7 @@ impl<'p> Walk<'p, '_, '_> {
             };
             (self.env.rule.chain, self.env.rule.rule) = (chain.number, r);
             if let Some(notes) = &mut self.notes {
-                notes.rule(self.table, rule, &self.env.nf.sets);
+                notes.rule();
             }
             let matched = self.ask(rule, f);
             if f.mark != mark {
@@ -338,6 +338,9 @@ impl<'p> Walk<'p, '_, '_> {
                     return self.tell(Verdict::Depends(self.env.rule));
                 }
                 act => {
+                    if let Some(notes) = &mut self.notes {
+                        notes.act(self.table, *act);
+                    }
                     self.count(chain.base + r);
                     self.tell(Verdict::Accept);
                     match self.act(rule, *act, f) {
@@ -362,6 +365,9 @@ impl<'p> Walk<'p, '_, '_> {
         let tests = table.tests(rule);
         self.env.chance = None;
         for (i, test) in tests.iter().enumerate() {
+            if let Some(notes) = &mut self.notes {
+                notes.test(table, test, &self.env.nf.sets);
+            }
             let answer = match test {
                 Test::Cond(n) => match table.conds.get(*n as usize) {
                     Some(cond) => self.env.ask(f, cond, &mut self.slots),

@@ -12,7 +12,7 @@
 
 use super::chain::input;
 use super::packet::Pkt;
-use super::program::{Act, Cond, PRule, PTable, Test};
+use super::program::{Act, Cond, PTable, Test};
 use super::{At, Verdict, matches_ct};
 use crate::base::{DevId, limits};
 use crate::nf::ct::Conntrack;
@@ -191,15 +191,22 @@ pub(super) struct Notes {
 
 impl Notes {
     /// A rule is asked.
-    pub fn rule(&mut self, table: &PTable, rule: &PRule, sets: &Sets) {
+    pub fn rule(&mut self) {
         self.asked += 1;
-        let tests = || table.tests(rule).iter();
-        let repeats = match rule.act {
-            Act::Ext(n) => matches!(table.targets.get(n as usize), Some(Target::Mark(_))),
-            Act::Unknown => false,
-            _ => true,
+    }
+
+    /// One of its conditions is.
+    pub fn test(&mut self, table: &PTable, test: &Test, sets: &Sets) {
+        self.differs |= !looks_no_further(table, test, sets);
+    }
+
+    /// It acts.
+    pub fn act(&mut self, table: &PTable, act: Act) {
+        self.differs |= match act {
+            Act::Ext(n) => !matches!(table.targets.get(n as usize), Some(Target::Mark(_))),
+            Act::Unknown => true,
+            _ => false,
         };
-        self.differs |= !repeats || !tests().all(|t| looks_no_further(table, t, sets));
     }
 }
 
