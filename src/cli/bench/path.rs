@@ -15,6 +15,7 @@ use super::tally::{Tally, Until};
 use crate::base::Rng;
 use crate::cli::bench::args::{BenchArgs, Scenario};
 use indicatif::ProgressBar;
+use std::time::Duration;
 
 /// New flows whose rules are counted.
 const COUNTED: u64 = 256;
@@ -77,6 +78,34 @@ pub fn ring_bytes(a: &BenchArgs) -> usize {
     }
 }
 
+/// A scene whose flows are open, and a ring of their frames, which was carried once.
+pub struct Ready {
+    /// The scene.
+    pub scene: Scene,
+    /// The ring.
+    pub ring: Ring,
+    /// CPU time of the flows' first frames.
+    pub opened: Duration,
+}
+
+impl Ready {
+    /// Makes them; `step` is called behind each of three steps.
+    pub fn new(plan: Plan, flows: u64, a: &BenchArgs, step: impl Fn()) -> anyhow::Result<Ready> {
+        let mut scene = Scene::new(plan, flows, 1)?;
+        step();
+        let opened = scene.open(0..flows, true, &mut |_| Ok(()))?;
+        step();
+        let mut ring = Ring::new(&mut scene, flows, ring_bytes(a))?;
+        scene.repetition(&mut ring, Until::of(a))?;
+        step();
+        Ok(Ready {
+            scene,
+            ring,
+            opened,
+        })
+    }
+}
+
 /// Rules that a Linux node evaluates for a new flow, on average, where the first `open` flows are open.
 pub fn rules(scene: &mut Scene, open: u64) -> f64 {
     let mut visits = Visits::default();
@@ -100,15 +129,10 @@ fn established(
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Row> {
     let (at_least, until) = (a.seconds, Until::of(a));
-    let mut scene = Scene::new(plan, flows, 1)?;
-    bar.inc(1);
-    let opened = scene.open(0..flows, true, &mut |_| Ok(()))?;
-    bar.inc(1);
-    let mut ring = Ring::new(&mut scene, flows, ring_bytes(a))?;
+    let ready = Ready::new(plan, flows, a, || bar.inc(1))?;
+    let (mut scene, mut ring) = (ready.scene, ready.ring);
     let mut limit = Limit::new(flows)?;
     limit.repetition(at_least);
-    scene.repetition(&mut ring, until)?;
-    bar.inc(1);
     let (mut ours, mut bare, mut all) = (Vec::new(), Vec::new(), Tally::default());
     for _ in 0..a.repetitions {
         bare.push(limit.repetition(at_least));
@@ -141,7 +165,7 @@ fn established(
         .number("hit_percent", all.hits as f64 * 100.0 / all.sent as f64, 2)
         .number(
             "first_packet_ns",
-            opened.as_nanos() as f64 / flows as f64,
+            ready.opened.as_nanos() as f64 / flows as f64,
             0,
         )
         .number("bytes_per_flow", bytes as f64 / flows as f64, 0)

@@ -11,9 +11,8 @@ use super::args::{BenchArgs, Scenario};
 use super::clock::Timing;
 use super::drive::Scene;
 use super::figures::{Row, Section};
-use super::path::ring_bytes;
+use super::path::Ready;
 use super::plan::Plan;
-use super::ring::Ring;
 use super::tally::Until;
 use anyhow::ensure;
 use indicatif::ProgressBar;
@@ -164,10 +163,9 @@ impl Side<'_> {
 
     fn established(&mut self, flows: u64) -> anyhow::Result<Row> {
         let (size, until) = (self.a.size, Until::of(self.a));
-        let mut scene = Scene::new(self.pair.plan(self.services, self.a), flows, 1)?;
-        scene.open(0..flows, true, &mut |_| Ok(()))?;
-        let mut ring = Ring::new(&mut scene, flows, ring_bytes(self.a))?;
-        scene.repetition(&mut ring, until)?;
+        let plan = self.pair.plan(self.services, self.a);
+        let ready = Ready::new(plan, flows, self.a, || ())?;
+        let (mut scene, mut ring) = (ready.scene, ready.ring);
         self.net.establish(flows, size)?;
         let (mut theirs, mut ours, mut hits, mut all) = (Vec::new(), Vec::new(), 0, 0);
         for _ in 0..self.a.repetitions {
