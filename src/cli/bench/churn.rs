@@ -8,7 +8,7 @@ use super::args::BenchArgs;
 use super::clock::{Timing, cpu};
 use super::drive::Scene;
 use super::figures::{Row, Section};
-use super::path::{Ready, most, slow};
+use super::path::{Ready, slow};
 use super::plan::{Plan, SERVERS};
 use super::plot::Point;
 use super::ring::Ring;
@@ -31,8 +31,8 @@ pub fn run(a: &BenchArgs, bar: &ProgressBar, points: &mut Vec<Point>) -> anyhow:
     for services in &a.services {
         for flows in &a.flows {
             bar.set_message(format!("{services} Services, {flows} flows"));
-            let plan = Plan::of(Scenario::Churn, *services, a);
-            let row = row(plan, (*flows).min(most(&plan)), a, bar, &mut notes)?;
+            let plan = Plan::of(Scenario::Churn, *services, *flows, a);
+            let row = row(plan, *flows, a, bar, &mut notes)?;
             points.push(Point::of(Scenario::Churn, &row));
             rows.push(row);
         }

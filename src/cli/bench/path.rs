@@ -7,7 +7,7 @@ use super::clock::Timing;
 use super::drive::Scene;
 use super::figures::{Row, Section};
 use super::limit::Limit;
-use super::plan::Plan;
+use super::plan::{Plan, SPARE};
 use super::plot::Point;
 use super::ring::Ring;
 use super::rules::Visits;
@@ -19,8 +19,6 @@ use std::time::Duration;
 
 /// New flows whose rules are counted.
 const COUNTED: u64 = 256;
-/// Flows that stay closed: those whose rules are counted, and those that made the neighbours known.
-const SPARE: u64 = 512;
 /// Most bytes of a ring in a debug build, which measures nothing.
 const DEBUG_RING: usize = 1 << 20;
 
@@ -37,8 +35,7 @@ pub fn run(
     for services in &a.services {
         for flows in &a.flows {
             bar.set_message(format!("{services} Services, {flows} flows"));
-            let plan = Plan::of(scenario, *services, a);
-            let flows = (*flows).min(most(&plan));
+            let (plan, flows) = (Plan::of(scenario, *services, *flows, a), *flows);
             let row = match scenario {
                 Scenario::Connect => connect(plan, flows, a)?,
                 _ => established(plan, flows, a, bar, &mut notes)?,
@@ -59,14 +56,6 @@ pub fn run(
         rows,
         notes,
     })
-}
-
-/// Flows that can be open; a mix keeps some for new ones.
-pub fn most(plan: &Plan) -> u64 {
-    match plan.mix {
-        true => plan.flows() / 4 * 3,
-        false => plan.flows().saturating_sub(SPARE).max(1),
-    }
 }
 
 /// Bytes of the ring.
