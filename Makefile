@@ -18,8 +18,7 @@ BENCH ?=
 PACKETS ?= 1000000
 FIRST ?= 1
 
-.PHONY: fast-path asan
-.PHONY: build demo test lint bench-kernel conformance conformance-fuzz vectors dns-dig dns-hostile fuzz docs
+.PHONY: build demo test lint bench-kernel fast-path asan conformance conformance-fuzz vectors dns-dig dns-hostile fuzz docs
 
 build: ## the release binary
 	$(CARGO) build --release

@@ -3,7 +3,7 @@
 //! Invariant: the bytes are those that the walk leaves; checksums go by RFC 1624 with the difference
 //! worked out once, when the entry was made.
 
-use crate::fast::key::{HEAD, L4_V4, L4_V6, u16_at};
+use crate::fast::key::{HEAD, L4_V4, L4_V6, V6_TYPE, u16_at};
 use crate::fast::pairs::Pair;
 use crate::fast::table::Entry;
 use crate::wire::proto;
@@ -74,5 +74,5 @@ pub fn apply_v6(head: &mut [u8; HEAD], tail: &mut [u8; TAIL], e: &Entry, pair: &
 /// Whether a frame has a part behind its first line that is rewritten.
 #[inline(always)]
 pub fn has_tail(head: &[u8; HEAD]) -> bool {
-    u16_at(head, 12) == 0x86ddu16.to_be() && head[20] == proto::TCP
+    u16_at(head, 12) == V6_TYPE && head[20] == proto::TCP
 }

@@ -1,11 +1,10 @@
 //! Frames on their way through the fast path together.
 //!
 //! Only a frame's first line is copied (and what else of it is rewritten); the rest stays where it came
-//! from. Invariant: `fates[i]` is of frame
-//! `i`, and frames keep their order.
+//! from. Invariant: `fates[i]` is of frame `i`, and frames keep their order.
 
 use crate::fast::apply::{TAIL, has_tail};
-use crate::fast::key::HEAD;
+use crate::fast::key::{HEAD, first_line};
 
 /// Frames of one batch at most.
 pub const BATCH: usize = 256;
@@ -47,9 +46,7 @@ pub struct Batch<'a> {
 #[cold]
 #[inline(never)]
 fn short(frame: &[u8]) -> Head {
-    let mut head = [0; HEAD];
-    head[..frame.len()].copy_from_slice(frame);
-    Head(head)
+    Head(first_line(frame))
 }
 
 impl Default for Batch<'_> {

@@ -6,7 +6,7 @@
 //! behind the ports, which the entry guards.
 
 use crate::fast::pairs::Pairs;
-use crate::wire::{ETH_HLEN, proto};
+use crate::wire::{ETH_HLEN, ETH_P_IP, ETH_P_IPV6, proto};
 use bytemuck::{Pod, Zeroable};
 
 /// Bytes of a frame that the key is made from: one cache line. (The flags of TCP over IPv6 lie behind it.)
@@ -31,6 +31,14 @@ pub struct Key {
     pub rest: u64,
 }
 
+/// The first line of a frame, filled up with zeroes.
+pub fn first_line(frame: &[u8]) -> [u8; HEAD] {
+    let mut head = [0; HEAD];
+    let n = frame.len().min(HEAD);
+    head[..n].copy_from_slice(&frame[..n]);
+    head
+}
+
 #[inline(always)]
 pub(super) fn u16_at(head: &[u8; HEAD], at: usize) -> u16 {
     u16::from_ne_bytes([head[at], head[at + 1]])
@@ -51,9 +59,8 @@ fn header_fits(head: &[u8; HEAD]) -> bool {
 }
 
 /// The protocol's byte of a segment in the middle of a connection; 0 if it opens, closes or is urgent.
-/// What PSH
-/// and congestion flags say nobody on the way asks (kernel: `nf_conntrack_tcp_packet`), but for rules, which
-/// then say that they vary.
+/// What PSH and congestion flags say nobody on the way asks (kernel: `nf_conntrack_tcp_packet`), but for
+/// rules, which then say that they vary.
 #[inline(always)]
 fn segment(flags: u8) -> u8 {
     const ACK: u8 = 0x10;
@@ -176,13 +183,13 @@ impl Key {
 }
 
 /// Ethertypes as they lie in the frame.
-const V4_TYPE: u16 = 0x0800u16.to_be();
-const V6_TYPE: u16 = 0x86ddu16.to_be();
+const V4_TYPE: u16 = ETH_P_IP.to_be();
+pub(super) const V6_TYPE: u16 = ETH_P_IPV6.to_be();
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{ETH_P_IPV6, Frame, MacAddr, build};
+    use crate::wire::{Frame, MacAddr, build};
 
     fn frame(flow_label: u8, flags: u8) -> Vec<u8> {
         let (a, b) = ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap());

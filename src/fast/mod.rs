@@ -20,7 +20,7 @@ pub use batch::{BATCH, Batch, Fate};
 pub use dirty::Dirty;
 pub use door::Doors;
 pub use group::{Follow, GROUP, Group, Miss, Other, When};
-pub use key::{HEAD, Key};
+pub use key::{HEAD, Key, first_line};
 pub use mem::{Lines, NoMemory};
 pub use pairs::{Pair, Pairs};
 pub use table::{Entry, Full, Table, View, flag};

@@ -105,7 +105,7 @@ pub fn fits(key: &Key, head: &[u8; HEAD], frame: &[u8], total: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fast::Pairs;
+    use crate::fast::{Pairs, first_line};
     use crate::wire::{ETH_P_IP, ETH_P_IPV6, Frame, MacAddr, build};
     use std::net::IpAddr;
 
@@ -115,9 +115,7 @@ mod tests {
         let mut f = Frame::ip(&packet);
         f.set_ethernet(MacAddr([2; 6]), MacAddr([4; 6]), ethertype);
         let check = |f: &[u8]| {
-            let mut head = [0; HEAD];
-            let n = f.len().min(HEAD);
-            head[..n].copy_from_slice(&f[..n]);
+            let head = first_line(f);
             let (key, total) = Key::of(&head, f, 1, &mut Pairs::new(8))?;
             let general = fits(&key, &head, f, total);
             if key.is_udp4() {

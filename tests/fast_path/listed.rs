@@ -57,6 +57,17 @@ fn space(side: &Side, ns: podpath::base::NsId) -> &NetNs {
     side.cluster.lab.world.ns(ns).unwrap()
 }
 
+/// Both sides list the same, and all but the first frames were carried by entries.
+fn same_and_carried(play: &Play, shown: &[String]) {
+    assert_eq!(shown[0], shown[1]);
+    let stats = play.fast.fast.stats();
+    assert!(
+        stats.hits + 4 >= FRAMES as u64,
+        "{stats:?} {:?}",
+        play.fast.fast.why_slow()
+    );
+}
+
 #[test]
 fn native_counters_are_exact_when_they_are_listed() {
     let build = || topology("services-vxlan", "nftables");
@@ -82,13 +93,7 @@ fn native_counters_are_exact_when_they_are_listed() {
         text += &netfilter::connections(space(side, node), now, &|_| true);
         shown.push(text);
     }
-    assert_eq!(shown[0], shown[1]);
-    let stats = play.fast.fast.stats();
-    assert!(
-        stats.hits + 4 >= FRAMES as u64,
-        "{stats:?} {:?}",
-        play.fast.fast.why_slow()
-    );
+    same_and_carried(&play, &shown);
     // The frames that were carried and the four before, 28 + 30 bytes each, wherever they are counted.
     let n = FRAMES + 4;
     let counted = format!("packets {n} bytes {}", n * 58);
@@ -117,13 +122,7 @@ fn real_servers_are_counted_and_estimated() {
         }
         shown.push(texts.join("\n"));
     }
-    assert_eq!(shown[0], shown[1]);
-    let stats = play.fast.fast.stats();
-    assert!(
-        stats.hits + 4 >= FRAMES as u64,
-        "{stats:?} {:?}",
-        play.fast.fast.why_slow()
-    );
+    same_and_carried(&play, &shown);
     let n = FRAMES + 4;
     assert!(shown[0].contains(&(n * 58).to_string()), "{}", shown[0]);
 }

@@ -8,7 +8,7 @@ use super::args::BenchArgs;
 use super::clock::{Timing, cpu};
 use super::drive::Scene;
 use super::figures::{Row, Section};
-use super::path::{most, ring_bytes, slow};
+use super::path::{Ready, slow};
 use super::plan::{Plan, SERVERS};
 use super::plot::Point;
 use super::ring::Ring;
@@ -31,8 +31,8 @@ pub fn run(a: &BenchArgs, bar: &ProgressBar, points: &mut Vec<Point>) -> anyhow:
     for services in &a.services {
         for flows in &a.flows {
             bar.set_message(format!("{services} Services, {flows} flows"));
-            let plan = Plan::of(Scenario::Churn, *services, a);
-            let row = row(plan, (*flows).min(most(&plan)), a, bar, &mut notes)?;
+            let plan = Plan::of(Scenario::Churn, *services, *flows, a);
+            let row = row(plan, *flows, a, bar, &mut notes)?;
             points.push(Point::of(Scenario::Churn, &row));
             rows.push(row);
         }
@@ -60,10 +60,8 @@ fn row(
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Row> {
     let until = Until::of(a);
-    let mut scene = Scene::new(plan, flows, 1)?;
-    scene.open(0..flows, true, &mut |_| Ok(()))?;
-    let mut ring = Ring::new(&mut scene, flows, ring_bytes(a))?;
-    scene.repetition(&mut ring, until)?;
+    let ready = Ready::new(plan, flows, a, || ())?;
+    let (mut scene, mut ring) = (ready.scene, ready.ring);
     let (mut ours, mut changes, mut recovered) = (Vec::new(), Vec::new(), Vec::new());
     let mut all = Tally::default();
     for n in 0..a.repetitions {

@@ -13,7 +13,7 @@ use super::scene;
 use super::tally::{CARRIED, Tally, Until, arrived};
 use super::traffic::{Traffic, answer, fragments, resolves};
 use crate::cluster::Cluster;
-use crate::fast::{BATCH, Batch, Fate, HEAD};
+use crate::fast::{BATCH, Batch, Fate, HEAD, first_line};
 use crate::net::PortAt;
 use crate::path::NoTrace;
 use crate::sim::fast::FastPath;
@@ -22,7 +22,7 @@ use anyhow::{Context, bail, ensure};
 use std::time::Duration;
 
 /// First frames sent before their answers.
-const FIRST: u64 = 4096;
+pub const FIRST: u64 = 4096;
 
 /// A frame and the number of the port where it comes in.
 pub type Sent = (u16, Vec<u8>);
@@ -186,30 +186,41 @@ impl Scene {
             let frames: Vec<_> = (from..to).map(|n| self.frame(n, size)).collect();
             each(&frames)?;
             let began = cpu();
-            let (tally, got) = self.send(&frames);
+            let got = self.first(&frames)?;
             took += cpu().saturating_sub(began);
-            self.all_arrived(&tally, "first frames")?;
             if answered {
-                let (tally, answers) = self.send_answers(&got)?;
+                let answers = self.settle(&frames, &got)?;
                 each(&answers)?;
-                self.all_arrived(&tally, "answers")?;
-                // A path is compiled once its connection is there.
-                let (tally, _) = self.send(&frames);
                 each(&frames)?;
-                self.all_arrived(&tally, "second frames")?;
                 if self.plan().both {
-                    let head = |(port, f): &Sent| {
-                        let mut head = [0; HEAD];
-                        let cut = HEAD.min(f.len());
-                        head[..cut].copy_from_slice(&f[..cut]);
-                        (*port, head)
-                    };
+                    let head = |(port, f): &Sent| (*port, first_line(f));
                     self.answers.extend(answers.iter().map(head));
                 }
             }
             from = to;
         }
         Ok(took)
+    }
+
+    /// Sends first frames of flows, which all have to arrive; gives what did.
+    pub fn first(&mut self, frames: &[Sent]) -> anyhow::Result<Vec<(PortAt, Vec<u8>)>> {
+        let (tally, got) = self.send(frames);
+        self.all_arrived(&tally, "first frames")?;
+        Ok(got)
+    }
+
+    /// Answers what arrived of first frames, and sends these again: a path is compiled once its connection is
+    /// there. Gives the answers.
+    pub fn settle(
+        &mut self,
+        frames: &[Sent],
+        got: &[(PortAt, Vec<u8>)],
+    ) -> anyhow::Result<Vec<Sent>> {
+        let (tally, answers) = self.send_answers(got)?;
+        self.all_arrived(&tally, "answers")?;
+        let (tally, _) = self.send(frames);
+        self.all_arrived(&tally, "second frames")?;
+        Ok(answers)
     }
 
     fn all_arrived(&self, t: &Tally, what: &str) -> anyhow::Result<()> {

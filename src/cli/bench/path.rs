@@ -7,7 +7,7 @@ use super::clock::Timing;
 use super::drive::Scene;
 use super::figures::{Row, Section};
 use super::limit::Limit;
-use super::plan::Plan;
+use super::plan::{Plan, SPARE};
 use super::plot::Point;
 use super::ring::Ring;
 use super::rules::Visits;
@@ -15,11 +15,10 @@ use super::tally::{Tally, Until};
 use crate::base::Rng;
 use crate::cli::bench::args::{BenchArgs, Scenario};
 use indicatif::ProgressBar;
+use std::time::Duration;
 
 /// New flows whose rules are counted.
 const COUNTED: u64 = 256;
-/// Flows that stay closed: those whose rules are counted, and those that made the neighbours known.
-const SPARE: u64 = 512;
 /// Most bytes of a ring in a debug build, which measures nothing.
 const DEBUG_RING: usize = 1 << 20;
 
@@ -36,8 +35,7 @@ pub fn run(
     for services in &a.services {
         for flows in &a.flows {
             bar.set_message(format!("{services} Services, {flows} flows"));
-            let plan = Plan::of(scenario, *services, a);
-            let flows = (*flows).min(most(&plan));
+            let (plan, flows) = (Plan::of(scenario, *services, *flows, a), *flows);
             let row = match scenario {
                 Scenario::Connect => connect(plan, flows, a)?,
                 _ => established(plan, flows, a, bar, &mut notes)?,
@@ -60,20 +58,40 @@ pub fn run(
     })
 }
 
-/// Flows that can be open; a mix keeps some for new ones.
-pub fn most(plan: &Plan) -> u64 {
-    match plan.mix {
-        true => plan.flows() / 4 * 3,
-        false => plan.flows().saturating_sub(SPARE).max(1),
-    }
-}
-
 /// Bytes of the ring.
 pub fn ring_bytes(a: &BenchArgs) -> usize {
     let bytes = (a.ring as usize) << 20;
     match cfg!(debug_assertions) {
         true => bytes.min(DEBUG_RING),
         false => bytes,
+    }
+}
+
+/// A scene whose flows are open, and a ring of their frames, which was carried once.
+pub struct Ready {
+    /// The scene.
+    pub scene: Scene,
+    /// The ring.
+    pub ring: Ring,
+    /// CPU time of the flows' first frames.
+    pub opened: Duration,
+}
+
+impl Ready {
+    /// Makes them; `step` is called behind each of three steps.
+    pub fn new(plan: Plan, flows: u64, a: &BenchArgs, step: impl Fn()) -> anyhow::Result<Ready> {
+        let mut scene = Scene::new(plan, flows, 1)?;
+        step();
+        let opened = scene.open(0..flows, true, &mut |_| Ok(()))?;
+        step();
+        let mut ring = Ring::new(&mut scene, flows, ring_bytes(a))?;
+        scene.repetition(&mut ring, Until::of(a))?;
+        step();
+        Ok(Ready {
+            scene,
+            ring,
+            opened,
+        })
     }
 }
 
@@ -100,15 +118,10 @@ fn established(
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Row> {
     let (at_least, until) = (a.seconds, Until::of(a));
-    let mut scene = Scene::new(plan, flows, 1)?;
-    bar.inc(1);
-    let opened = scene.open(0..flows, true, &mut |_| Ok(()))?;
-    bar.inc(1);
-    let mut ring = Ring::new(&mut scene, flows, ring_bytes(a))?;
+    let ready = Ready::new(plan, flows, a, || bar.inc(1))?;
+    let (mut scene, mut ring) = (ready.scene, ready.ring);
     let mut limit = Limit::new(flows)?;
     limit.repetition(at_least);
-    scene.repetition(&mut ring, until)?;
-    bar.inc(1);
     let (mut ours, mut bare, mut all) = (Vec::new(), Vec::new(), Tally::default());
     for _ in 0..a.repetitions {
         bare.push(limit.repetition(at_least));
@@ -141,7 +154,7 @@ fn established(
         .number("hit_percent", all.hits as f64 * 100.0 / all.sent as f64, 2)
         .number(
             "first_packet_ns",
-            opened.as_nanos() as f64 / flows as f64,
+            ready.opened.as_nanos() as f64 / flows as f64,
             0,
         )
         .number("bytes_per_flow", bytes as f64 / flows as f64, 0)

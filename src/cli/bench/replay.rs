@@ -38,8 +38,8 @@ const READY: u64 = 1 << 18;
 /// Makes the capture if asked to, and measures it.
 pub fn run(file: Option<&Path>, a: &BenchArgs, bar: &ProgressBar) -> anyhow::Result<Section> {
     let services = a.services.first().copied().unwrap_or(10);
-    let plan = Plan::of(Scenario::Replay, services, a);
-    let flows = a.flows.first().copied().unwrap_or(1).min(plan.flows());
+    let flows = a.flows.first().copied().unwrap_or(1);
+    let plan = Plan::of(Scenario::Replay, services, flows, a);
     let made = file.is_none();
     let file = file
         .or(a.make.as_deref())

@@ -15,7 +15,7 @@ const IMIX: [(usize, u64); 3] = [(64, 7), (594, 4), (1514, 1)];
 /// Of a mix one of so many frames is of a new flow.
 const NEW: usize = 10;
 /// Slots begin at multiples of this.
-const LINE: usize = 64;
+pub const LINE: usize = 64;
 /// Lines of the longest frame, options included, in bytes.
 const ROOM: usize = 1536;
 
@@ -172,8 +172,7 @@ impl Ring {
     }
 
     /// Asks for the first line of the frame that is `AHEAD` of a place: a ring lies in memory, and a card
-    /// would
-    /// have put it into the cache (DDIO).
+    /// would have put it into the cache (DDIO).
     #[inline(always)]
     pub fn ask(&self, at: usize) {
         const AHEAD: usize = 16;

@@ -3,9 +3,7 @@
 //! Written as manifests and built as any other cluster is, so that what is measured is what `podpath trace`
 //! walks. Invariant: a plan's cluster is the same in every run.
 
-use super::plan::{
-    CLIENTS, GROUPS, NODE_PORT, NODE_PORTS, PORT, Plan, SERVERS, TARGET, To, node_ip,
-};
+use super::plan::{GROUPS, Plan, SERVER, SERVERS, ServicePort, TARGET, To, node_ip};
 use crate::base::NsId;
 use crate::cluster::{Cluster, End};
 use crate::kube::manifest::Input;
@@ -19,7 +17,7 @@ pub fn build(plan: &Plan, seed: u64) -> anyhow::Result<Cluster> {
     let mut items = vec![cluster(plan)];
     items.extend([1, 2].map(|n| node(plan, n)));
     if plan.to != To::NodePort {
-        items.extend((0..CLIENTS).map(|n| pod("client", n, plan.client_ip(n), 1, true)));
+        items.extend((0..plan.clients).map(|n| pod("client", n, plan.client_ip(n), 1, true)));
     }
     items.extend((0..SERVERS).map(|n| server(plan, n, true)));
     items.extend((0..plan.services).map(|n| service(plan, n)));
@@ -53,7 +51,7 @@ pub fn clients(plan: &Plan, c: &Cluster) -> anyhow::Result<Vec<End>> {
             _ => end,
         })
     };
-    (0..CLIENTS)
+    (0..plan.clients)
         .map(|n| find(n).with_context(|| format!("client {n} has no port")))
         .collect()
 }
@@ -71,7 +69,7 @@ fn cluster(plan: &Plan) -> Value {
         json!({"name": format!("outside-{n}"), "addresses": [format!("{ip}/24")]})
     };
     let hosts: Vec<Value> = match plan.to {
-        To::NodePort => (0..CLIENTS).map(host).collect(),
+        To::NodePort => (0..plan.clients).map(host).collect(),
         _ => Vec::new(),
     };
     let (pods, services) = match plan.v6 {
@@ -122,7 +120,7 @@ fn pod(app: &str, n: u32, ip: IpAddr, node: u32, ready: bool) -> Value {
     let v4 = match (app, ip) {
         (_, IpAddr::V4(_)) => None,
         ("client", _) => Some(10 + n),
-        _ => Some(100 + n),
+        _ => Some(u32::from(SERVER) + n),
     };
     // A pod of a dual-stack cluster has an address of each family.
     let v4 = v4.map(|host| json!({"ip": format!("10.244.{node}.{host}")}));
@@ -146,14 +144,20 @@ fn pod(app: &str, n: u32, ip: IpAddr, node: u32, ready: bool) -> Value {
 
 fn service(plan: &Plan, n: u32) -> Value {
     let ip = plan.service_ip(n);
-    let mut port = json!({"port": PORT, "targetPort": TARGET, "protocol": "UDP"});
-    let mut kind = "ClusterIP";
-    if plan.to == To::NodePort && n < NODE_PORTS {
-        kind = "NodePort";
-        port["nodePort"] = json!(u32::from(NODE_PORT) + n);
-        // A port of the servers for each: a masqueraded flow needs a source port of its own there.
-        port["targetPort"] = json!(u32::from(TARGET) + n / GROUPS);
-    }
+    let several = plan.ports_of(n).count() > 1;
+    let port = |p: ServicePort| {
+        let mut port = json!({"port": p.port, "targetPort": p.target, "protocol": "UDP"});
+        if let Some(node) = p.node {
+            port["nodePort"] = json!(node);
+        }
+        if several {
+            port["name"] = json!(format!("p{}", p.port));
+        }
+        port
+    };
+    let outside = plan.ports_of(n).any(|p| p.node.is_some());
+    let kind = if outside { "NodePort" } else { "ClusterIP" };
+    let ports: Vec<Value> = plan.ports_of(n).map(port).collect();
     json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": format!("s{n}"), "namespace": "default"},
@@ -161,7 +165,7 @@ fn service(plan: &Plan, n: u32) -> Value {
             "type": kind, "clusterIP": ip, "clusterIPs": [ip],
             "ipFamilies": [if plan.v6 { "IPv6" } else { "IPv4" }], "ipFamilyPolicy": "SingleStack",
             "selector": {"app": "server", "group": format!("g{}", n % GROUPS)},
-            "ports": [port],
+            "ports": ports,
         },
     })
 }
@@ -174,8 +178,10 @@ fn policy(plan: &Plan, n: u32) -> Value {
     };
     let mut port = json!({"port": TARGET, "protocol": "UDP"});
     let mut from = json!({"podSelector": {"matchLabels": {"app": "client"}}});
+    if plan.last_target() > TARGET {
+        port["endPort"] = json!(plan.last_target());
+    }
     if plan.to == To::NodePort {
-        port["endPort"] = json!(u32::from(TARGET) + NODE_PORTS / GROUPS);
         from = json!({"ipBlock": {"cidr": "192.168.50.0/24"}});
     }
     json!({

@@ -104,22 +104,8 @@ impl<R: Read> CaptureReader<R> {
     /// damaged. A warning may follow a packet of which some options could not be read.
     #[allow(clippy::should_implement_trait)] // It lends; `owned` is the iterator.
     pub fn next(&mut self) -> Option<Result<Record<'_>, Finding>> {
-        if let Some(finding) = self.pending.pop_front() {
-            return Some(Err(finding));
-        }
-        if self.done {
-            return None;
-        }
-        let step = match &self.state {
-            State::Classic(_) => self.classic_packet(),
-            State::Ng(_) => self.ng_packet(),
-        };
-        match step {
-            Ok(Some((found, head, len))) => return Some(Ok(self.lend(found, head, len))),
-            Ok(None) => self.done = true,
-            Err(trouble) => self.note(trouble),
-        }
-        self.pending.pop_front().map(Err)
+        let step = self.step()?;
+        Some(step.map(|(found, head, len)| self.lend(found, head, len)))
     }
 
     /// The next packets that are at hand whole, lent together until the next call: `places` says where each
@@ -133,26 +119,9 @@ impl<R: Read> CaptureReader<R> {
         places: &mut Vec<Range<usize>>,
     ) -> Option<Result<&[u8], Finding>> {
         places.clear();
-        if let Some(finding) = self.pending.pop_front() {
-            return Some(Err(finding));
-        }
-        if self.done {
-            return None;
-        }
-        let step = match &self.state {
-            State::Classic(_) => self.classic_packet(),
-            State::Ng(_) => self.ng_packet(),
-        };
-        let (found, head, len) = match step {
-            Ok(Some(found)) => found,
-            Ok(None) => {
-                self.done = true;
-                return self.pending.pop_front().map(Err);
-            }
-            Err(trouble) => {
-                self.note(trouble);
-                return self.pending.pop_front().map(Err);
-            }
+        let (found, head, len) = match self.step()? {
+            Ok(found) => found,
+            Err(finding) => return Some(Err(finding)),
         };
         let from = self.input.consume(len).start + head;
         places.push(from + found.data.start..from + found.data.end);
@@ -219,6 +188,27 @@ impl<R: Read> CaptureReader<R> {
     }
 
     /// Queues what went wrong behind what is waiting to be said.
+    /// The next packet: what was found, its bytes before the body, and all of them; or a finding. None at
+    /// the end.
+    fn step(&mut self) -> Option<Result<(Found, usize, usize), Finding>> {
+        if let Some(finding) = self.pending.pop_front() {
+            return Some(Err(finding));
+        }
+        if self.done {
+            return None;
+        }
+        let step = match &self.state {
+            State::Classic(_) => self.classic_packet(),
+            State::Ng(_) => self.ng_packet(),
+        };
+        match step {
+            Ok(Some(found)) => return Some(Ok(found)),
+            Ok(None) => self.done = true,
+            Err(trouble) => self.note(trouble),
+        }
+        self.pending.pop_front().map(Err)
+    }
+
     fn note(&mut self, trouble: Trouble) {
         match trouble {
             Trouble::Packet(finding) => self.pending.push_back(finding),

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the entry, applied to the frame that came, gives the frame that left, or there is no entry.
 
-use crate::fast::{Entry, HEAD, Key, Pairs, TAIL, apply, apply_v6};
+use crate::fast::{Entry, HEAD, Key, Pairs, TAIL, apply, apply_v6, first_line};
 
 /// Words of the IPv4 header that a path may change, but for the checksum.
 const HEADER_WORDS: [usize; 5] = [22, 26, 28, 30, 32];
@@ -26,13 +26,6 @@ fn delta(was: &[u8; HEAD], is: &[u8; HEAD], words: impl IntoIterator<Item = usiz
     }
     let sum = (sum & 0xffff) + (sum >> 16);
     ((sum & 0xffff) + (sum >> 16)) as u16
-}
-
-fn first_line(frame: &[u8]) -> [u8; HEAD] {
-    let mut head = [0; HEAD];
-    let n = frame.len().min(HEAD);
-    head[..n].copy_from_slice(&frame[..n]);
-    head
 }
 
 /// The entry that makes `came` into `left`, its port and state of the configuration still to be filled in.

@@ -16,9 +16,9 @@ const ESTIMATE: u64 = 2_000_000_000;
 impl FastPath {
     /// An entry holds these connections from `now` on.
     pub(super) fn watch(&mut self, now: Instant, conns: &[Held]) {
-        let mut new = conns.iter().filter(|h| h.kept == Kept::Ipvs);
+        let new = conns.iter().filter(|h| h.kept == Kept::Ipvs);
         let count = self.servers.len();
-        self.servers.extend(new.by_ref().map(|h| h.ns));
+        self.servers.extend(new.map(|h| h.ns));
         if count == 0 && !self.servers.is_empty() {
             self.tick = after(now);
         }

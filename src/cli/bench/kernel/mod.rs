@@ -11,9 +11,8 @@ use super::args::{BenchArgs, Scenario};
 use super::clock::Timing;
 use super::drive::Scene;
 use super::figures::{Row, Section};
-use super::path::ring_bytes;
+use super::path::Ready;
 use super::plan::Plan;
-use super::ring::Ring;
 use super::tally::Until;
 use anyhow::ensure;
 use indicatif::ProgressBar;
@@ -23,6 +22,8 @@ use net::{Net, Oracle, Rules, Way};
 const FLOWS_MAX: u64 = 55_000;
 /// Frames of new flows of one repetition.
 const NEW: u64 = 40_000;
+/// The same of all repetitions, through podpath.
+const NEW_MAX: u64 = 4_000_000;
 /// TCP connections of one repetition.
 const CONNECTIONS: u64 = 2_000;
 /// The kernel tries every rule of a chain: fewer of them where there are many Services.
@@ -71,13 +72,13 @@ const fn pair(name: &'static str, way: Way, rules: Rules) -> Pair {
 }
 
 impl Pair {
-    fn plan(&self, services: u32, a: &BenchArgs) -> Plan {
+    fn plan(&self, services: u32, flows: u64, a: &BenchArgs) -> Plan {
         Plan {
             cni: self.cni,
             proxy: self.proxy,
             far: self.way != Way::Same,
             policies: self.policies,
-            ..Plan::of(Scenario::Service, services, a)
+            ..Plan::of(Scenario::Service, services, flows, a)
         }
     }
 }
@@ -164,10 +165,9 @@ impl Side<'_> {
 
     fn established(&mut self, flows: u64) -> anyhow::Result<Row> {
         let (size, until) = (self.a.size, Until::of(self.a));
-        let mut scene = Scene::new(self.pair.plan(self.services, self.a), flows, 1)?;
-        scene.open(0..flows, true, &mut |_| Ok(()))?;
-        let mut ring = Ring::new(&mut scene, flows, ring_bytes(self.a))?;
-        scene.repetition(&mut ring, until)?;
+        let plan = self.pair.plan(self.services, flows, self.a);
+        let ready = Ready::new(plan, flows, self.a, || ())?;
+        let (mut scene, mut ring) = (ready.scene, ready.ring);
         self.net.establish(flows, size)?;
         let (mut theirs, mut ours, mut hits, mut all) = (Vec::new(), Vec::new(), 0, 0);
         for _ in 0..self.a.repetitions {
@@ -203,8 +203,8 @@ impl Side<'_> {
         let part = if slow { 8 } else { 1 };
         let size = self.a.size;
         let rounds = u64::from(self.a.repetitions);
-        let plan = self.pair.plan(self.services, self.a);
-        let each = NEW.min(plan.flows() / rounds.max(1));
+        let each = NEW.min(NEW_MAX / rounds.max(1));
+        let plan = self.pair.plan(self.services, each * rounds, self.a);
         let mut scene = Scene::new(plan, each * rounds, 1)?;
         let (mut theirs, mut tcp, mut ours, mut lost) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for round in 0..rounds {

@@ -6,8 +6,9 @@
 use super::hands::{Parcel, Post};
 use crate::base::Rng;
 use crate::cli::bench::clock::cpu;
-use crate::cli::bench::drive::{Scene, Sent};
+use crate::cli::bench::drive::{FIRST, Scene, Sent};
 use crate::cli::bench::plan::Plan;
+use crate::cli::bench::ring::LINE;
 use crate::cli::bench::tally::{Tally, of_batch};
 use crate::fast::{BATCH, Batch, Lines};
 use crate::net::PortAt;
@@ -21,10 +22,6 @@ use std::time::Duration;
 
 /// Batches of a turn: between two looks at the clock and at what others handed over.
 const TURN: usize = 16;
-/// First frames sent before their answers.
-const FIRST: usize = 4096;
-/// Slots begin at multiples of this.
-const LINE: usize = 64;
 /// Parcels that may wait for a full queue before a worker stops taking frames in.
 const LATE: usize = 32;
 
@@ -118,25 +115,12 @@ impl Lane {
             ..Opened::default()
         };
         ensure!(!self.own.is_empty(), "too few flows for so many threads");
-        for part in std::mem::take(&mut self.own).chunks(FIRST) {
+        for part in std::mem::take(&mut self.own).chunks(FIRST as usize) {
             let frames: Vec<Sent> = part.iter().map(|n| self.scene.frame(*n, size)).collect();
-            let (tally, got) = self.scene.send(&frames);
-            ensure!(
-                tally.arrived == tally.sent,
-                "first frames were lost: {tally:?}"
-            );
-            let mut answers = Vec::with_capacity(got.len());
-            for (to, f) in &got {
-                opened.exceptions.extend(exception(self.shard, f));
-                answers.extend(self.scene.answer(*to, f)?);
-            }
-            let (tally, _) = self.scene.send(&answers);
-            ensure!(tally.arrived == tally.sent, "answers were lost: {tally:?}");
-            let (tally, _) = self.scene.send(&frames);
-            ensure!(
-                tally.arrived == tally.sent,
-                "second frames were lost: {tally:?}"
-            );
+            let got = self.scene.first(&frames)?;
+            let found = got.iter().flat_map(|(_, f)| exception(self.shard, f));
+            opened.exceptions.extend(found);
+            let answers = self.scene.settle(&frames, &got)?;
             self.own.extend(part);
             for answer in answers {
                 let to = by_hash(&answer.1, self.shard.of);
@@ -155,8 +139,7 @@ impl Lane {
         let of = self.shard.of;
         self.answers
             .retain(|(_, f)| by_hash(f, of) == self.shard.me);
-        for (n, other) in others.iter().enumerate().filter(|(n, _)| *n != me) {
-            debug_assert_ne!(n, me);
+        for (_, other) in others.iter().enumerate().filter(|(n, _)| *n != me) {
             self.answers
                 .extend(other.crossing.get(me).into_iter().flatten().cloned());
             other.exceptions.iter().for_each(|e| self.handed.learn(e));

@@ -36,8 +36,7 @@ pub(super) fn run(scenario: Scenario, a: &BenchArgs, bar: &ProgressBar) -> anyho
     for services in &a.services {
         for flows in &a.flows {
             bar.set_message(format!("{services} Services, {flows} flows"));
-            let plan = planned(scenario, *services, a)?;
-            let flows = (*flows).min(plan.flows() / 2);
+            let (plan, flows) = (planned(scenario, *services, *flows, a)?, *flows);
             let mut threads = Threads::start(plan, flows, a)?;
             bar.inc(1);
             let mut processes = Processes::start(scenario, *services, flows, a)?;
@@ -77,8 +76,9 @@ pub(super) fn run(scenario: Scenario, a: &BenchArgs, bar: &ProgressBar) -> anyho
 }
 
 /// The plan of a scenario that several workers can share.
-fn planned(scenario: Scenario, services: u32, a: &BenchArgs) -> anyhow::Result<Plan> {
-    let plan = Plan::of(scenario, services, a);
+fn planned(scenario: Scenario, services: u32, flows: u64, a: &BenchArgs) -> anyhow::Result<Plan> {
+    // Twice as many: a masqueraded flow's worker takes a port among its own alone.
+    let plan = Plan::of(scenario, services, flows * 2, a);
     let paths = !matches!(
         scenario,
         Scenario::Connect
@@ -331,8 +331,8 @@ impl Drop for Process {
 /// One of the processes: answers questions on standard input until there are none.
 pub(super) fn process(scenario: Scenario, me: u16, a: &BenchArgs) -> anyhow::Result<()> {
     let services = a.services.first().copied().unwrap_or(1);
-    let plan = planned(scenario, services, a)?;
     let flows = a.flows.first().copied().unwrap_or(1);
+    let plan = planned(scenario, services, flows, a)?;
     let shard = Shard { me, of: a.threads };
     let (mut lane, _) = Lane::new(plan, flows, shard)?;
     for (frames, _) in BOTH {
