@@ -4,14 +4,15 @@
 //! Clusters, frames (UDP and TCP of both families, pings, fragments, odd flags, wrong checksums; pods to pods,
 //! Services and ports of nodes, hosts outside), edits between batches and faults are drawn from a seed, while
 //! time passes. What is compared is everything that a namespace holds, and what the tools would list.
-//! PODPATH_PACKETS says how many frames are played, PODPATH_SEED from which seed; with PODPATH_TALK the edits
-//! are printed.
+//! PODPATH_PACKETS says how many frames are played, PODPATH_SEED from which seed on, PODPATH_EACH how many of
+//! each; with PODPATH_TALK the edits are printed.
 
 #![allow(missing_docs, reason = "a test binary")]
 
 mod edits;
 mod listed;
 mod odd;
+mod pinned;
 mod plan;
 mod side;
 mod traffic;
@@ -219,7 +220,7 @@ impl Play {
 fn hits_and_walks_leave_the_same() {
     let debug = cfg!(debug_assertions);
     let all = number("PODPATH_PACKETS").unwrap_or(if debug { 9_000 } else { 60_000 });
-    let each = if debug { 1_500 } else { 12_000 };
+    let each = number("PODPATH_EACH").unwrap_or(if debug { 1_500 } else { 12_000 });
     let first = number("PODPATH_SEED").unwrap_or(1);
     let (mut played, mut hits) = (0, BTreeMap::new());
     for seed in first.. {
@@ -239,7 +240,8 @@ fn hits_and_walks_leave_the_same() {
     }
     println!("{played} frames, by entries {hits:?}");
     let carried: u64 = hits.values().sum();
-    assert!(carried > played / 8, "{hits:?}");
+    // Some plans alone have little that can be carried.
+    assert!(carried > played / 8 || all <= each, "{hits:?}");
 }
 
 #[test]

@@ -74,8 +74,10 @@ pub struct Conntrack {
     templates: Vec<(Template, Conn)>,
     events: event::Events,
     stats: CtStats,
-    /// Compiled paths of connections that died.
+    /// Compiled paths of connections that died or came into another state.
     ended: Vec<u32>,
+    /// Connections with compiled paths that this walk may have changed, as they were before: status and mark.
+    changing: Vec<(ConnId, CtStatus, u32)>,
     /// A rule asked for counters (`nf_ct_set_acct`); they stay on.
     accounts: bool,
     /// The last moment it was asked.
@@ -102,9 +104,19 @@ impl Conntrack {
         self.table.get(id)
     }
 
-    /// A connection, to be changed. Tuples of a confirmed one must not be.
+    /// A connection, to be changed. Tuples of a confirmed one must not be. What rules can ask of it is
+    /// compared when the walk ends: its compiled paths end with another answer.
     pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
-        self.table.get_mut(id)
+        let conn = self.table.get_mut(id)?;
+        if conn.paths != [0; 2] && !self.changing.iter().any(|c| c.0 == id) {
+            self.changing.push((id, conn.status, conn.mark));
+        }
+        Some(conn)
+    }
+
+    /// The compiled paths of a connection, by direction.
+    pub fn paths_mut(&mut self, id: ConnId) -> Option<&mut [u32; 2]> {
+        self.table.get_mut(id).map(|conn| &mut conn.paths)
     }
 
     /// Number of connections, confirmed or not (`nf_conntrack_count`).
@@ -273,8 +285,16 @@ impl Conntrack {
         self.table.release(id);
     }
 
-    /// A walk has ended: forgets connections that were not confirmed in it, and those that died.
+    /// A walk has ended: forgets connections that were not confirmed in it, and those that died; compiled
+    /// paths of those that came into another state end.
     pub fn end_walk(&mut self) {
+        for (id, status, mark) in self.changing.drain(..) {
+            let conn = self.table.get_mut(id);
+            if let Some(conn) = conn.filter(|c| (c.status, c.mark) != (status, mark)) {
+                let paths = core::mem::take(&mut conn.paths);
+                self.ended.extend(paths.iter().filter(|p| **p != 0));
+            }
+        }
         self.table.reap();
     }
 
@@ -364,7 +384,7 @@ impl Conntrack {
         last: Instant,
         sysctl: &CtSysctl,
     ) -> bool {
-        let conn = self.get_mut(id);
+        let conn = self.table.get_mut(id);
         let changed = conn.is_some_and(|conn| udp::carried(conn, dir, n, last, sysctl));
         if changed {
             self.now = self.now.max(last);
@@ -390,7 +410,7 @@ impl Conntrack {
 
     /// Carries that out.
     pub fn take_step(&mut self, id: ConnId, step: TcpStep, now: Instant) {
-        if let Some(conn) = self.get_mut(id) {
+        if let Some(conn) = self.table.get_mut(id) {
             tcp::take_step(conn, step, now);
         }
         // A shorter life may have begun.

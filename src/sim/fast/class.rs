@@ -47,11 +47,15 @@ impl Classes {
         n
     }
 
+    /// What the frames of a class change.
+    pub fn shares(&self, class: u32) -> &[(NsId, Share)] {
+        self.all.get(class as usize).map_or(&[][..], |c| &c.shares)
+    }
+
     /// Where the connections of a flow of the class are, and whether it goes by their replies' direction, in
     /// order.
     pub fn holders(&self, class: u32) -> impl Iterator<Item = (NsId, Kept, bool, i32)> {
-        let shares = self.all.get(class as usize).map_or(&[][..], |c| &c.shares);
-        shares.iter().filter_map(|(ns, share)| match share {
+        self.shares(class).iter().filter_map(|(ns, share)| match share {
             Share::Conn(kept, reply, extra) => Some((*ns, *kept, *reply, *extra)),
             _ => None,
         })

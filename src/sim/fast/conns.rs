@@ -12,7 +12,7 @@ use crate::nf::ct::{Conn, Dir, TcpStep};
 use crate::sim::World;
 use crate::sim::fast::class::{Classes, longer};
 use crate::sim::fast::engine::{FastPath, MANY};
-use crate::sim::fast::record::{Held, Kept, Recorder};
+use crate::sim::fast::record::{Held, Kept};
 use crate::sim::fast::ties::{Stamp, Ties};
 use crate::wire::proto;
 use core::time::Duration;
@@ -32,30 +32,17 @@ impl FastPath {
 
     /// Tells the connections of an entry of it.
     pub(super) fn link(&mut self, world: &mut World, n: u32) {
-        for (held, stamp) in &self.ties.of(n, &self.classes) {
-            let Some(conn) = conn_mut(world, held) else {
-                continue;
-            };
-            let path = &mut conn.paths[usize::from(held.reply)];
-            match *path {
-                0 => *path = n,
-                p if p == n => {}
-                _ => {
-                    *path = MANY;
-                    self.shared
-                        .insert((held.ns, held.id.slot, held.reply), *stamp);
-                }
+        for (held, _) in &self.ties.of(n, &self.classes) {
+            if let Some(path) = path_mut(world, held) {
+                *path = if [0, n].contains(path) { n } else { MANY };
             }
         }
     }
 
     pub(super) fn unlink(&mut self, world: &mut World, n: u32) {
         for (held, _) in self.ties.of(n, &self.classes) {
-            if let Some(conn) = conn_mut(world, &held) {
-                let path = &mut conn.paths[usize::from(held.reply)];
-                if *path == n {
-                    *path = 0;
-                }
+            if let Some(path) = path_mut(world, &held).filter(|path| **path == n) {
+                *path = 0;
             }
         }
         self.ties.clear(n);
@@ -66,45 +53,11 @@ impl FastPath {
         self.table.remove(n);
     }
 
-    /// Forgets the entries whose connections ended or came into another state in a walk.
-    pub(super) fn forget(&mut self, world: &mut World, rec: &Recorder) {
-        let mut gone = world.take_ended();
-        for held in &rec.conns {
-            let Some(conn) = conn(world, held) else {
-                continue;
-            };
-            let (now, paths) = (stamp_of(conn), conn.paths);
-            for (dir, n) in paths.into_iter().enumerate() {
-                let known = match n {
-                    0 => continue,
-                    MANY => self.shared.get(&(held.ns, held.id.slot, dir == 1)).copied(),
-                    n => {
-                        let own = self.ties.of(n, &self.classes).into_iter();
-                        let own = own.filter(|(h, _)| h.ns == held.ns && h.id == held.id);
-                        own.map(|(_, stamp)| stamp).next()
-                    }
-                };
-                if known != Some(now) {
-                    gone.push(n);
-                }
-            }
-        }
-        self.let_go(world, gone);
-    }
-
-    /// Forgets the entries whose connections ended behind the cache's back.
-    pub(super) fn forget_ended(&mut self, world: &mut World) {
-        let gone = world.take_ended();
-        self.let_go(world, gone);
-    }
-
-    fn let_go(&mut self, world: &mut World, gone: Vec<u32>) {
-        for n in gone {
+    /// Forgets the entries whose connections ended or came into another state, in walks of whichever frames.
+    pub(super) fn forget(&mut self, world: &mut World) {
+        for n in world.take_ended() {
             match n {
-                MANY => {
-                    self.shared.clear();
-                    self.next_epoch();
-                }
+                MANY => self.next_epoch(),
                 n => self.remove(world, n),
             }
         }
@@ -139,10 +92,11 @@ fn conn<'w>(world: &'w World, held: &Held) -> Option<&'w Conn> {
     }
 }
 
-fn conn_mut<'w>(world: &'w mut World, held: &Held) -> Option<&'w mut Conn> {
+/// Where a connection of conntrack names the entry of a direction.
+fn path_mut<'w>(world: &'w mut World, held: &Held) -> Option<&'w mut u32> {
     let nf = world.space_mut(held.ns)?.nf.as_deref_mut()?;
     match held.kept {
-        Kept::Conntrack => nf.ct.get_mut(held.id),
+        Kept::Conntrack => nf.ct.paths_mut(held.id)?.get_mut(usize::from(held.reply)),
         Kept::Ipvs => None,
     }
 }

@@ -14,7 +14,7 @@ use crate::sim::fast::compile;
 use crate::sim::fast::conns::{Followed, carried, flags};
 use crate::sim::fast::moment::Moments;
 use crate::sim::fast::record::Recorder;
-use crate::sim::fast::ties::{Stamp, Ties};
+use crate::sim::fast::ties::Ties;
 use crate::sim::fast::verify::Verified;
 use crate::wire::Frame;
 use core::time::Duration;
@@ -111,8 +111,6 @@ pub struct FastPath {
     moment: u32,
     /// Time after which a connection may have died unseen.
     pub(super) idle: Duration,
-    /// Connections that many flows share, and their stamps.
-    pub(super) shared: BTreeMap<(NsId, u32, bool), Stamp>,
     hand: u32,
     walks_only: bool,
     /// Every so many frames one is checked; 0 for none.
@@ -154,7 +152,6 @@ impl FastPath {
             moments: Moments::default(),
             moment: 0,
             idle: Duration::MAX,
-            shared: BTreeMap::new(),
             hand: 1,
             walks_only: false,
             verify: 0,
@@ -271,7 +268,7 @@ impl FastPath {
         if world.now() >= self.tick {
             self.estimate(world);
         }
-        self.forget_ended(world);
+        self.forget(world);
         if world.version() == self.version && world.now() < self.until {
             return;
         }
@@ -360,7 +357,7 @@ impl FastPath {
             false => world.carry_recalling(at, f, edge, &mut rec),
         };
         let random = *world.rng() != rng;
-        self.forget(world, &rec);
+        self.forget(world);
         if world.version() != self.version {
             self.version = world.version();
             self.next_epoch();

@@ -3,10 +3,9 @@
 //! Invariant: the world is afterwards as if the frame had come in a batch.
 
 use crate::net::PortAt;
-use crate::path::{Observer, Tee};
+use crate::path::Observer;
 use crate::sim::World;
 use crate::sim::fast::engine::FastPath;
-use crate::sim::fast::record::Recorder;
 use crate::wire::Frame;
 
 impl FastPath {
@@ -22,12 +21,11 @@ impl FastPath {
         let Some(at) = self.port_at(ingress) else {
             return Vec::new();
         };
-        let mut rec = Recorder::new(0, Vec::new());
         let edges = &self.edges;
         let edge = |ns: crate::base::NsId| edges.get(ns.0 as usize).copied().unwrap_or(false);
-        let carried = world.carry(at, Frame::ethernet(frame), edge, &mut Tee(&mut rec, obs));
+        let carried = world.carry(at, Frame::ethernet(frame), edge, obs);
         // Entries of connections that it ended or changed go.
-        self.forget(world, &rec);
+        self.forget(world);
         carried.out.into_vec()
     }
 }

@@ -56,7 +56,7 @@ pub(super) struct Held {
     pub reply: bool,
 }
 
-/// What was noted of one walk; once it may vary, the connections alone.
+/// What was noted of one walk, until it may vary.
 #[derive(Debug)]
 pub(super) struct Recorder {
     /// Length of the IP packet that came in.
@@ -134,11 +134,7 @@ impl Observer for Recorder {
 
     fn touch(&mut self, at: Place<'_>, what: Touch) {
         let ns = at.ns.id;
-        let conn = matches!(
-            what,
-            Touch::Conn { .. } | Touch::Server { .. } | Touch::Stranger(_)
-        );
-        if self.varies.is_some() && !conn {
+        if self.varies.is_some() {
             return;
         }
         let share = match what {
@@ -176,7 +172,7 @@ impl Observer for Recorder {
             Touch::IpId => Share::IpId,
             Touch::Forwarded => Share::Forwarded,
             Touch::Varies(v) => {
-                self.varies.get_or_insert(v);
+                self.varies = Some(v);
                 return;
             }
         };

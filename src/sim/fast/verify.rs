@@ -5,11 +5,12 @@
 //! connections.
 //! Invariant: a frame that is checked is carried once, by its walk.
 
+use crate::base::NsId;
 use crate::fast::{Batch, Entry, HEAD, Key};
 use crate::net::PortAt;
 use crate::sim::World;
 use crate::sim::fast::engine::FastPath;
-use crate::sim::fast::record::Held;
+use crate::sim::fast::record::{Held, Share};
 use crate::wire::Frame;
 
 /// Differences kept; further ones are counted.
@@ -31,6 +32,9 @@ fn says(e: &Entry) -> impl PartialEq + core::fmt::Debug + use<> {
     let to = (e.addrs, e.ports, e.macs, e.out);
     (e.key, to, e.ip_delta, e.l4_delta, e.cap, e.hops, e.flags)
 }
+
+/// An entry and its connections as text, and its class.
+type Current = (String, u32);
 
 impl FastPath {
     /// Walks a frame of a batch that an entry would carry, and compares; false if none would.
@@ -55,18 +59,34 @@ impl FastPath {
         if is.as_ref() != Some(&was) {
             self.verified.wrong += 1;
             if self.verified.differences.len() < KEPT {
-                let text = format!(
-                    "{was}, but {}",
-                    is.as_deref().unwrap_or("nothing was compiled")
-                );
+                let text = self.difference(&was, is.as_ref());
                 self.verified.differences.push(text);
             }
         }
         true
     }
 
+    /// Two entries, and what of their classes is not the same.
+    fn difference(&self, was: &Current, is: Option<&Current>) -> String {
+        let Some(is) = is else {
+            return format!("{}, but nothing was compiled", was.0);
+        };
+        let shares = [was.1, is.1].map(|class| self.classes.shares(class));
+        let only = |a: &[(NsId, Share)], b: &[(NsId, Share)]| {
+            let own = a.iter().filter(|s| !b.contains(s)).collect::<Vec<_>>();
+            format!("{own:?} of {}", a.len())
+        };
+        format!(
+            "{} counts {}, but {} counts {}",
+            was.0,
+            only(shares[0], shares[1]),
+            is.0,
+            only(shares[1], shares[0])
+        )
+    }
+
     /// What the entry for a packet of `total` bytes says, if there is one that holds now.
-    fn current(&mut self, key: &Key, total: u16) -> Option<String> {
+    fn current(&mut self, key: &Key, total: u16) -> Option<Current> {
         let n = self.table.view().find(key.hash(), key);
         let e = self.table.get(n).filter(|_| n != 0)?;
         let holds = e.epoch == self.epoch && total <= e.cap;
@@ -74,7 +94,7 @@ impl FastPath {
             // Their stamps aside: the frame itself may make a connection assured, carried or walked.
             let ties = self.ties.of(n, &self.classes).into_iter();
             let ties: Vec<Held> = ties.map(|(held, _)| held).collect();
-            format!("{:?} class {} {ties:?}", says(e), self.ties.class(n))
+            (format!("{:?} {ties:?}", says(e)), self.ties.class(n))
         })
     }
 }
