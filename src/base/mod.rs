@@ -3,6 +3,7 @@
 //! Knows nothing above it, and no clock, file or socket.
 //! Invariant: nothing here reads the outside world, so equal inputs stay equal.
 
+pub mod cpu;
 pub mod finding;
 pub mod id;
 pub mod limits;

@@ -106,6 +106,13 @@ impl Group {
         }
     }
 
+    /// Frames from `at` on that no entry is likely to carry, at most `len` of them.
+    pub fn misses(&self, at: usize, len: usize) -> impl Iterator<Item = usize> {
+        let frames = at..self.to;
+        let missed = frames.filter(|i| self.likely.get(i - self.from).is_some_and(|l| *l == 0));
+        missed.take(len)
+    }
+
     /// Applies entries from frame `at` of the batch on; gives the first frame that must be walked. Entries
     /// hit for the first time since they were written back are added to `dirty`.
     #[inline]

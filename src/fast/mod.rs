@@ -5,7 +5,6 @@
 
 mod apply;
 mod batch;
-pub mod cpu;
 mod dirty;
 mod door;
 mod group;

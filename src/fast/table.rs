@@ -4,7 +4,7 @@
 //! counted where it passed. Invariant: an entry is reachable from its key's bucket over buckets whose
 //! `passed` is not 0; entry 0 is nobody's.
 
-use crate::fast::cpu;
+use crate::base::cpu;
 use crate::fast::key::Key;
 use crate::fast::mem::{Lines, NoMemory};
 use bytemuck::{Pod, Zeroable};

@@ -5,6 +5,8 @@
 //! there is missed at once, and growing is a copy from front to back that asks nobody for a hash. Invariant:
 //! cells are sorted, none is before its place, and no cell between a place and its cell is empty.
 
+use crate::base::cpu;
+
 /// A cell with no number in it.
 const EMPTY: u64 = u64::MAX;
 /// Places of the smallest table.
@@ -64,6 +66,14 @@ impl Cells {
             }
         }
         None
+    }
+
+    /// Asks for the memory of a hash ahead of its use.
+    #[inline]
+    pub fn ahead(&self, hash: u64) {
+        if let Some(c) = self.cells.get(self.place(kept(hash))) {
+            cpu::line(c);
+        }
     }
 
     /// Puts another number in the place of one that was found.

@@ -6,7 +6,8 @@
 
 use super::clock::repetition;
 use crate::base::Rng;
-use crate::fast::{HEAD, Lines, NoMemory, cpu};
+use crate::base::cpu;
+use crate::fast::{HEAD, Lines, NoMemory};
 use bytemuck::{Pod, Zeroable};
 use std::time::Duration;
 

@@ -7,7 +7,8 @@ use super::drive::Scene;
 use super::sample::Sample;
 use super::traffic::{fragments, with_options};
 use crate::base::Rng;
-use crate::fast::{BATCH, Lines, cpu};
+use crate::base::cpu;
+use crate::fast::{BATCH, Lines};
 use anyhow::ensure;
 
 /// Sizes of IMIX, and how many of twelve frames have each. (1,518 bytes on the wire have a checksum of four.)

@@ -141,7 +141,9 @@ impl Conntrack {
     pub(super) fn tell(&mut self, id: ConnId) {
         let now = self.now;
         let listening = self.events.listening;
-        let Some(conn) = self.table.get_mut(id) else { return };
+        let Some(conn) = self.table.get_mut(id) else {
+            return;
+        };
         let mut bits = core::mem::take(&mut conn.events);
         if !conn.is_confirmed() || conn.is_dying() {
             return;

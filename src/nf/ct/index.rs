@@ -67,6 +67,11 @@ impl Index {
         }
     }
 
+    /// Asks for the memory of a hash ahead of its use.
+    pub fn ahead(&self, hash: u64) {
+        self.cells.ahead(hash);
+    }
+
     /// Adds a holder that the key does not have yet, before all others.
     pub fn add(&mut self, hash: u64, holder: u32, has: impl Fn(u32) -> bool) {
         let lists = &self.lists;

@@ -147,6 +147,11 @@ impl Conntrack {
         self.lookup_ref(tuple, zones)
     }
 
+    /// Asks for the memory that looking a tuple up will need.
+    pub fn ahead(&self, tuple: &CtTuple) {
+        self.table.ahead(tuple);
+    }
+
     pub(crate) fn lookup_ref(&self, tuple: &CtTuple, zones: Zones) -> Option<(ConnId, Dir)> {
         self.lookup_key(&Key::new(*tuple), zones)
     }
@@ -226,6 +231,8 @@ impl Conntrack {
     /// Gives a connection that is not yet confirmed another reply tuple (kernel:
     /// `nf_conntrack_alter_reply`). False if there is none or it is confirmed.
     pub fn alter_reply(&mut self, id: ConnId, reply: CtTuple) -> bool {
+        // Whether it is free is asked at the end of the packet's way.
+        self.table.ahead(&reply);
         match self.get_mut(id).filter(|c| !c.is_confirmed()) {
             Some(conn) => {
                 conn.set_reply(reply);

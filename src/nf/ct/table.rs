@@ -117,6 +117,11 @@ impl Table {
         })
     }
 
+    /// Asks for the memory where a tuple's holders would be, ahead of looking for them.
+    pub fn ahead(&self, t: &CtTuple) {
+        self.index.ahead(hash_of(t));
+    }
+
     /// Puts a connection into a slot without making it findable; `None` when all slots are taken.
     pub fn add(&mut self, conn: Conn) -> Option<ConnId> {
         let id = self.slots.add(conn)?;

@@ -11,7 +11,7 @@ use super::packet::Pkt;
 use super::program::{Act, PChain, PRule, PTable, Program, Test, name_bits};
 use super::recall::{Known, Notes, Question};
 use super::state::Slot;
-use super::{At, Cx, Effect, NfStep, RuleRef, Verdict, targets};
+use super::{At, Cx, Effect, NfStep, RuleRef, Verdict, targets, targets_nat};
 use crate::base::{DevId, limits};
 use crate::net::NetNs;
 use crate::nf::netfilter::{Backend, Netfilter};
@@ -419,6 +419,10 @@ impl<'p> Walk<'p, '_, '_> {
             }
             Act::Unknown if self.assumed(rule) == Some(true) => Next::Rule,
             Act::Unknown => Next::Done(Verdict::Drop(at)),
+            Act::Nat(n) => match self.table.ranges.get(n as usize) {
+                Some(to) => Next::Done(targets_nat::map(&mut self.env, f, to)),
+                None => Next::Rule,
+            },
             Act::Ext(n) => {
                 let Some(target) = self.table.targets.get(n as usize) else {
                     return Next::Rule;

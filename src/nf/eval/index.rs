@@ -169,6 +169,25 @@ impl Index {
         })
     }
 
+    /// The hash by which rules of a destination and a port are filed, if there are any; asks for its memory.
+    pub fn ahead(&self, dst: IpAddr, proto: u8, port: u16) -> Option<u64> {
+        let kind = Kind::DstPort;
+        let hash = self.kinds.contains(&kind).then(|| {
+            hash(&Key {
+                kind,
+                port: u32::from(proto) << 16 | u32::from(port),
+                value: bits(dst),
+            })
+        })?;
+        self.found.ahead(hash);
+        Some(hash)
+    }
+
+    /// The first rule of a hash.
+    pub fn first(&self, hash: u64) -> Option<u32> {
+        self.list(hash)?.first().copied()
+    }
+
     /// The rules that are filed under a hash.
     fn list(&self, hash: u64) -> Option<&[u32]> {
         let (_, number) = self.found.find(hash, |_| true)?;

@@ -10,7 +10,7 @@ use super::state::Slot;
 use crate::nf::field::Is;
 use crate::nf::matches::{Mark, Statistic, StatisticMode, Tcp, Udp};
 use crate::nf::value::{AddrMask, IfName};
-use crate::nf::{Match, Policy, Table};
+use crate::nf::{Match, Policy, Table, nat};
 use std::net::IpAddr;
 
 /// A table whose chains stand as in the rule set.
@@ -96,10 +96,16 @@ impl Draft {
             let act = match r.act {
                 Act::Jump(to) => Act::Jump(place(to, out)),
                 Act::Goto(to) => Act::Goto(place(to, out)),
-                Act::Ext(_) => {
-                    out.targets.push(text.target().clone());
-                    Act::Ext(out.targets.len() as u32 - 1)
-                }
+                Act::Ext(_) => match nat::range_of(text.target()) {
+                    Some(range) => {
+                        out.ranges.push(range);
+                        Act::Nat(out.ranges.len() as u32 - 1)
+                    }
+                    None => {
+                        out.targets.push(text.target().clone());
+                        Act::Ext(out.targets.len() as u32 - 1)
+                    }
+                },
                 other => other,
             };
             let to = out.tests.len() as u32;

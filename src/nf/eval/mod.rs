@@ -5,6 +5,7 @@
 //! matches remember; does not send anything: that is [`Effect`]. Invariant: a verdict other than `Accept`
 //! names the rule or policy that gave it.
 
+mod ahead;
 mod ask;
 pub(in crate::nf) mod chain;
 pub(in crate::nf) mod conn;
@@ -39,6 +40,7 @@ use crate::wire::Frame;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub use ahead::Ahead;
 pub use chain::Paused;
 pub use load::{Loaded, check};
 pub use state::State;

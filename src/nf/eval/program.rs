@@ -11,6 +11,7 @@ use super::lay;
 use super::state::Slot;
 use crate::base::{Finding, Origin, Span, limits};
 use crate::nf::matches::StatisticMode;
+use crate::nf::nat::{Manip, NatTarget};
 use crate::nf::netfilter::Backend;
 use crate::nf::value::IfName;
 use crate::nf::{Hook, Match, Policy, Rule, RuleSet, Table, TableName, Target};
@@ -118,7 +119,9 @@ pub(super) enum Act {
     /// To a chain of [`PTable::chains`].
     Jump(u32),
     Goto(u32),
-    /// An extension of [`PTable::targets`].
+    /// DNAT or SNAT to one of [`PTable::ranges`].
+    Nat(u32),
+    /// Another extension, of [`PTable::targets`].
     Ext(u32),
     /// Not understood, or a jump that cannot be followed.
     Unknown,
@@ -161,6 +164,7 @@ pub(super) struct PTable {
     pub tests: Vec<Test>,
     pub conds: Vec<Cond>,
     pub targets: Vec<Target>,
+    pub ranges: Vec<(NatTarget, Manip)>,
     pub names: Vec<Name>,
     /// Built-in chains by hook.
     pub entry: [Option<u32>; 5],

@@ -204,7 +204,7 @@ impl Notes {
     pub fn act(&mut self, table: &PTable, act: Act) {
         self.differs |= match act {
             Act::Ext(n) => !matches!(table.targets.get(n as usize), Some(Target::Mark(_))),
-            Act::Unknown => true,
+            Act::Nat(_) | Act::Unknown => true,
             _ => false,
         };
     }

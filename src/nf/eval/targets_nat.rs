@@ -7,8 +7,8 @@ use super::chain::Env;
 use super::{At, Verdict};
 use crate::net::{Device, NetNs};
 use crate::nf::Target;
-use crate::nf::nat::Nat;
-use crate::wire::Frame;
+use crate::nf::nat::{Manip, Nat, NatTarget};
+use crate::wire::{CtRef, Frame};
 use std::net::IpAddr;
 
 /// Maps the packet's connection as the rule says.
@@ -19,6 +19,26 @@ pub(super) fn run(env: &mut Env<'_, '_>, f: &mut Frame, target: &Target) -> Verd
         rule: Some(env.rule),
     };
     match nat.target(env.ns, f, env.at, target, env.cx) {
+        Ok(()) => Verdict::Accept,
+        Err(_) => Verdict::Drop(env.rule),
+    }
+}
+
+/// Maps it to a range: what [`run`] does for DNAT and SNAT, whose ranges are known when they are loaded.
+pub(super) fn map(
+    env: &mut Env<'_, '_>,
+    f: &Frame,
+    (range, manip): &(NatTarget, Manip),
+) -> Verdict {
+    let CtRef::Conn { id, .. } = f.ct else {
+        return Verdict::Accept;
+    };
+    let mut nat = Nat {
+        ct: &mut env.nf.ct,
+        forced: &env.nf.forced,
+        rule: Some(env.rule),
+    };
+    match nat.setup(id, range, *manip, env.cx) {
         Ok(()) => Verdict::Accept,
         Err(_) => Verdict::Drop(env.rule),
     }

@@ -20,7 +20,7 @@ mod target;
 pub use hook::{Ask, hook};
 pub use manip::manip_packet;
 pub use setup::{Nat, NoNat, initialized};
-pub use target::netmap;
+pub use target::{netmap, range_of};
 
 use super::Hook;
 use super::ct::CtTuple;

@@ -31,23 +31,10 @@ impl Nat<'_> {
             return Ok(());
         };
         match target {
-            Target::Dnat(d) => {
-                let range = NatTarget {
-                    random: d.random,
-                    persistent: d.persistent,
-                    ..range(d.to)
-                };
-                self.setup(id, &range, Manip::Dst, cx)
-            }
-            Target::Snat(s) => {
-                let range = NatTarget {
-                    random: s.random,
-                    random_fully: s.random_fully,
-                    persistent: s.persistent,
-                    ..range(s.to)
-                };
-                self.setup(id, &range, Manip::Src, cx)
-            }
+            Target::Dnat(_) | Target::Snat(_) => match range_of(target) {
+                Some((range, manip)) => self.setup(id, &range, manip, cx),
+                None => Ok(()),
+            },
             Target::Masquerade(m) => self.masquerade(ns, f, at, id, m, cx),
             Target::Redirect(r) => {
                 let to = redirect_to(ns, f, at).ok_or(NoNat::NoDestination)?;
@@ -170,6 +157,30 @@ pub fn netmap(range: &NatTarget, manip: Manip, f: &Frame) -> NatTarget {
     NatTarget {
         addrs: Some((to, to)),
         ..*range
+    }
+}
+
+/// What DNAT or SNAT maps to, and which side (kernel: `xt_dnat_target_v2`, `xt_snat_target_v1`).
+pub fn range_of(target: &Target) -> Option<(NatTarget, Manip)> {
+    match target {
+        Target::Dnat(d) => {
+            let range = NatTarget {
+                random: d.random,
+                persistent: d.persistent,
+                ..range(d.to)
+            };
+            Some((range, Manip::Dst))
+        }
+        Target::Snat(s) => {
+            let range = NatTarget {
+                random: s.random,
+                random_fully: s.random_fully,
+                persistent: s.persistent,
+                ..range(s.to)
+            };
+            Some((range, Manip::Src))
+        }
+        _ => None,
     }
 }
 

@@ -55,10 +55,12 @@ impl Classes {
     /// Where the connections of a flow of the class are, and whether it goes by their replies' direction, in
     /// order.
     pub fn holders(&self, class: u32) -> impl Iterator<Item = (NsId, Kept, bool, i32)> {
-        self.shares(class).iter().filter_map(|(ns, share)| match share {
-            Share::Conn(kept, reply, extra) => Some((*ns, *kept, *reply, *extra)),
-            _ => None,
-        })
+        self.shares(class)
+            .iter()
+            .filter_map(|(ns, share)| match share {
+                Share::Conn(kept, reply, extra) => Some((*ns, *kept, *reply, *extra)),
+                _ => None,
+            })
     }
 
     /// Frames of one flow of the class: how many, the bytes of their IP packets, and when the last came.

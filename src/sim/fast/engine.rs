@@ -105,7 +105,7 @@ pub struct FastPath {
     pub(super) tick: Instant,
     /// Entries with hits that were not written back.
     dirty: Dirty,
-    group: Group,
+    pub(super) group: Group,
     room: Shares,
     moments: Moments,
     moment: u32,
@@ -300,7 +300,7 @@ impl FastPath {
         let (doors, pairs) = (&mut self.doors, &mut self.pairs);
         self.group
             .look_up(&self.table.view(), doors, pairs, batch, from, to);
-        let mut at = from;
+        let (mut at, mut ahead) = (from, from);
         loop {
             let when = When {
                 epoch: self.epoch,
@@ -323,6 +323,9 @@ impl FastPath {
                 }
                 Some(miss) => {
                     self.stats.hits += (miss.at - at) as u64;
+                    if miss.at >= ahead {
+                        ahead = self.look_ahead(world, batch, miss.at);
+                    }
                     self.walk(world, batch, miss.at, miss.key, miss.total, out);
                     at = miss.at + 1;
                 }

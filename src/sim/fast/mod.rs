@@ -4,6 +4,7 @@
 //! back what hits counted. Whole paths are compiled, from the port where a frame comes in to the edge that
 //! it reaches. Invariant: after `sync` the world is as if every frame had been walked.
 
+mod ahead;
 mod class;
 mod compile;
 mod conns;
