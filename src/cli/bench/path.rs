@@ -144,14 +144,12 @@ fn established(
     Ok(Row::default()
         .count("services", plan.services.into())
         .count("flows", flows)
-        .number("mpps", 1e3 / ours.least(), 2)
         .number("ns_per_packet", ours.least(), 1)
-        .number("ns_median", ours.median(), 1)
-        .number("spread_percent", ours.spread() * 100.0, 0)
-        .number("gbit_s", len * 8.0 / ours.least(), 1)
         .number("limit_ns", bare.least(), 1)
         .number("times_limit", ours.least() / bare.least(), 2)
+        .number("mpps", 1e3 / ours.least(), 2)
         .number("hit_percent", all.hits as f64 * 100.0 / all.sent as f64, 2)
+        .number("spread_percent", ours.spread() * 100.0, 0)
         .number(
             "first_packet_ns",
             ready.opened.as_nanos() as f64 / flows as f64,
@@ -159,9 +157,16 @@ fn established(
         )
         .number("bytes_per_flow", bytes as f64 / flows as f64, 0)
         .number("rules_per_flow", rules, 1)
+        .number("ns_median", ours.median(), 1)
+        .wide()
+        .number("gbit_s", len * 8.0 / ours.least(), 1)
+        .wide()
         .count("sampled", all.sampled)
+        .wide()
         .count("verified", checked)
-        .count("entries", scene.fast.len() as u64))
+        .wide()
+        .count("entries", scene.fast.len() as u64)
+        .wide())
 }
 
 fn connect(plan: Plan, flows: u64, a: &BenchArgs) -> anyhow::Result<Row> {
