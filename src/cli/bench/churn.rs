@@ -8,7 +8,7 @@ use super::args::BenchArgs;
 use super::clock::{Timing, cpu};
 use super::drive::Scene;
 use super::figures::{Row, Section};
-use super::path::{Ready, slow};
+use super::path::{Ready, rows, slow};
 use super::plan::{Plan, SERVERS};
 use super::plot::Point;
 use super::ring::Ring;
@@ -26,17 +26,11 @@ const RECOVERED: f64 = 0.99;
 
 /// Measures it.
 pub fn run(a: &BenchArgs, bar: &ProgressBar, points: &mut Vec<Point>) -> anyhow::Result<Section> {
-    let (mut rows, mut notes) = (Vec::new(), Vec::new());
-    bar.set_length((a.services.len() * a.flows.len()) as u64 * u64::from(a.repetitions));
-    for services in &a.services {
-        for flows in &a.flows {
-            bar.set_message(format!("{services} Services, {flows} flows"));
-            let plan = Plan::of(Scenario::Churn, *services, *flows, a);
-            let row = row(plan, *flows, a, bar, &mut notes)?;
-            points.push(Point::of(Scenario::Churn, &row));
-            rows.push(row);
-        }
-    }
+    let mut notes = Vec::new();
+    let steps = (bar, u64::from(a.repetitions));
+    let rows = rows(Scenario::Churn, a, steps, points, |plan, flows| {
+        row(plan, flows, a, bar, &mut notes)
+    })?;
     notes.extend([
         "each repetition begins with a change: one server is not ready any more, another is again"
             .into(),

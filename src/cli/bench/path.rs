@@ -29,21 +29,18 @@ pub fn run(
     bar: &ProgressBar,
     points: &mut Vec<Point>,
 ) -> anyhow::Result<Section> {
-    let (mut rows, mut notes) = (Vec::new(), Vec::new());
+    let mut notes = Vec::new();
     let steps = u64::from(a.repetitions) + 3;
-    bar.set_length((a.services.len() * a.flows.len()) as u64 * steps);
-    for services in &a.services {
-        for flows in &a.flows {
-            bar.set_message(format!("{services} Services, {flows} flows"));
-            let (plan, flows) = (Plan::of(scenario, *services, *flows, a), *flows);
-            let row = match scenario {
-                Scenario::Connect => connect(plan, flows, a)?,
-                _ => established(plan, flows, a, bar, &mut notes)?,
-            };
-            points.push(Point::of(scenario, &row));
-            rows.push(row);
-        }
-    }
+    let rows = rows(
+        scenario,
+        a,
+        (bar, steps),
+        points,
+        |plan, flows| match scenario {
+            Scenario::Connect => connect(plan, flows, a),
+            _ => established(plan, flows, a, bar, &mut notes),
+        },
+    )?;
     let title = match scenario {
         Scenario::Connect => "first frames of flows",
         Scenario::Mix => "frames of 64, 594 and 1514 bytes (7:4:1), every tenth of a new flow",
@@ -56,6 +53,27 @@ pub fn run(
         rows,
         notes,
     })
+}
+
+/// A row, which takes so many steps of the bar, for each number of Services and of flows.
+pub fn rows(
+    scenario: Scenario,
+    a: &BenchArgs,
+    (bar, steps): (&ProgressBar, u64),
+    points: &mut Vec<Point>,
+    mut row: impl FnMut(Plan, u64) -> anyhow::Result<Row>,
+) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    bar.set_length((a.services.len() * a.flows.len()) as u64 * steps);
+    for services in &a.services {
+        for flows in &a.flows {
+            bar.set_message(format!("{services} Services, {flows} flows"));
+            let row = row(Plan::of(scenario, *services, *flows, a), *flows)?;
+            points.push(Point::of(scenario, &row));
+            rows.push(row);
+        }
+    }
+    Ok(rows)
 }
 
 /// Bytes of the ring.
