@@ -18,7 +18,7 @@ BENCH ?=
 PACKETS ?= 1000000
 FIRST ?= 1
 
-.PHONY: build demo test lint bench-kernel fast-path asan conformance conformance-fuzz vectors dns-dig dns-hostile fuzz docs
+.PHONY: build demo test lint bench-kernel limit fast-path asan conformance conformance-fuzz vectors dns-dig dns-hostile fuzz docs
 
 build: ## the release binary
 	$(CARGO) build --release
@@ -36,6 +36,9 @@ lint: ## format, clippy and documentation without a warning
 
 bench-kernel: ## the kernel and podpath on the same paths, in turns (root): make bench-kernel BENCH="--size 512"
 	$(CARGO) run --release --quiet -- bench kernel $(if $(findstring --flows,$(BENCH)),,--flows 4096) $(BENCH)
+
+limit: ## the bench's bare loop beside that of ../shared/limit, in turns: within 10 %?
+	$(CARGO) run --release --quiet -- bench limit --repetitions 3
 
 fast-path: ## the fast path against the walk on drawn clusters: make fast-path PACKETS=1000000 FIRST=1
 	PODPATH_PACKETS=$(PACKETS) PODPATH_SEED=$(FIRST) $(CARGO) test --release --test fast_path -- --nocapture

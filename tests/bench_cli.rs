@@ -202,6 +202,46 @@ fn new_flows_and_the_reasons_of_walks_are_told() {
     );
 }
 
+/// A terminal of 120 columns shows a table whole; JSON and `--wide` have what it leaves out.
+#[test]
+fn tables_are_narrow_and_wide_if_asked() {
+    let names = ["service", "nodeport", "mix", "connect", "churn"];
+    let more = ["--services", "200", "--packets", "4096"];
+    let args = small(&[&names[..], &more].concat());
+    let width = |text: &str| text.lines().map(|l| l.chars().count()).max().unwrap();
+    let (code, narrow, err) = bench(&args);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(width(&narrow) <= 120, "{narrow}");
+    assert!(
+        narrow.contains("--wide: ns median, Gbit/s, sampled"),
+        "{narrow}"
+    );
+    let (_, wide, _) = bench(&[&args[..], &["--wide"]].concat());
+    assert!(width(&wide) > 120 && !wide.contains("--wide"), "{wide}");
+    for heading in ["ns/packet", "times limit", "hit %", "flows/s"] {
+        assert!(
+            narrow.contains(heading) && wide.contains(heading),
+            "{heading}: {narrow}"
+        );
+    }
+}
+
+#[test]
+fn a_limit_without_the_other_says_so() {
+    let out = Command::new(env!("CARGO_BIN_EXE_podpath"))
+        .args(["bench", "limit"])
+        .env("PODPATH_SHARED", "/nowhere")
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(
+        (out.status.code(), &out.stdout[..]),
+        (Some(2), &b""[..]),
+        "{err}"
+    );
+    assert!(err.contains("/nowhere/limit is not there"), "{err}");
+}
+
 #[test]
 fn wrong_options_are_refused() {
     for args in [
@@ -257,7 +297,9 @@ fn threads_are_measured_next_to_processes() {
             );
         }
     }
-    let (code, _, err) = bench(&["connect", "--threads", "2"]);
-    assert_eq!(code, Some(2));
-    assert!(err.contains("--threads"), "{err}");
+    for scenario in ["connect", "limit"] {
+        let (code, _, err) = bench(&[scenario, "--threads", "2"]);
+        assert_eq!(code, Some(2));
+        assert!(err.contains("--threads"), "{err}");
+    }
 }

@@ -1,6 +1,5 @@
-//! Large arrays of plain records, as for the flow table: zeroed, aligned to huge pages, backed by them
-//! where the
-//! system grants it.
+//! Large arrays of plain records, as for the flow table: zeroed, aligned to huge pages, backed by them where
+//! the system grants it.
 //!
 //! Knows nothing of flows. Invariant: `len` records from `from` lie inside the mapping.
 
@@ -9,7 +8,7 @@ use memmap2::{Advice, MmapMut};
 use std::marker::PhantomData;
 
 /// Size of a huge page on every system that has them by `madvise`.
-const HUGE: usize = 2 << 20;
+pub const HUGE: usize = 2 << 20;
 
 /// The system refused memory: how many bytes, and what it said.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

@@ -20,6 +20,6 @@ pub use dirty::Dirty;
 pub use door::Doors;
 pub use group::{Follow, GROUP, Group, Miss, Other, When};
 pub use key::{HEAD, Key, first_line};
-pub use mem::{Lines, NoMemory};
+pub use mem::{HUGE, Lines, NoMemory};
 pub use pairs::{Pair, Pairs};
 pub use table::{Entry, Full, Table, View, flag};

@@ -40,6 +40,8 @@ pub enum Scenario {
     Dns,
     /// The kernel on the same paths, in turns with podpath (root)
     Kernel,
+    /// The bare loop that the others are divided by, beside that of ../shared/limit
+    Limit,
 }
 
 impl core::fmt::Display for Scenario {
@@ -134,6 +136,9 @@ pub struct BenchArgs {
     /// dns: the same with dnsperf as the driver
     #[arg(long)]
     pub dnsperf: bool,
+    /// All figures in a table, however wide it gets; JSON always has them
+    #[arg(long)]
+    pub wide: bool,
     /// Output
     #[arg(short, value_enum, default_value_t = Format::Text)]
     pub output: Format,

@@ -8,7 +8,7 @@ use super::args::BenchArgs;
 use super::clock::{Timing, cpu};
 use super::drive::Scene;
 use super::figures::{Row, Section};
-use super::path::{Ready, slow};
+use super::path::{Ready, rows, slow};
 use super::plan::{Plan, SERVERS};
 use super::plot::Point;
 use super::ring::Ring;
@@ -26,23 +26,16 @@ const RECOVERED: f64 = 0.99;
 
 /// Measures it.
 pub fn run(a: &BenchArgs, bar: &ProgressBar, points: &mut Vec<Point>) -> anyhow::Result<Section> {
-    let (mut rows, mut notes) = (Vec::new(), Vec::new());
-    bar.set_length((a.services.len() * a.flows.len()) as u64 * u64::from(a.repetitions));
-    for services in &a.services {
-        for flows in &a.flows {
-            bar.set_message(format!("{services} Services, {flows} flows"));
-            let plan = Plan::of(Scenario::Churn, *services, *flows, a);
-            let row = row(plan, *flows, a, bar, &mut notes)?;
-            points.push(Point::of(Scenario::Churn, &row));
-            rows.push(row);
-        }
-    }
+    let mut notes = Vec::new();
+    let steps = (bar, u64::from(a.repetitions));
+    let rows = rows(Scenario::Churn, a, steps, points, |plan, flows| {
+        row(plan, flows, a, bar, &mut notes)
+    })?;
     notes.extend([
         "each repetition begins with a change: one server is not ready any more, another is again"
             .into(),
-        "change_ms: controllers, kube-proxy and its rules, no part of ns_per_packet; recover_ms: from then on, \
-         until 99 of 100 frames are carried by entries"
-            .into(),
+        "change: controllers, kube-proxy and its rules, no part of ns/packet".into(),
+        "recover: from then on, until 99 of 100 frames are carried by entries".into(),
     ]);
     Ok(Section {
         name: Scenario::Churn.to_string(),
@@ -92,12 +85,14 @@ fn row(
         .number("mpps", 1e3 / ours.median(), 2)
         .number("ns_per_packet", ours.median(), 1)
         .number("spread_percent", ours.spread() * 100.0, 0)
-        .number("gbit_s", bytes * 8.0 / ours.median(), 1)
         .number("hit_percent", all.hits as f64 * 100.0 / all.sent as f64, 2)
         .number("change_ms", changes.median(), 2)
         .number("recover_ms", Timing::of(recovered).median(), 2)
         .number("bytes_per_flow", scene.bytes() as f64 / flows as f64, 0)
-        .count("sampled", all.sampled))
+        .number("gbit_s", bytes * 8.0 / ours.median(), 1)
+        .wide()
+        .count("sampled", all.sampled)
+        .wide())
 }
 
 fn millis(d: Duration) -> f64 {

@@ -7,8 +7,8 @@
 use super::clock::repetition;
 use crate::base::Rng;
 use crate::base::cpu;
-use crate::fast::{HEAD, Lines, NoMemory};
-use bytemuck::{Pod, Zeroable};
+use crate::fast::{HEAD, HUGE, Lines, NoMemory};
+use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
 use std::time::Duration;
 
 const BATCH: usize = 64;
@@ -73,6 +73,8 @@ struct State {
 }
 
 struct Table {
+    /// As many as are used of what was got.
+    count: usize,
     buckets: Lines<Bucket>,
     items: Lines<Item>,
     states: Lines<State>,
@@ -95,21 +97,37 @@ fn ways(b: &Bucket, tag: u8) -> u32 {
     cpu::equal(b.tags, tag) & ((1 << WAYS) - 1)
 }
 
+/// Records in huge pages even where they are few, as those of ../shared/limit lie.
+fn huge<T: NoUninit + AnyBitPattern>(len: usize) -> Result<Lines<T>, NoMemory> {
+    Lines::new(len.max(HUGE / size_of::<T>()))
+}
+
 impl Table {
     fn new(keys: usize) -> Result<Table, NoMemory> {
+        let count = (keys / 8).next_power_of_two().max(4);
         Ok(Table {
-            buckets: Lines::new((keys / 8).next_power_of_two().max(4))?,
-            items: Lines::new(keys + 1)?,
-            states: Lines::new(keys + 1)?,
+            count,
+            buckets: huge(count)?,
+            items: huge(keys + 1)?,
+            states: huge(keys + 1)?,
             used: 0,
         })
+    }
+
+    fn view(&mut self) -> View<'_> {
+        let items = self.used as usize + 1;
+        View {
+            buckets: &self.buckets.all()[..self.count],
+            items: &self.items.all()[..items],
+            states: &mut self.states.all_mut()[..items],
+        }
     }
 
     fn insert(&mut self, key: Key, act: Act) {
         self.used += 1;
         self.items.all_mut()[self.used as usize] = Item { key, act };
         let h = hash(&key);
-        let buckets = self.buckets.all_mut();
+        let buckets = &mut self.buckets.all_mut()[..self.count];
         let mask = buckets.len() - 1;
         let mut at = h as usize & mask;
         loop {
@@ -231,7 +249,9 @@ fn pass(frames: &mut [Frame], v: &mut View<'_>, tick: u32) -> u64 {
     let mut hashes = [0; BATCH];
     let mut items = [0; BATCH];
     let mut slow = 0;
-    for b in frames.chunks_mut(BATCH) {
+    // Said once, so that it is not asked for every frame.
+    assert!(v.states.len() == v.items.len() && !v.buckets.is_empty());
+    for b in frames.as_chunks_mut::<BATCH>().0 {
         for (i, f) in b.iter().enumerate() {
             match parse(f) {
                 Some(k) => {
@@ -242,7 +262,7 @@ fn pass(frames: &mut [Frame], v: &mut View<'_>, tick: u32) -> u64 {
                 None => slow += 1,
             }
         }
-        for i in 0..b.len() {
+        for i in 0..BATCH {
             items[i] = v.first(hashes[i]);
             cpu::line(&v.items[items[i]]);
             cpu::line(&v.states[items[i]]);
@@ -342,7 +362,7 @@ impl Limit {
         Ok(Limit {
             table,
             source,
-            ring: Lines::new(RING)?,
+            ring: huge(RING)?,
             at: 0,
             tick: 0,
         })
@@ -350,11 +370,7 @@ impl Limit {
 
     /// Carries so many frames; false if one of them had no entry.
     fn carry(&mut self, frames: usize) -> bool {
-        let mut v = View {
-            buckets: self.table.buckets.all(),
-            items: self.table.items.all(),
-            states: self.table.states.all_mut(),
-        };
+        let mut v = self.table.view();
         let mut slow = 0;
         for _ in 0..frames / BATCH {
             let o = self.at % RING;

@@ -12,6 +12,7 @@ mod drive;
 pub mod figures;
 mod kernel;
 mod limit;
+mod limit_check;
 mod path;
 mod plan;
 mod plot;
@@ -37,19 +38,38 @@ use words::Job;
 pub fn run(a: &BenchArgs) -> anyhow::Result<Exit> {
     let mut sections = Vec::new();
     let mut points = Vec::new();
+    let mut exit = Exit::Clean;
     for job in words::jobs(a)? {
         let bar = progress(&job.scenario.to_string());
-        sections.extend(section(&job, a, &bar, &mut points)?);
+        let (done, right) = section(&job, a, &bar, &mut points)?;
+        if !right {
+            exit = Exit::Findings;
+        }
+        sections.extend(done);
         bar.finish_and_clear();
     }
     if let Some(file) = &a.plot {
         plot::write(&points, file)?;
     }
-    figures::print(&sections, a.output)?;
-    Ok(Exit::Clean)
+    figures::print(&sections, a.output, a.wide)?;
+    Ok(exit)
 }
 
+/// What a job found, and whether it is as it should be.
 fn section(
+    job: &Job,
+    a: &BenchArgs,
+    bar: &ProgressBar,
+    points: &mut Vec<Point>,
+) -> anyhow::Result<(Vec<Section>, bool)> {
+    if job.scenario == Scenario::Limit && a.threads == 1 {
+        let (section, agree) = limit_check::run(a, bar)?;
+        return Ok((vec![section], agree));
+    }
+    Ok((measured(job, a, bar, points)?, true))
+}
+
+fn measured(
     job: &Job,
     a: &BenchArgs,
     bar: &ProgressBar,

@@ -29,21 +29,18 @@ pub fn run(
     bar: &ProgressBar,
     points: &mut Vec<Point>,
 ) -> anyhow::Result<Section> {
-    let (mut rows, mut notes) = (Vec::new(), Vec::new());
+    let mut notes = Vec::new();
     let steps = u64::from(a.repetitions) + 3;
-    bar.set_length((a.services.len() * a.flows.len()) as u64 * steps);
-    for services in &a.services {
-        for flows in &a.flows {
-            bar.set_message(format!("{services} Services, {flows} flows"));
-            let (plan, flows) = (Plan::of(scenario, *services, *flows, a), *flows);
-            let row = match scenario {
-                Scenario::Connect => connect(plan, flows, a)?,
-                _ => established(plan, flows, a, bar, &mut notes)?,
-            };
-            points.push(Point::of(scenario, &row));
-            rows.push(row);
-        }
-    }
+    let rows = rows(
+        scenario,
+        a,
+        (bar, steps),
+        points,
+        |plan, flows| match scenario {
+            Scenario::Connect => connect(plan, flows, a),
+            _ => established(plan, flows, a, bar, &mut notes),
+        },
+    )?;
     let title = match scenario {
         Scenario::Connect => "first frames of flows",
         Scenario::Mix => "frames of 64, 594 and 1514 bytes (7:4:1), every tenth of a new flow",
@@ -56,6 +53,27 @@ pub fn run(
         rows,
         notes,
     })
+}
+
+/// A row, which takes so many steps of the bar, for each number of Services and of flows.
+pub fn rows(
+    scenario: Scenario,
+    a: &BenchArgs,
+    (bar, steps): (&ProgressBar, u64),
+    points: &mut Vec<Point>,
+    mut row: impl FnMut(Plan, u64) -> anyhow::Result<Row>,
+) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    bar.set_length((a.services.len() * a.flows.len()) as u64 * steps);
+    for services in &a.services {
+        for flows in &a.flows {
+            bar.set_message(format!("{services} Services, {flows} flows"));
+            let row = row(Plan::of(scenario, *services, *flows, a), *flows)?;
+            points.push(Point::of(scenario, &row));
+            rows.push(row);
+        }
+    }
+    Ok(rows)
 }
 
 /// Bytes of the ring.
@@ -144,14 +162,12 @@ fn established(
     Ok(Row::default()
         .count("services", plan.services.into())
         .count("flows", flows)
-        .number("mpps", 1e3 / ours.least(), 2)
         .number("ns_per_packet", ours.least(), 1)
-        .number("ns_median", ours.median(), 1)
-        .number("spread_percent", ours.spread() * 100.0, 0)
-        .number("gbit_s", len * 8.0 / ours.least(), 1)
         .number("limit_ns", bare.least(), 1)
         .number("times_limit", ours.least() / bare.least(), 2)
+        .number("mpps", 1e3 / ours.least(), 2)
         .number("hit_percent", all.hits as f64 * 100.0 / all.sent as f64, 2)
+        .number("spread_percent", ours.spread() * 100.0, 0)
         .number(
             "first_packet_ns",
             ready.opened.as_nanos() as f64 / flows as f64,
@@ -159,9 +175,16 @@ fn established(
         )
         .number("bytes_per_flow", bytes as f64 / flows as f64, 0)
         .number("rules_per_flow", rules, 1)
+        .number("ns_median", ours.median(), 1)
+        .wide()
+        .number("gbit_s", len * 8.0 / ours.least(), 1)
+        .wide()
         .count("sampled", all.sampled)
+        .wide()
         .count("verified", checked)
-        .count("entries", scene.fast.len() as u64))
+        .wide()
+        .count("entries", scene.fast.len() as u64)
+        .wide())
 }
 
 fn connect(plan: Plan, flows: u64, a: &BenchArgs) -> anyhow::Result<Row> {

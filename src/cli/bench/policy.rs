@@ -92,8 +92,7 @@ pub fn run(bar: &ProgressBar) -> anyhow::Result<Vec<Section>> {
             format!(
                 "each size's answers agree with the evaluator's for {JUDGED} pairs, before and after edits"
             ),
-            "peak: most memory that the process has had so far, objects and both tables included; 4,096 is the bound"
-                .into(),
+            "peak: most memory that the process has had, objects and both tables included; 4,096 is the bound".into(),
         ],
     }])
 }
@@ -113,7 +112,9 @@ fn row(case: &Case, bar: &ProgressBar) -> anyhow::Result<Row> {
     Ok(Row::of("pods", case.name)
         .count("policies", case.size.policies as u64)
         .count("classes", last.classes)
+        .wide()
         .count("pairs", last.pairs)
+        .wide()
         .count("allowed", last.allowed)
         .number("compile_ms", compile.least(), 1)
         .number("table_ms", table.least(), 1)

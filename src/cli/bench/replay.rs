@@ -50,12 +50,10 @@ pub fn run(file: Option<&Path>, a: &BenchArgs, bar: &ProgressBar) -> anyhow::Res
     }
     let row = measure(file, plan, flows, a, bar, made)?;
     let notes = vec![
-        "the first time through the file a cluster without connections is met, flows are walked; \
-         ns_per_packet is of the later times, the least of them"
+        "the first time through the file a cluster without connections is met, flows are walked".to_owned(),
+        "ns/packet is of the later times, the least of them; CPU time, reading from the page cache included"
             .to_owned(),
-        "CPU time, reading from the page cache included; frames go in where their sender is plugged in, \
-         strangers' at the first client's"
-            .to_owned(),
+        "frames go in where their sender is plugged in, strangers' at the first client's".to_owned(),
     ];
     Ok(Section {
         name: Scenario::Replay.to_string(),
@@ -147,11 +145,9 @@ fn measure(
     Ok(Row::default()
         .count("services", plan.services.into())
         .count("frames", t.sent / passes)
-        .number("mpps", 1e3 / later.least(), 2)
         .number("ns_per_packet", later.least(), 1)
-        .number("ns_median", later.median(), 1)
+        .number("mpps", 1e3 / later.least(), 2)
         .number("spread_percent", later.spread() * 100.0, 0)
-        .number("gbit_s", bytes * 8.0 / later.least(), 1)
         .number("first_ns_per_packet", first.unwrap_or(f64::NAN), 1)
         .number("hit_percent", t.hits as f64 * 100.0 / t.sent as f64, 2)
         .number(
@@ -160,9 +156,15 @@ fn measure(
             2,
         )
         .count("strangers", all.strangers / passes)
-        .count("sampled", t.sampled)
         .count("peak_mib", peak_memory() >> 20)
-        .count("entries", scene.fast.len() as u64))
+        .number("ns_median", later.median(), 1)
+        .wide()
+        .number("gbit_s", bytes * 8.0 / later.least(), 1)
+        .wide()
+        .count("sampled", t.sampled)
+        .wide()
+        .count("entries", scene.fast.len() as u64)
+        .wide())
 }
 
 /// Slots of the quick look.

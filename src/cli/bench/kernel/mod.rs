@@ -17,6 +17,7 @@ use super::tally::Until;
 use anyhow::ensure;
 use indicatif::ProgressBar;
 use net::{Net, Oracle, Rules, Way};
+pub(super) use tools::{VARIABLE, shared};
 
 /// Flows that the kernel's sender has: its source ports from 10,000 on.
 const FLOWS_MAX: u64 = 55_000;
@@ -189,10 +190,13 @@ impl Side<'_> {
             .row()
             .count("flows", flows)
             .count("size", size.into())
+            .wide()
             .number("kernel_ns", theirs.least(), 0)
             .number("kernel_median", theirs.median(), 0)
+            .wide()
             .number("podpath_ns", ours.least(), 1)
             .number("podpath_median", ours.median(), 1)
+            .wide()
             .number("times_kernel", theirs.least() / ours.least(), 1)
             .number("of_medians", theirs.median() / ours.median(), 1)
             .number("hit_percent", hits as f64 * 100.0 / all.max(1) as f64, 2))
@@ -225,6 +229,7 @@ impl Side<'_> {
             .number("podpath_flows_s", 1e9 / ours.least(), 0)
             .number("times_kernel", theirs.least() / ours.least(), 1)
             .number("of_medians", theirs.median() / ours.median(), 1)
+            .wide()
             .count("kernel_lost", lost)
             .number("kernel_tcp_s", 1e9 / tcp.least(), 0))
     }

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Where the oracle lies, if not beside the project.
-const VARIABLE: &str = "PODPATH_SHARED";
+pub(in crate::cli::bench) const VARIABLE: &str = "PODPATH_SHARED";
 /// Its parts that are used.
 const PARTS: [&str; 6] = [
     "oracle/oracle",
@@ -47,10 +47,14 @@ pub(super) fn path() -> String {
     parts.chain(more).collect::<Vec<_>>().join(":")
 }
 
+/// The folder that is shared with other projects: beside this one, if nobody says otherwise.
+pub(in crate::cli::bench) fn shared() -> PathBuf {
+    std::env::var_os(VARIABLE).map_or_else(|| PathBuf::from("../shared"), PathBuf::from)
+}
+
 /// The folder of the oracle, if this machine can run its programs.
 pub(super) fn oracle() -> anyhow::Result<PathBuf> {
-    let shared =
-        std::env::var_os(VARIABLE).map_or_else(|| PathBuf::from("../shared"), PathBuf::from);
+    let shared = shared();
     let missing = missing(&shared, &path(), is_root());
     if !missing.is_empty() {
         return Err(out::stop(

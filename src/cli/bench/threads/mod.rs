@@ -86,6 +86,7 @@ fn planned(scenario: Scenario, services: u32, flows: u64, a: &BenchArgs) -> anyh
             | Scenario::Replay
             | Scenario::Dns
             | Scenario::Kernel
+            | Scenario::Limit
             | Scenario::Mix
     );
     if !paths || plan.odd > 0 || a.packets.is_some() {
@@ -132,6 +133,7 @@ impl Of {
                 .text("thread", name)
                 .number("mpps", 1e3 / us.least(), 2)
                 .number("mpps_median", 1e3 / us.median(), 2)
+                .wide()
                 .number("spread_percent", us.spread() * 100.0, 0)
                 .number("process_mpps", 1e3 / them.least(), 2)
                 .number("of_processes", them.least() / us.least(), 3)
