@@ -150,25 +150,9 @@ impl Group {
             }
             let e = &mut view.entries[number as usize];
             let head = &mut heads[n].0;
-            let fits = (e.epoch == when.epoch)
-                & (total <= e.cap)
-                & (e.seen >= when.young)
-                & (e.bytes < 1 << 31);
-            if !fits {
-                return Some(miss);
-            }
-            let went = match key.is_udp4() {
-                true => {
-                    let sums = e.flags & flag::SUM == 0 || udp_fits(head, frames[n], total);
-                    let goes = (head[22] > e.hops) & sums;
-                    if goes {
-                        apply(head, e);
-                    }
-                    goes
-                }
-                false => other.goes(number, e, &miss, (head, &mut tails[n]), frames[n]),
-            };
-            if !went {
+            if !e.holds(total, when)
+                || !other.goes(number, e, &miss, (head, &mut tails[n]), frames[n])
+            {
                 return Some(miss);
             }
             if e.hits == 0 {
@@ -198,10 +182,55 @@ pub struct Other<'a, F> {
     pub conns: F,
 }
 
+impl Entry {
+    /// Whether it stands for packets of `total` bytes now.
+    #[inline(always)]
+    fn holds(&self, total: u16, when: &When) -> bool {
+        (self.epoch == when.epoch)
+            & (total <= self.cap)
+            & (self.seen >= when.young)
+            & (self.bytes < 1 << 31)
+    }
+}
+
 impl<F: Follow> Other<'_, F> {
+    /// Whether an entry would carry a frame, which stays as it is.
+    pub fn would_carry(
+        &mut self,
+        (number, e): (u32, &Entry),
+        of: &Miss,
+        when: &When,
+        head: &[u8; HEAD],
+        frame: &[u8],
+    ) -> bool {
+        let (mut head, mut tail) = (*head, [0; TAIL]);
+        e.holds(of.total, when) && self.goes(number, e, of, (&mut head, &mut tail), frame)
+    }
+
     /// Rewrites a frame if it may go by its entry.
-    #[inline(never)]
+    #[inline(always)]
     fn goes(
+        &mut self,
+        number: u32,
+        e: &Entry,
+        of: &Miss,
+        (head, tail): (&mut [u8; HEAD], &mut [u8; TAIL]),
+        frame: &[u8],
+    ) -> bool {
+        if !of.key.is_udp4() {
+            return self.goes_otherwise(number, e, of, (head, tail), frame);
+        }
+        let sums = e.flags & flag::SUM == 0 || udp_fits(head, frame, of.total);
+        let goes = (head[22] > e.hops) & sums;
+        if goes {
+            apply(head, e);
+        }
+        goes
+    }
+
+    /// The same of TCP and of IPv6.
+    #[inline(never)]
+    fn goes_otherwise(
         &mut self,
         number: u32,
         e: &Entry,

@@ -71,6 +71,17 @@ fn segment(flags: u8) -> u8 {
     }
 }
 
+/// The protocol of a datagram whose own length is one that conntrack takes in a payload of `len` bytes (kernel:
+/// `udp_error`), whether or not it looks at sums.
+#[inline(always)]
+fn datagram(head: &[u8; HEAD], l4: usize, len: u16) -> u8 {
+    let said = u16::from_be(u16_at(head, l4 + 4));
+    match (said >= L4_MIN) & (said <= len) {
+        true => proto::UDP,
+        false => 0,
+    }
+}
+
 /// Length of a packet's smallest upper-layer header: UDP's.
 const L4_MIN: u16 = 8;
 /// The same of TCP.
@@ -94,7 +105,7 @@ impl Key {
         let total = u16::from_be(u16_at(head, 16));
         let fragment = u16::from_be(u16_at(head, 20)) & 0x3fff;
         let (protocol, least) = match head[23] {
-            proto::UDP => (proto::UDP, 20 + L4_MIN),
+            proto::UDP => (datagram(head, L4_V4, total.wrapping_sub(20)), 20 + L4_MIN),
             proto::TCP => (segment(head[L4_V4 + 13]), 20 + TCP_MIN),
             _ => (0, 0),
         };
@@ -119,7 +130,7 @@ impl Key {
         let first = u32::from_be(u32_at(head, 14));
         let payload = u16::from_be(u16_at(head, 18));
         let (protocol, least) = match head[20] {
-            proto::UDP => (proto::UDP, L4_MIN),
+            proto::UDP => (datagram(head, L4_V6, payload), L4_MIN),
             proto::TCP => (segment(*frame.get(L4_V6 + 13)?), TCP_MIN),
             _ => (0, 0),
         };
@@ -204,6 +215,28 @@ mod tests {
 
     fn key(f: &[u8]) -> Option<(Key, u16)> {
         Key::of(f.first_chunk().unwrap(), f, 1, &mut Pairs::new(8))
+    }
+
+    #[test]
+    fn datagrams_that_claim_a_wrong_length_have_no_key() {
+        for (a, b) in [("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")] {
+            let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
+            let datagram = build::udp(a, b, 1000, 53, &[0; 20]);
+            let mut packet = build::ip_packet(a, b, proto::UDP, 64, 0, 0, false, &datagram);
+            let at = packet.len() - datagram.len() + 4;
+            let ethertype = [ETH_P_IP, ETH_P_IPV6][usize::from(packet[0] >> 4 == 6)];
+            // One that is too short for the packet is as good as one that fits.
+            for (said, known) in [(28, true), (27, true), (8, true), (7, false), (29, false)] {
+                packet[at + 1] = said;
+                let mut f = Frame::ip(&packet);
+                f.set_ethernet(MacAddr([2; 6]), MacAddr([4; 6]), ethertype);
+                let mut head = [0; HEAD];
+                let n = f.data().len().min(HEAD);
+                head[..n].copy_from_slice(&f.data()[..n]);
+                let key = Key::of(&head, f.data(), 1, &mut Pairs::new(8));
+                assert_eq!(key.is_some(), known, "{a} {said}");
+            }
+        }
     }
 
     #[test]

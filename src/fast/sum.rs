@@ -65,15 +65,11 @@ fn behind(frame: &[u8], end: usize) -> Option<u64> {
     }
 }
 
-/// Whether a UDP datagram in an IPv4 packet of `total` bytes, all of the frame, has a length and a checksum
-/// that conntrack takes. A first line that is shorter than a line ends in zeroes.
+/// Whether a UDP datagram in an IPv4 packet of `total` bytes, all of the frame, has a checksum that conntrack
+/// takes. A first line that is shorter than a line ends in zeroes.
 #[inline(always)]
 pub fn udp_fits(head: &[u8; HEAD], frame: &[u8], total: u16) -> bool {
     let len = total - 20;
-    let said = u16::from_be(u16_at(head, L4_V4 + 4));
-    if (said < 8) | (said > len) {
-        return false;
-    }
     let Some(rest) = behind(frame, L4_V4 + usize::from(len)) else {
         return false;
     };
@@ -90,14 +86,8 @@ pub fn fits(key: &Key, head: &[u8; HEAD], frame: &[u8], total: u16) -> bool {
     let (Some(len), Some(summed)) = (total.checked_sub(header), frame.get(addresses..)) else {
         return false;
     };
-    if key.protocol() == proto::UDP {
-        let said = u16::from_be(u16_at(head, l4 + 4));
-        if (said < 8) | (said > len) {
-            return false;
-        }
-        if u16_at(head, l4 + 6) == 0 {
-            return true;
-        }
+    if key.protocol() == proto::UDP && u16_at(head, l4 + 6) == 0 {
+        return true;
     }
     (bytes(summed) + pseudo(key.protocol(), len)).is_multiple_of(0xffff)
 }

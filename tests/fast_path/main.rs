@@ -26,7 +26,7 @@ use podpath::kube::store::Store;
 use side::{Side, same, same_frames};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use traffic::{Target, draw};
+use traffic::{Flow, Target};
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -82,8 +82,8 @@ struct Play {
     packets: u64,
     /// What was edited last, for whoever reads of a difference.
     edits: Vec<String>,
-    /// Frames sent before, and by whom: most come again.
-    usual: Vec<(usize, Vec<u8>)>,
+    /// Flows sent before: most come again.
+    usual: Vec<Flow>,
 }
 
 impl Play {
@@ -109,23 +109,31 @@ impl Play {
     }
 
     fn round(&mut self, round: u64, edits: bool) {
-        let from = self.rng.below(self.fast.ends.len() as u64) as usize;
-        let n = 1 + self.rng.below(24) as usize;
         let targets = targets(&self.fast.cluster);
-        let mut frames: Vec<Vec<u8>> = Vec::new();
-        while frames.len() < n {
-            let f = self.frame(from, &targets);
-            // A flow's frames come together.
-            frames.extend(vec![f; 1 + self.rng.below(14) as usize]);
+        let mut frames: Vec<(usize, Vec<u8>)> = Vec::new();
+        for _ in 0..1 + self.rng.below(8) {
+            self.burst(&targets, &mut frames);
+        }
+        if self.rng.below(3) == 0 {
+            // Each flow's frames in their order, but the flows' mixed.
+            frames.sort_by_cached_key(|(from, _)| (*from as u64 * 7 + round) % 5);
+            let half = frames.len() / 2;
+            let late = frames.split_off(half);
+            let pairs = frames.into_iter().zip(late);
+            frames = pairs.flat_map(|(a, b)| [a, b]).collect();
         }
         frames.truncate(BATCH);
-        self.send(from, &frames, round);
+        self.send_all(&frames, round);
         self.answer(round);
-        if self.rng.below(7) == 0 {
-            let by = [3, 700, 2100, 9000, 40_000, 130_000][self.rng.below(6) as usize];
+        let calm = self.plan.as_ref().map_or(7, |p| p.calm);
+        if self.rng.below(calm.min(20)) == 0 {
+            let by = pick(
+                &mut self.rng,
+                &[3, 700, 2100, 2100, 9000, 9000, 40_000, 130_000],
+            );
             self.pass(Duration::from_millis(by), round);
         }
-        if edits && self.rng.below(9) == 0 {
+        if edits && self.rng.below(calm) == 0 {
             let sides = [&mut self.fast, &mut self.slow];
             let told = edits::edit(&mut self.rng, self.plan.as_ref(), sides);
             self.edits.push(told);
@@ -135,23 +143,40 @@ impl Play {
         }
     }
 
-    fn frame(&mut self, from: usize, targets: &[Target]) -> Vec<u8> {
-        if self.rng.below(3) > 0 {
-            let own: Vec<_> = self.usual.iter().filter(|u| u.0 == from).collect();
-            if !own.is_empty() {
-                return own[self.rng.below(own.len() as u64) as usize].1.clone();
+    /// Some frames of a flow, together.
+    fn burst(&mut self, targets: &[Target], frames: &mut Vec<(usize, Vec<u8>)>) {
+        let ends = &self.fast.ends;
+        let at = match self.rng.below(4) {
+            // As many as an entry's worth of flows each: the oldest make room.
+            0 => {
+                let from = self.rng.below(ends.len() as u64) as usize;
+                let flow = Flow::draw(&mut self.rng, ends, from, targets);
+                let known = self.usual.iter().position(|f| f.is_like(&flow));
+                known.unwrap_or_else(|| {
+                    if self.usual.len() >= 40 {
+                        self.usual.remove(0);
+                    }
+                    self.usual.push(flow);
+                    self.usual.len() - 1
+                })
+            }
+            _ if self.usual.is_empty() => return,
+            _ => self.rng.below(self.usual.len() as u64) as usize,
+        };
+        let flow = &mut self.usual[at];
+        // The answer to a handshake's first segment comes before its third.
+        let many = if flow.is_open() {
+            self.rng.below(14)
+        } else {
+            0
+        };
+        let mut last = flow.frames(&mut self.rng, ends);
+        for _ in 0..=many {
+            frames.extend(last.iter().map(|f| (flow.from, f.clone())));
+            if self.rng.below(3) > 0 {
+                last = flow.frames(&mut self.rng, ends);
             }
         }
-        let (f, plain) = draw(&mut self.rng, &self.fast.ends, from, targets);
-        if !plain {
-            return f;
-        }
-        // As many as an entry's worth of flows each: the oldest make room.
-        if self.usual.len() >= 40 {
-            self.usual.remove(0);
-        }
-        self.usual.push((from, f.clone()));
-        f
     }
 
     fn compare(&mut self, round: u64) {
@@ -174,8 +199,13 @@ impl Play {
     }
 
     fn send(&mut self, from: usize, frames: &[Vec<u8>], round: u64) {
-        self.fast.send(from, frames);
-        self.slow.send(from, frames);
+        let all: Vec<_> = frames.iter().map(|f| (from, f.clone())).collect();
+        self.send_all(&all, round);
+    }
+
+    fn send_all(&mut self, frames: &[(usize, Vec<u8>)], round: u64) {
+        self.fast.send_all(frames);
+        self.slow.send_all(frames);
         self.packets += frames.len() as u64;
         self.same_frames(round);
     }
@@ -184,14 +214,23 @@ impl Play {
     fn answer(&mut self, round: u64) {
         let got = std::mem::take(&mut self.fast.got);
         self.slow.got.clear();
-        for (i, end) in self.fast.ends.clone().iter().enumerate() {
-            let mut frames = Vec::new();
-            for (ns, f) in &got {
-                if *ns == end.ns && frames.len() < BATCH && self.rng.below(2) == 0 {
-                    frames.extend(traffic::answer(&mut self.rng, end, f));
-                }
+        let mut answers = Vec::new();
+        for (ns, f) in &got {
+            let Some(i) = self.fast.ends.iter().position(|e| e.ns == *ns) else {
+                continue;
+            };
+            if traffic::opens(f) || self.rng.below(2) == 0 {
+                let answer = traffic::answer(&mut self.rng, &self.fast.ends[i], f);
+                answers.extend(answer.map(|f| (i, f)));
             }
-            self.send(i, &frames, round);
+        }
+        for some in answers.chunks(BATCH) {
+            self.send_all(some, round);
+        }
+        for (ns, f) in &self.fast.got {
+            let ends = &self.fast.ends;
+            let flows = self.usual.iter_mut().filter(|u| ends[u.from].ns == *ns);
+            flows.for_each(|u| u.heard(&mut self.rng, f));
         }
         self.fast.got.clear();
         self.slow.got.clear();

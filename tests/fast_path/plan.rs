@@ -18,6 +18,8 @@ pub struct Plan {
     policies: u64,
     enforcement: &'static str,
     checksum: bool,
+    /// One edit in so many rounds.
+    pub calm: u64,
     seed: u64,
 }
 
@@ -48,6 +50,7 @@ impl Plan {
             policies: [0, 0, 1, 3][rng.below(4) as usize],
             enforcement: pick(&mut rng, &["calico", "kube-router", "none"]),
             checksum: rng.below(3) > 0,
+            calm: pick(&mut rng, &[7, 15, 40, 120]),
             seed,
         }
     }
@@ -91,7 +94,10 @@ impl Plan {
             false => json!({"cidr": "192.168.50.0/24"}),
         };
         let hosts = match self.v6 {
-            true => json!([]),
+            true => json!([{
+                "name": "outside", "addresses": ["172.18.0.200/16", "fc00:f853:ccd:e793::200/64"],
+                "routes": ["192.168.60.0/24 via 172.18.0.11"],
+            }]),
             false => json!([{
                 "name": "outside", "addresses": ["192.168.50.200/24"],
                 "routes": ["192.168.60.0/24 via 192.168.50.11"],
@@ -191,6 +197,17 @@ impl Plan {
             "apiVersion": "v1", "kind": "Service",
             "metadata": {"name": format!("s{n}"), "namespace": "default"}, "spec": spec,
         })
+    }
+
+    /// One of the pods, ready or not, or with labels of another group.
+    pub fn pod_again(&self, rng: &mut Rng) -> Value {
+        let mut pod = self.pod(1 + rng.below(self.nodes), rng.below(self.pods));
+        match rng.below(4) {
+            0 => pod["metadata"]["labels"]["group"] = json!(format!("g{}", rng.below(3))),
+            1 => {}
+            _ => pod["status"]["conditions"][0]["status"] = json!("False"),
+        }
+        pod
     }
 
     /// How many Services there are.

@@ -40,6 +40,8 @@ pub struct Side {
     pub hits: BTreeMap<String, u64>,
     /// Frames that reached pods, in order.
     pub got: Vec<(NsId, Vec<u8>)>,
+    /// Lines that take back what edits did.
+    pub undo: Vec<(NsId, String)>,
 }
 
 fn v4_of(ips: &[IpAddr]) -> Option<Ipv4Addr> {
@@ -79,13 +81,17 @@ pub fn ends(c: &Cluster) -> Vec<End> {
         let Some(eth) = devices.into_iter().find(|d| d.peer.is_some()) else {
             continue;
         };
-        let (Some(ip), Some(node)) = (v4_of(&c.addresses(*ns)), first) else {
+        let own = c.addresses(*ns);
+        let (Some(ip), Some(node)) = (v4_of(&own), first) else {
             continue;
         };
         ends.push(End {
             ns: *ns,
             ip,
-            v6: None,
+            v6: own.iter().find_map(|ip| match ip {
+                IpAddr::V6(ip) if !ip.is_unicast_link_local() => Some(*ip),
+                _ => None,
+            }),
             mac: eth.mac,
             host: eth.peer.unwrap(),
             gateway: mac(node),
@@ -128,15 +134,21 @@ impl Side {
             ends,
             hits: BTreeMap::new(),
             got: Vec::new(),
+            undo: Vec::new(),
         }
     }
 
     /// Sends frames of one pod.
     pub fn send(&mut self, from: usize, frames: &[Vec<u8>]) {
-        let host = self.ends[from].host;
-        let port = self.fast.port(host).unwrap();
+        let all: Vec<_> = frames.iter().map(|f| (from, f.clone())).collect();
+        self.send_all(&all);
+    }
+
+    /// Sends frames of several, in one batch.
+    pub fn send_all(&mut self, frames: &[(usize, Vec<u8>)]) {
         let mut batch = Batch::new();
-        for f in frames {
+        for (from, f) in frames {
+            let port = self.fast.port(self.ends[*from].host).unwrap();
             assert!(batch.push(port, f));
         }
         let mut out = Vec::new();
@@ -197,7 +209,17 @@ impl Side {
     pub fn command(&mut self, ns: NsId, line: &str) -> bool {
         self.fast.sync(&mut self.cluster.lab.world);
         let at = Span::new("edit", 1, 1);
-        run_command(&mut self.cluster, ns, line, &at, Default::default()).is_ok()
+        if line.starts_with("ipset ") {
+            let world = &mut self.cluster.lab.world;
+            let (words, now) = (line.split(' ').collect::<Vec<_>>(), world.now());
+            let done = world.edit(ns, |e| e.netfilter().sets.command(&words, now));
+            return done.is_some_and(|done| done.is_ok());
+        }
+        let done = run_command(&mut self.cluster, ns, line, &at, Default::default());
+        if let (Err(e), Some(_)) = (&done, std::env::var_os("PODPATH_TALK")) {
+            println!("{e:?}");
+        }
+        done.is_ok()
     }
 
     /// Everything that the namespaces hold.

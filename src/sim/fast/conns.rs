@@ -146,27 +146,51 @@ pub(super) struct Followed<'a> {
     pub classes: &'a Classes,
 }
 
+/// The same, but nothing moves: a segment is only judged.
+pub(super) struct Judged<'a> {
+    pub world: &'a World,
+    pub ties: &'a Ties,
+    pub classes: &'a Classes,
+}
+
+type Steps = SmallVec<[(Held, TcpStep); 8]>;
+
+/// What a segment would move in the connections of an entry; `None` if it is no segment that may be carried.
+fn steps(
+    world: &World,
+    (ties, classes): (&Ties, &Classes),
+    entry: u32,
+    segment: &[u8],
+) -> Option<Steps> {
+    let now = world.now();
+    let mut steps = Steps::new();
+    for (held, stamp) in ties.of(entry, classes) {
+        let ns = world.ns(held.ns)?;
+        if held.kept == Kept::Ipvs {
+            if stamp_in(ns, &held) != Some(stamp) {
+                return None;
+            }
+            continue;
+        }
+        let (ct, dir) = (&ns.nf()?.ct, dir_of(&held));
+        let step = ct.step(held.id, dir, segment, now, &ns.sysctl().ct)?;
+        steps.push((held, step));
+    }
+    Some(steps)
+}
+
+impl Follow for Judged<'_> {
+    fn follow(&mut self, entry: u32, segment: &[u8]) -> bool {
+        steps(self.world, (self.ties, self.classes), entry, segment).is_some()
+    }
+}
+
 impl Follow for Followed<'_> {
     fn follow(&mut self, entry: u32, segment: &[u8]) -> bool {
+        let Some(steps) = steps(self.world, (self.ties, self.classes), entry, segment) else {
+            return false;
+        };
         let now = self.world.now();
-        let mut steps = SmallVec::<[(Held, TcpStep); 8]>::new();
-        for (held, stamp) in self.ties.of(entry, self.classes) {
-            let Some(ns) = self.world.ns(held.ns) else {
-                return false;
-            };
-            if held.kept == Kept::Ipvs {
-                if stamp_in(ns, &held) != Some(stamp) {
-                    return false;
-                }
-                continue;
-            }
-            let step = ns.nf().and_then(|nf| {
-                let dir = dir_of(&held);
-                nf.ct.step(held.id, dir, segment, now, &ns.sysctl().ct)
-            });
-            let Some(step) = step else { return false };
-            steps.push((held, step));
-        }
         for (held, step) in steps {
             let ns = self.world.space_mut(held.ns);
             if let Some(nf) = ns.and_then(|ns| ns.nf.as_deref_mut()) {

@@ -289,6 +289,14 @@ impl FastPath {
         }
     }
 
+    pub(super) fn when(&self) -> When {
+        When {
+            epoch: self.epoch,
+            moment: self.moment,
+            young: self.moments.young(),
+        }
+    }
+
     fn group(
         &mut self,
         world: &mut World,
@@ -302,11 +310,7 @@ impl FastPath {
             .look_up(&self.table.view(), doors, pairs, batch, from, to);
         let (mut at, mut ahead) = (from, from);
         loop {
-            let when = When {
-                epoch: self.epoch,
-                moment: self.moment,
-                young: self.moments.young(),
-            };
+            let when = self.when();
             let mut other = Other {
                 pairs: &self.pairs,
                 conns: Followed {
@@ -326,14 +330,14 @@ impl FastPath {
                     if miss.at >= ahead {
                         ahead = self.look_ahead(world, batch, miss.at);
                     }
-                    self.walk(world, batch, miss.at, miss.key, miss.total, out);
+                    _ = self.walk(world, batch, miss.at, miss.key, miss.total, out);
                     at = miss.at + 1;
                 }
             }
         }
     }
 
-    /// Walks a frame and compiles the walk if it can be.
+    /// Walks a frame and compiles the walk, or says why not.
     pub(super) fn walk(
         &mut self,
         world: &mut World,
@@ -342,12 +346,12 @@ impl FastPath {
         key: Key,
         total: u16,
         out: &mut Vec<(PortAt, Frame)>,
-    ) {
+    ) -> Result<(), Why> {
         self.sync(world);
         self.stats.walks += 1;
         let Some(at) = self.port_at(batch.ingress[i]) else {
             batch.fates[i] = Fate::Walked(0);
-            return;
+            return Err(Why::Full);
         };
         let came = batch.frames[i];
         let mut rec = Recorder::new(usize::from(total), std::mem::take(&mut self.room));
@@ -365,13 +369,15 @@ impl FastPath {
             self.version = world.version();
             self.next_epoch();
         }
-        match self.compile(world, key, total, came, &carried, &rec, random) {
+        let compiled = self.compile(world, key, total, came, &carried, &rec, random);
+        match compiled {
             Ok(()) => self.stats.compiled += 1,
             Err(why) => *self.why.entry(why).or_default() += 1,
         }
         self.room = rec.shares;
         batch.fates[i] = Fate::Walked(carried.out.len() as u32);
         out.extend(carried.out);
+        compiled
     }
 
     #[allow(clippy::too_many_arguments, reason = "what one walk left behind")]

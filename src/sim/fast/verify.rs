@@ -6,10 +6,11 @@
 //! Invariant: a frame that is checked is carried once, by its walk.
 
 use crate::base::NsId;
-use crate::fast::{Batch, Entry, HEAD, Key};
+use crate::fast::{Batch, Entry, HEAD, Key, Miss, Other};
 use crate::net::PortAt;
 use crate::sim::World;
-use crate::sim::fast::engine::FastPath;
+use crate::sim::fast::conns::Judged;
+use crate::sim::fast::engine::{FastPath, Why};
 use crate::sim::fast::record::{Held, Share};
 use crate::wire::Frame;
 
@@ -50,26 +51,30 @@ impl FastPath {
         let Some((key, total)) = Key::of(head, batch.frames[i], door, &mut self.pairs) else {
             return false;
         };
+        let miss = Miss { at: i, key, total };
+        if !self.would_carry(world, &miss, head, batch.frames[i]) {
+            return false;
+        }
         let Some(was) = self.current(&key, total) else {
             return false;
         };
-        self.walk(world, batch, i, key, total, out);
+        let compiled = self.walk(world, batch, i, key, total, out);
         self.verified.checked += 1;
         let is = self.current(&key, total);
         if is.as_ref() != Some(&was) {
             self.verified.wrong += 1;
             if self.verified.differences.len() < KEPT {
-                let text = self.difference(&was, is.as_ref());
+                let text = self.difference(&was, is.as_ref(), compiled.err());
                 self.verified.differences.push(text);
             }
         }
         true
     }
 
-    /// Two entries, and what of their classes is not the same.
-    fn difference(&self, was: &Current, is: Option<&Current>) -> String {
+    /// Two entries, and what of their classes is not the same; or why there is only one.
+    fn difference(&self, was: &Current, is: Option<&Current>, why: Option<Why>) -> String {
         let Some(is) = is else {
-            return format!("{}, but nothing was compiled", was.0);
+            return format!("{}, but nothing holds now: {why:?}", was.0);
         };
         let shares = [was.1, is.1].map(|class| self.classes.shares(class));
         let only = |a: &[(NsId, Share)], b: &[(NsId, Share)]| {
@@ -83,6 +88,22 @@ impl FastPath {
             is.0,
             only(shares[1], shares[0])
         )
+    }
+
+    fn would_carry(&mut self, world: &World, of: &Miss, head: &[u8; HEAD], frame: &[u8]) -> bool {
+        let n = self.table.view().find(of.key.hash(), &of.key);
+        let Some(e) = self.table.get(n).filter(|_| n != 0) else {
+            return false;
+        };
+        let mut other = Other {
+            pairs: &self.pairs,
+            conns: Judged {
+                world,
+                ties: &self.ties,
+                classes: &self.classes,
+            },
+        };
+        other.would_carry((n, e), of, &self.when(), head, frame)
     }
 
     /// What the entry for a packet of `total` bytes says, if there is one that holds now.
