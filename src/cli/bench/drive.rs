@@ -10,7 +10,7 @@ use super::plan::Plan;
 use super::ring::Ring;
 use super::sample::Sample;
 use super::scene;
-use super::tally::{CARRIED, Tally, Until, arrived};
+use super::tally::{CARRIED, Tally, Until, arrived, of_batch};
 use super::traffic::{Traffic, answer, fragments, resolves};
 use crate::cluster::Cluster;
 use crate::fast::{BATCH, Batch, Fate, HEAD, first_line};
@@ -171,12 +171,44 @@ impl Scene {
         Ok((tally, answers))
     }
 
-    /// Sends the first frame of some flows, and if asked to an answer to each and second frames of both;
-    /// gives the CPU time of the first frames alone. `each` sees what is sent.
+    /// Sends the first frame of some flows and nothing else. One of each batch is held afterwards against what
+    /// the walk of its flow's next frame leaves.
+    pub fn connect(&mut self, flows: core::ops::Range<u64>) -> anyhow::Result<Tally> {
+        let (size, mut from) = (self.plan().size, flows.start);
+        let (mut all, mut out) = (Tally::default(), Vec::new());
+        while from < flows.end {
+            let to = (from + FIRST).min(flows.end);
+            let frames: Vec<_> = (from..to).map(|n| self.frame(n, size)).collect();
+            let mut batch = Batch::new();
+            for part in frames.chunks(BATCH) {
+                batch.clear();
+                for (port, f) in part {
+                    batch.push(*port, f);
+                }
+                let began = cpu();
+                self.fast
+                    .run(&mut self.cluster.lab.world, &mut batch, &mut out);
+                let mut tally = of_batch(&batch, &out);
+                tally.took = cpu().saturating_sub(began);
+                self.all_arrived(&tally, "first frames")?;
+                let at = from as usize % part.len();
+                let (port, frame) = &part[at];
+                self.sample(at, *port, frame)?
+                    .check(&self.fast, &batch, &out)?;
+                tally.sampled += 1;
+                all.add(&tally);
+                out.clear();
+            }
+            from = to;
+        }
+        Ok(all)
+    }
+
+    /// Sends the first frame of some flows, an answer to each, and second frames of both; gives the CPU time
+    /// of the first frames. `each` sees what is sent.
     pub fn open(
         &mut self,
         flows: core::ops::Range<u64>,
-        answered: bool,
         each: &mut dyn FnMut(&[Sent]) -> anyhow::Result<()>,
     ) -> anyhow::Result<Duration> {
         let mut took = Duration::ZERO;
@@ -188,14 +220,12 @@ impl Scene {
             let began = cpu();
             let got = self.first(&frames)?;
             took += cpu().saturating_sub(began);
-            if answered {
-                let answers = self.settle(&frames, &got)?;
-                each(&answers)?;
-                each(&frames)?;
-                if self.plan().both {
-                    let head = |(port, f): &Sent| (*port, first_line(f));
-                    self.answers.extend(answers.iter().map(head));
-                }
+            let answers = self.settle(&frames, &got)?;
+            each(&answers)?;
+            each(&frames)?;
+            if self.plan().both {
+                let head = |(port, f): &Sent| (*port, first_line(f));
+                self.answers.extend(answers.iter().map(head));
             }
             from = to;
         }

@@ -100,7 +100,7 @@ impl Ready {
     pub fn new(plan: Plan, flows: u64, a: &BenchArgs, step: impl Fn()) -> anyhow::Result<Ready> {
         let mut scene = Scene::new(plan, flows, 1)?;
         step();
-        let opened = scene.open(0..flows, true, &mut |_| Ok(()))?;
+        let opened = scene.open(0..flows, &mut |_| Ok(()))?;
         step();
         let mut ring = Ring::new(&mut scene, flows, ring_bytes(a))?;
         scene.repetition(&mut ring, Until::of(a))?;
@@ -189,11 +189,12 @@ fn established(
 
 fn connect(plan: Plan, flows: u64, a: &BenchArgs) -> anyhow::Result<Row> {
     let mut each = Vec::new();
-    let (mut bytes, mut linear) = (0, f64::NAN);
+    let (mut bytes, mut linear, mut sampled) = (0, f64::NAN, 0);
     for n in 0..a.repetitions {
         let mut scene = Scene::new(plan, flows, 1)?;
-        let took = scene.open(0..flows, false, &mut |_| Ok(()))?;
-        each.push(took.as_nanos() as f64 / flows as f64);
+        let tally = scene.connect(0..flows)?;
+        each.push(tally.each());
+        sampled += tally.sampled;
         bytes = scene.bytes();
         if n == 0 {
             linear = rules(&mut scene, flows);
@@ -208,7 +209,8 @@ fn connect(plan: Plan, flows: u64, a: &BenchArgs) -> anyhow::Result<Row> {
         .number("ns_median", each.median(), 0)
         .number("spread_percent", each.spread() * 100.0, 0)
         .number("bytes_per_flow", bytes as f64 / flows as f64, 0)
-        .number("rules_per_flow", linear, 1))
+        .number("rules_per_flow", linear, 1)
+        .count("sampled", sampled))
 }
 
 /// What was walked, and why it was not compiled.

@@ -78,7 +78,7 @@ fn make(file: &Path, plan: Plan, flows: u64, bytes: u64) -> anyhow::Result<()> {
     };
     let mut scene = Scene::new(plan, flows, 1)?;
     let mut opening = 0;
-    scene.open(0..flows, true, &mut |frames| {
+    scene.open(0..flows, &mut |frames| {
         opening = put(frames)?;
         Ok(())
     })?;

@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn a_wrong_byte_or_port_ends_the_measurement() {
         let mut scene = Scene::new(plan("mix", &[]), 32, 1).expect("a scene");
-        scene.open(0..32, true, &mut |_| Ok(())).expect("open");
+        scene.open(0..32, &mut |_| Ok(())).expect("open");
         let mut ring = Ring::new(&mut scene, 32, 1 << 19).expect("a ring");
         let until = Until::Frames(ring.len() as u64);
         let whole = scene.repetition(&mut ring, until).expect("as it was");
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn a_lost_frame_ends_the_measurement() {
         let mut scene = Scene::new(plan("service", &["--odd", "10"]), 32, 1).expect("a scene");
-        scene.open(0..32, true, &mut |_| Ok(())).expect("open");
+        scene.open(0..32, &mut |_| Ok(())).expect("open");
         let mut ring = Ring::new(&mut scene, 32, 1 << 16).expect("a ring");
         let until = Until::Frames(ring.len() as u64);
         let whole = scene.repetition(&mut ring, until).expect("as it was");

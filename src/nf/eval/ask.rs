@@ -3,10 +3,10 @@
 //! Both are one definition: where the short form is more than a comparison it calls the match's own function.
 //! Invariant: a short form has no effect but for `--mode random`, which draws.
 
-use super::chain::{Answer, Env};
+use super::chain::{Answer, Env, input, name as dev_name};
 use super::index::has_effect;
 use super::matches_ipvs;
-use super::program::{Cond, PTable, Test};
+use super::program::{Cond, PTable, Test, name_bits};
 use super::state::Slot;
 use crate::nf::field::Is;
 use crate::nf::matches::{Tcp, Udp};
@@ -42,15 +42,19 @@ impl Env<'_, '_> {
         &mut self,
         f: &mut Frame,
         test: &Test,
-        (table, devs): (&PTable, &[u128; 2]),
+        (table, devs): (&PTable, &mut Option<[u128; 2]>),
     ) -> Answer {
         let within = |a: IpAddr, addr, mask| match a {
             IpAddr::V4(a) => a.to_bits() & mask == addr,
             IpAddr::V6(_) => false,
         };
-        let name = |n: u32, dev: u128| {
+        let (ns, at) = (self.ns, self.at);
+        let mut name = |n: u32, dev: usize| {
+            let names = devs.get_or_insert_with(|| {
+                [input(at), at.output].map(|dev| name_bits(dev_name(ns, dev)))
+            });
             let name = table.names.get(n as usize);
-            name.is_some_and(|name| dev & name.mask == name.bits)
+            name.is_some_and(|name| names[dev] & name.mask == name.bits)
         };
         match *test {
             Test::Src4 { addr, mask, not } => (within(self.pkt.src, addr, mask) != not).into(),
@@ -59,8 +63,8 @@ impl Env<'_, '_> {
                 let value = Protocol(proto);
                 self.protocol(&Is { not, value })
             }
-            Test::In { name: n, not } => (name(n, devs[0]) != not).into(),
-            Test::Out { name: n, not } => (name(n, devs[1]) != not).into(),
+            Test::In { name: n, not } => (name(n, 0) != not).into(),
+            Test::Out { name: n, not } => (name(n, 1) != not).into(),
             Test::TcpDst { min, max, not } => {
                 let value = PortRange { min, max };
                 let dport = Some(Is { not, value });

@@ -8,7 +8,7 @@ use super::ask::is_unknown;
 use super::index::{Candidates, Index};
 use super::load::Live;
 use super::packet::Pkt;
-use super::program::{Act, PChain, PRule, PTable, Program, Test, name_bits};
+use super::program::{Act, PChain, PRule, PTable, Program, Test};
 use super::recall::{Known, Notes, Question};
 use super::state::Slot;
 use super::{At, Cx, Effect, NfStep, RuleRef, Verdict, targets, targets_nat};
@@ -153,7 +153,7 @@ fn run_program(
         linear: linear || !Index::fits(f, &pkt),
         next: 0,
         found: None,
-        names: [input(at), at.output].map(|dev| name_bits(name(ns, dev))),
+        names: None,
         notes,
     };
     let verdict = walk.run(f, from);
@@ -260,8 +260,8 @@ struct Walk<'p, 'a, 'c> {
     next: u32,
     /// Those to ask, where it is not.
     found: Option<Candidates<'p>>,
-    /// Names of the input and the output device, for rules in their short form.
-    names: [u128; 2],
+    /// Names of the input and the output device, for rules in their short form; once one asked for them.
+    names: Option<[u128; 2]>,
     /// Taken down for packets that are alike.
     notes: Option<Notes>,
 }
@@ -373,7 +373,7 @@ impl<'p> Walk<'p, '_, '_> {
                     Some(cond) => self.env.ask(f, cond, &mut self.slots),
                     None => Answer::Unknown,
                 },
-                short => self.env.short(f, short, (table, &self.names)),
+                short => self.env.short(f, short, (table, &mut self.names)),
             };
             match answer {
                 Answer::Yes => {}

@@ -146,7 +146,9 @@ impl<O: Observer> Walker<'_, O> {
                 _ => None,
             };
             let mut verdict = self.nf_op(kind, &at, &mut f, &mut fx);
-            while let Some(from) = self.nf_effects(&at, &mut f, std::mem::take(&mut fx)) {
+            while !fx.is_empty()
+                && let Some(from) = self.nf_effects(&at, &mut f, std::mem::take(&mut fx))
+            {
                 // `ipt_do_table` keeps bottom halves off to its end, `nft_do_chain` does not.
                 if !matches!(kind, OpKind::Table(Backend::Legacy, _)) {
                     self.softirqs();
