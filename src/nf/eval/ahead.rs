@@ -14,6 +14,8 @@ use crate::nf::netfilter::{Backend, Netfilter};
 use crate::nf::{Family, Hook, TableName};
 use crate::wire::Tuple;
 
+/// Rules of a nat table and connections that fit into a processor's own cache: nothing is asked for ahead there.
+const SMALL: (usize, usize) = (1 << 13, 1 << 15);
 /// Chains that follow a Service's: those of its endpoints, as [`super::lay`] places them.
 const BEHIND: usize = 2;
 /// Rules that are looked at from a Service's first on.
@@ -56,6 +58,15 @@ fn lines<T>(all: &[T], from: usize, len: usize) {
 }
 
 impl Netfilter {
+    /// Whether there is so much that a packet waits for memory.
+    pub fn is_large(&self) -> bool {
+        let rules = [Family::V4, Family::V6].into_iter().flat_map(|f| {
+            let loaded = Backend::ALL.iter().filter_map(move |b| self.loaded(f, *b));
+            loaded.filter_map(|l| l.program.as_deref()?.table(TableName::Nat))
+        });
+        self.ct.count() > SMALL.1 || rules.into_iter().any(|t| t.rules.len() > SMALL.0)
+    }
+
     /// The first step for a packet that comes in: its connection's place, and what the nat table's index is
     /// asked.
     pub fn look_ahead(&self, t: &Tuple) -> Option<Ahead<'_>> {
@@ -66,12 +77,14 @@ impl Netfilter {
             sport: t.sport,
             dport: t.dport,
         };
-        self.ct.ahead(&tuple);
+        if self.ct.count() > SMALL.1 {
+            self.ct.ahead(&tuple);
+        }
         let family = Family::of(t.dst);
         let loaded = Backend::ALL.iter().filter_map(|b| self.loaded(family, *b));
         loaded.into_iter().find_map(|l| {
             let table = l.program.as_deref()?.table(TableName::Nat)?;
-            let chain = indexed(table)?;
+            let chain = indexed(table).filter(|_| table.rules.len() > SMALL.0)?;
             let index = table.chains.get(chain as usize)?.index.as_ref()?;
             let hash = index.ahead(t.dst, t.proto, t.dport)?;
             Some(Ahead {

@@ -21,9 +21,9 @@ impl FastPath {
         };
         let of = |i: &usize| {
             let port = self.port_at(*batch.ingress.get(*i)?)?;
+            let nf = world.ns(port.ns)?.nf().filter(|nf| nf.is_large())?;
             let packet = batch.frames.get(*i)?.get(ETH_HLEN..)?;
             let h = IpHeader::parse_lax(packet).ok()?;
-            let nf = world.ns(port.ns)?.nf()?;
             nf.look_ahead(&Tuple::of(&h, packet))
         };
         let mut all: SmallVec<[Ahead<'_>; WALKS]> = misses.iter().filter_map(of).collect();
