@@ -68,11 +68,13 @@ pub fn run(a: &BenchArgs, bar: &ProgressBar) -> anyhow::Result<(Section, bool)> 
             .number("shared_ns", theirs.median(), 1)
             .number("ratio", ratio, 3)
             .text("within_10_percent", if agrees { "yes" } else { "NO" })
-            .number("limit_least_ns", ours.least(), 1)
-            .number("shared_least_ns", theirs.least(), 1)
             .number("ratio_of_least", ours.least() / theirs.least(), 3)
             .number("limit_spread_percent", ours.spread() * 100.0, 0)
             .number("shared_spread_percent", theirs.spread() * 100.0, 0)
+            .number("limit_least_ns", ours.least(), 1)
+            .wide()
+            .number("shared_least_ns", theirs.least(), 1)
+            .wide()
     });
     let rows = rows.collect();
     let verdict = match agree {
