@@ -71,8 +71,8 @@ fn segment(flags: u8) -> u8 {
     }
 }
 
-/// The protocol of a datagram whose own length is one that conntrack takes in a payload of `len` bytes (kernel:
-/// `udp_error`), whether or not it looks at sums.
+/// The protocol of a datagram whose own length is one that conntrack takes in a payload of `len` bytes
+/// (kernel: `udp_error`), whether or not it looks at sums.
 #[inline(always)]
 fn datagram(head: &[u8; HEAD], l4: usize, len: u16) -> u8 {
     let said = u16::from_be(u16_at(head, l4 + 4));

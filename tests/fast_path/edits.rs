@@ -144,13 +144,27 @@ pub fn watch(rng: &mut Rng, sides: [&mut Side; 2]) {
     if rng.below(2) == 0 {
         return;
     }
-    for side in sides {
-        for (ns, _) in nodes(side) {
-            for line in TABLE {
-                assert!(side.command(ns, line), "{line}");
-            }
+    sides.into_iter().for_each(load);
+}
+
+fn load(side: &mut Side) {
+    for (ns, _) in nodes(side) {
+        for line in TABLE {
+            assert!(side.command(ns, line), "{line}");
         }
     }
+}
+
+#[test]
+fn every_line_does_something() {
+    let mut side = Side::new(Plan::draw(3).build(), true, 4);
+    load(&mut side);
+    let (ns, _) = nodes(&side)[0];
+    let conntrack = CONNTRACK.map(|l| format!("sysctl -w net.netfilter.nf_conntrack_{l}"));
+    let lines = LINES.into_iter().map(str::to_owned).chain(conntrack);
+    let lines = lines.chain(TIDY.map(str::to_owned));
+    let refused: Vec<_> = lines.filter(|line| !side.command(ns, line)).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
 }
 
 fn nodes(side: &Side) -> Vec<(NsId, PortAt)> {

@@ -1,9 +1,9 @@
 //! The fast path against the walk: the same frames through two equal worlds, one with compiled paths and one
 //! that walks every frame, leave the same frames in the same order and the same state.
 //!
-//! Clusters, frames (UDP and TCP of both families, pings, fragments, odd flags, wrong checksums; pods to pods,
-//! Services and ports of nodes, hosts outside), edits between batches and faults are drawn from a seed, while
-//! time passes. What is compared is everything that a namespace holds, and what the tools would list.
+//! Clusters, frames (UDP and TCP conversations of both families, pings, fragments, odd flags and numbers, wrong
+//! checksums; pods to pods, Services and ports of nodes, hosts outside, several senders in a batch), edits
+//! between batches and faults are drawn from a seed, while time passes. What is compared is everything that a namespace holds, and what the tools would list.
 //! PODPATH_PACKETS says how many frames are played, PODPATH_SEED from which seed on, PODPATH_EACH how many of
 //! each; with PODPATH_TALK the edits are printed.
 

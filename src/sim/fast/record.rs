@@ -98,8 +98,8 @@ impl Recorder {
         len as i32 - self.total as i32
     }
 
-    /// A packet of `len` bytes passed where `max` are allowed. One that was longer (a bridge lets by four bytes
-    /// more) says the same of the flow as any other, and is not carried itself.
+    /// A packet of `len` bytes passed where `max` are allowed. One that was longer (a bridge lets by four
+    /// bytes more) says the same of the flow as any other, and is not carried itself.
     fn limit(&mut self, max: usize, len: usize) {
         self.cap = self.cap.min((self.total + max).saturating_sub(len));
     }
