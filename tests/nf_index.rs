@@ -252,10 +252,11 @@ fn steady_rule(p: Picks) -> String {
         0 => pick(&EXTRA, p[1] / 4),
         n => pick(&STEADY, n),
     };
-    let seldom = |word: &'static str, more: &str| match word.contains(more) && p[7] % 8 > 0 {
-        true => "",
-        false => word,
-    };
+    let seldom =
+        |word: &'static str, more: &str| match word.contains(more) && !p[7].is_multiple_of(8) {
+            true => "",
+            false => word,
+        };
     let at = usize::from(p[0] % 4).min(usize::from(p[1] % 4));
     let target = match (seldom(pick(&TARGET, p[2]), "LOG"), CHAINS.get(at + 1)) {
         (t, Some(next)) => t.replace("NEXT", next),
@@ -304,7 +305,7 @@ fn alike(kind: [u8; 6], port: u8) -> Frame {
         _ => (d % 4, e | 1, f | 1),
     };
     let mut f = frame([a, b, c, d, e, f]);
-    if port % 8 > 0 {
+    if !port.is_multiple_of(8) {
         f.bridged = None;
     }
     let at = f.l3().len().min(21);
@@ -338,7 +339,7 @@ fn given_again(
             output: Some(w.dev("cni0")),
         };
         // Some are of a new connection, some of none.
-        if kind[4] % 3 > 0 {
+        if !kind[4].is_multiple_of(3) {
             fast.track(&mut a, Hook::Prerouting);
             slow.track(&mut b, Hook::Prerouting);
         }

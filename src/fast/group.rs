@@ -65,7 +65,7 @@ impl Default for Group {
 
 impl Group {
     /// Looks up the frames `from..to` of a batch, at most [`GROUP`] of them.
-    #[inline]
+    #[inline(always)]
     pub fn look_up(
         &mut self,
         view: &View<'_>,
@@ -115,7 +115,7 @@ impl Group {
 
     /// Applies entries from frame `at` of the batch on; gives the first frame that must be walked. Entries
     /// hit for the first time since they were written back are added to `dirty`.
-    #[inline]
+    #[inline(always)]
     pub fn hits(
         &self,
         view: &mut View<'_>,

@@ -3,7 +3,8 @@
 //!
 //! Clusters, frames (UDP and TCP conversations of both families, pings, fragments, odd flags and numbers, wrong
 //! checksums; pods to pods, Services and ports of nodes, hosts outside, several senders in a batch), edits
-//! between batches and faults are drawn from a seed, while time passes. What is compared is everything that a namespace holds, and what the tools would list.
+//! between batches and faults are drawn from a seed, while time passes. What is compared is everything that a
+//! namespace holds, and what the tools would list.
 //! PODPATH_PACKETS says how many frames are played, PODPATH_SEED from which seed on, PODPATH_EACH how many of
 //! each; with PODPATH_TALK the edits are printed.
 

@@ -171,8 +171,8 @@ impl Scene {
         Ok((tally, answers))
     }
 
-    /// Sends the first frame of some flows and nothing else. One of each batch is held afterwards against what
-    /// the walk of its flow's next frame leaves.
+    /// Sends the first frame of some flows and nothing else. One of each batch is held afterwards against
+    /// what the walk of its flow's next frame leaves.
     pub fn connect(&mut self, flows: core::ops::Range<u64>) -> anyhow::Result<Tally> {
         let (size, mut from) = (self.plan().size, flows.start);
         let (mut all, mut out) = (Tally::default(), Vec::new());

@@ -2,9 +2,9 @@
 //!
 //! A packet to one of many Services comes past a dozen lines of memory that no packet before it has used: its
 //! place among the connections, its rule, the chains behind that rule, their rules, conditions and counters.
-//! Each of them says where the next is; walked one packet after another, each is waited for. Looked at in steps,
-//! many packets a step, they come while others are looked at. Nothing is decided or changed here. Invariant: a
-//! wrong guess costs time and nothing else.
+//! Each of them says where the next is; walked one packet after another, each is waited for. Looked at in
+//! steps, many packets a step, they come while others are looked at. Nothing is decided or changed here.
+//! Invariant: a wrong guess costs time and nothing else.
 
 use super::load::Live;
 use super::program::{Act, PTable};
@@ -14,7 +14,8 @@ use crate::nf::netfilter::{Backend, Netfilter};
 use crate::nf::{Family, Hook, TableName};
 use crate::wire::Tuple;
 
-/// Rules of a nat table and connections that fit into a processor's own cache: nothing is asked for ahead there.
+/// Rules of a nat table and connections that fit into a processor's own cache: nothing is asked for ahead
+/// there.
 const SMALL: (usize, usize) = (1 << 13, 1 << 15);
 /// Chains that follow a Service's: those of its endpoints, as [`super::lay`] places them.
 const BEHIND: usize = 2;

@@ -14,6 +14,8 @@ const WALKS: usize = 16;
 
 impl FastPath {
     /// Looks at the walks of a group from frame `at` on; gives the first frame behind them.
+    #[cold]
+    #[inline(never)]
     pub(super) fn look_ahead(&self, world: &World, batch: &Batch<'_>, at: usize) -> usize {
         let misses: SmallVec<[usize; WALKS]> = self.group.misses(at, WALKS).collect();
         let [_, .., last] = misses.as_slice() else {

@@ -338,6 +338,7 @@ impl FastPath {
     }
 
     /// Walks a frame and compiles the walk, or says why not.
+    #[inline(never)]
     pub(super) fn walk(
         &mut self,
         world: &mut World,
