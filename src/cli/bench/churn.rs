@@ -136,7 +136,7 @@ pub fn carry(scene: &mut Scene, ring: &mut Ring, frames: u64) -> anyhow::Result<
         let (mut batch, mut out) = (Batch::new(), Vec::new());
         let (slots, expected) = ring.batch(at);
         for s in slots {
-            batch.push(s.port, ring.frame(s));
+            batch.push(s.port, ring.frames().get(s));
         }
         let began = cpu();
         let world = &mut scene.cluster.lab.world;
@@ -155,7 +155,7 @@ pub fn carry(scene: &mut Scene, ring: &mut Ring, frames: u64) -> anyhow::Result<
         {
             // Its endpoint may be another one now: what does a walk say?
             let s = &slots[sample.at];
-            let fresh = scene.sample(sample.at, s.port, ring.frame(s))?;
+            let fresh = scene.sample(sample.at, s.port, ring.frames().get(s))?;
             fresh.check(&scene.fast, &batch, &out)?;
         }
         tally.sampled += u64::from(expected.sample.is_some());

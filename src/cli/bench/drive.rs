@@ -297,20 +297,20 @@ impl Scene {
         let (mut tally, mut new) = (Tally::default(), 0);
         let (mut out, mut batch) = (Vec::new(), Batch::new());
         let mut at = ring.position();
-        let ring_len = ring.len();
+        let (ring_len, lying) = (ring.len(), ring.frames());
         let began = cpu();
         for _ in 0..batches {
             let (slots, expected) = ring.batch(at);
             batch.clear();
             let mut bytes = 0;
             for (i, s) in slots.iter().enumerate() {
-                ring.ask(at + i);
+                lying.ask(at + i);
                 let (port, frame) = match s.len {
                     0 => {
                         new += 1;
                         fresh.get(new - 1)
                     }
-                    _ => (s.port, ring.frame(s)),
+                    _ => (s.port, lying.get(s)),
                 };
                 bytes += frame.len() as u64;
                 batch.push(port, frame);

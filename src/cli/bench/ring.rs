@@ -49,6 +49,33 @@ pub struct Ring {
     next: usize,
 }
 
+/// A ring's frames where they lie.
+#[derive(Clone, Copy, Debug)]
+pub struct Frames<'a> {
+    bytes: &'a [u8],
+    slots: &'a [Slot],
+}
+
+impl<'a> Frames<'a> {
+    /// The bytes of a slot.
+    #[inline(always)]
+    pub fn get(&self, s: &Slot) -> &'a [u8] {
+        let at = s.at as usize * LINE;
+        &self.bytes[at..at + usize::from(s.len)]
+    }
+
+    /// Asks for the first line of the frame that is `AHEAD` of a place: a ring lies in memory, and a card
+    /// would have put it into the cache (DDIO).
+    #[inline(always)]
+    pub fn ask(&self, at: usize) {
+        const AHEAD: usize = 16;
+        let line = |s: &Slot| self.bytes.get(s.at as usize * LINE);
+        if let Some(line) = self.slots.get(at + AHEAD).and_then(line) {
+            cpu::line(line);
+        }
+    }
+}
+
 /// First frames of new flows, made before they are needed.
 #[derive(Debug, Default)]
 pub struct Fresh {
@@ -155,11 +182,12 @@ impl Ring {
         self.used += frame.len().next_multiple_of(LINE);
     }
 
-    /// The bytes of a slot.
-    #[inline(always)]
-    pub fn frame(&self, s: &Slot) -> &[u8] {
-        let at = s.at as usize * LINE;
-        &self.bytes.all()[at..at + usize::from(s.len)]
+    /// The frames, to be taken one after another.
+    pub fn frames(&self) -> Frames<'_> {
+        Frames {
+            bytes: self.bytes.all(),
+            slots: &self.slots,
+        }
     }
 
     /// Where the next batch begins.
@@ -170,20 +198,6 @@ impl Ring {
     /// Goes on there.
     pub fn set_position(&mut self, at: usize) {
         self.next = at;
-    }
-
-    /// Asks for the first line of the frame that is `AHEAD` of a place: a ring lies in memory, and a card
-    /// would have put it into the cache (DDIO).
-    #[inline(always)]
-    pub fn ask(&self, at: usize) {
-        const AHEAD: usize = 16;
-        if let Some(line) = self
-            .slots
-            .get(at + AHEAD)
-            .and_then(|s| self.bytes.all().get(s.at as usize * LINE))
-        {
-            cpu::line(line);
-        }
     }
 
     /// The slots of the batch at a place, and what has to come of it.
