@@ -230,9 +230,7 @@ mod tests {
                 packet[at + 1] = said;
                 let mut f = Frame::ip(&packet);
                 f.set_ethernet(MacAddr([2; 6]), MacAddr([4; 6]), ethertype);
-                let mut head = [0; HEAD];
-                let n = f.data().len().min(HEAD);
-                head[..n].copy_from_slice(&f.data()[..n]);
+                let head = first_line(f.data());
                 let key = Key::of(&head, f.data(), 1, &mut Pairs::new(8));
                 assert_eq!(key.is_some(), known, "{a} {said}");
             }

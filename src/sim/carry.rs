@@ -25,7 +25,7 @@ pub(super) struct Carried {
 }
 
 impl World {
-    /// The same by tables that may give an answer again ([`crate::nf::Netfilter::recall`]).
+    /// [`World::carry`] by tables that may give an answer again ([`crate::nf::Netfilter::recall`]).
     pub(super) fn carry_recalling<O: Observer>(
         &mut self,
         at: PortAt,

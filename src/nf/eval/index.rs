@@ -54,6 +54,17 @@ struct Key {
     value: u128,
 }
 
+impl Key {
+    /// Of a destination and a protocol's port.
+    fn dst_port(port: u32, dst: IpAddr) -> Key {
+        Key {
+            kind: Kind::DstPort,
+            port,
+            value: bits(dst),
+        }
+    }
+}
+
 /// Marks a number that is a list's, not a rule's.
 const LIST: u32 = 1 << 31;
 
@@ -171,14 +182,13 @@ impl Index {
 
     /// The hash by which rules of a destination and a port are filed, if there are any; asks for its memory.
     pub fn ahead(&self, dst: IpAddr, proto: u8, port: u16) -> Option<u64> {
-        let kind = Kind::DstPort;
-        let hash = self.kinds.contains(&kind).then(|| {
-            hash(&Key {
-                kind,
-                port: u32::from(proto) << 16 | u32::from(port),
-                value: bits(dst),
-            })
-        })?;
+        if !self.kinds.contains(&Kind::DstPort) {
+            return None;
+        }
+        let hash = hash(&Key::dst_port(
+            u32::from(proto) << 16 | u32::from(port),
+            dst,
+        ));
         self.found.ahead(hash);
         Some(hash)
     }
@@ -276,11 +286,7 @@ impl Values<'_> {
             plain(name_bits(dev.map_or("", |d| self.ns.dev_name(d))))
         };
         match kind {
-            Kind::DstPort => Some(Key {
-                kind,
-                port: self.port?,
-                value: bits(self.pkt.dst),
-            }),
+            Kind::DstPort => Some(Key::dst_port(self.port?, self.pkt.dst)),
             Kind::Port => Some(Key {
                 kind,
                 port: self.port?,

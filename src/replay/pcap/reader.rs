@@ -187,7 +187,6 @@ impl<R: Read> CaptureReader<R> {
         Ok(())
     }
 
-    /// Queues what went wrong behind what is waiting to be said.
     /// The next packet: what was found, its bytes before the body, and all of them; or a finding. None at
     /// the end.
     fn step(&mut self) -> Option<Result<(Found, usize, usize), Finding>> {
@@ -209,6 +208,7 @@ impl<R: Read> CaptureReader<R> {
         self.pending.pop_front().map(Err)
     }
 
+    /// Queues what went wrong behind what is waiting to be said.
     fn note(&mut self, trouble: Trouble) {
         match trouble {
             Trouble::Packet(finding) => self.pending.push_back(finding),
